@@ -1,0 +1,1 @@
+"""classifyd: a local REST server for a trained image classifier."""

@@ -1,0 +1,133 @@
+"""The request's body: from the socket to the bytes of the image file."""
+
+from typing import Any
+
+import orjson
+import pybase64
+from flask import Request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from app.errors import (
+    InvalidArgument,
+    InvalidBase64,
+    InvalidImageSize,
+    InvalidJson,
+)
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+r"""No valid request is longer: 4 MiB of base64 in which each character is escaped as \u0041
+takes 24 MiB. White space inside the base64 has the rest."""
+
+MAX_BASE64_CHARACTERS = 4 * 1024 * 1024
+"""4,194,304, the published limit."""
+
+DRAIN_LIMIT_BYTES = 2 * MAX_BODY_BYTES
+"""So that also a client that sends somewhat too much can read why it is refused."""
+
+DRAIN_PAUSE_S = 2
+"""A client that stands still for so long while it is drained wants to read, not to send."""
+
+_DRAIN_STEP_BYTES = 256 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHITE_SPACE = b" \t\r\n"
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/")
+
+
+def bound_pauses(request: Request, timeout_s: int) -> None:
+    """Let no client hold a thread by standing still, while it sends or while it reads.
+
+    Args:
+        request: its connection gets the time limit.
+        timeout_s: how long the client may pause.
+    """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(timeout_s)
+
+
+def read_body(request: Request) -> bytes:
+    """Read the whole body, whatever its Content-Type says.
+
+    Args:
+        request: its ``max_content_length`` lies above MAX_BODY_BYTES.
+
+    Raises:
+        RequestEntityTooLarge: the body is longer than MAX_BODY_BYTES.
+        InvalidArgument: the body ended early or stood still.
+    """
+    try:
+        body = request.get_data(cache=False)
+    except (ClientDisconnected, OSError) as exc:
+        raise InvalidArgument("the body ended before its announced length") from exc
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    return body
+
+
+def drain_body(request: Request) -> None:
+    """Read what the client still sends, else the closed connection eats the answer.
+
+    Beyond DRAIN_LIMIT_BYTES, or when the client stands still, the connection is closed.
+    """
+    if (request.content_length or 0) > DRAIN_LIMIT_BYTES:
+        return
+    bound_pauses(request, DRAIN_PAUSE_S)
+    stream, left = request.environ["wsgi.input"], DRAIN_LIMIT_BYTES
+    try:
+        while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
+            left -= len(piece)
+    except OSError:
+        return
+
+
+def parse_json(body: bytes, content_type: str) -> Any:
+    """Parse the body as JSON.
+
+    Raises:
+        InvalidArgument: it is not JSON and its Content-Type names a form: a wrong way of
+            asking.
+        InvalidJson: it is not JSON.
+    """
+    try:
+        return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
+    except orjson.JSONDecodeError as exc:
+        if content_type.strip().lower().startswith(_FORM_TYPES):
+            raise InvalidArgument("the body is a form, a JSON object wanted") from exc
+        if not body:
+            raise InvalidJson("the body is empty, a JSON object wanted") from exc
+        where = f"line {exc.lineno} column {exc.colno}"
+        raise InvalidJson(f"the body is not JSON, first wrong at {where}") from exc
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode the image field, strictly: the lax kind turns a data URI into noise.
+
+    Raises:
+        InvalidImageSize: more than 4 MiB of base64, white space not counted.
+        InvalidBase64: a character outside the standard alphabet, or wrong padding.
+    """
+    try:
+        characters = text.encode("ascii")
+    except UnicodeEncodeError as exc:
+        raise InvalidBase64(f"image: character {exc.start} is not base64") from exc
+    if len(characters) > MAX_BASE64_CHARACTERS or any(map(characters.__contains__, _WHITE_SPACE)):
+        characters = characters.translate(None, _WHITE_SPACE)
+    if len(characters) > MAX_BASE64_CHARACTERS:
+        raise InvalidImageSize(
+            f"image: {len(characters)} characters of base64, at most {MAX_BASE64_CHARACTERS} wanted"
+        )
+    try:
+        return pybase64.b64decode(characters, validate=True)
+    except ValueError as exc:
+        raise InvalidBase64(_describe_bad_base64(characters)) from exc
+
+
+def _describe_bad_base64(characters: bytes) -> str:
+    if characters[:5].lower() == b"data:":
+        return "image: starts with a data: header, which must be cut off"
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    body = characters.rstrip(b"=")
+    position = len(body) - len(body.lstrip(alphabet))
+    if position < len(body):
+        return f"image: character {position} is not base64"
+    return f"image: {len(characters)} characters with this padding are not whole base64"

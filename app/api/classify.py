@@ -1,0 +1,47 @@
+"""The API: one image in, its classes out."""
+
+from flask import Blueprint, Response, request
+
+from app.api.answers import json_response
+from app.api.bodies import decode_base64, parse_json, read_body
+from app.api.parts import current_parts
+from app.api.schemas import validate_classify_request
+from app.api.trace import current_trace
+from app.imaging.decode import decode
+from app.imaging.guard import guard
+from app.inference.classifier import deadline_after
+from app.inference.scores import rank
+
+blueprint = Blueprint("classify", __name__)
+
+
+@blueprint.post("/<deploy_name>/ImageClassification", strict_slashes=False)
+def classify(deploy_name: str) -> Response:
+    """Answer one request: admit, parse, validate, decode, preprocess, infer, answer."""
+    parts, trace = current_parts(), current_trace()
+    trace.deploy_name = deploy_name
+    classifier = parts.models.get(deploy_name)
+    trace.version = classifier.package.manifest.version
+
+    with parts.admission.admit():
+        deadline = deadline_after(parts.settings.deadline_ms)
+        with trace.stage("read"):
+            body = read_body(request)
+        with trace.stage("parse"):
+            payload = parse_json(body, request.headers.get("Content-Type", ""))
+            fields = validate_classify_request(payload)
+        with trace.stage("base64"):
+            data = decode_base64(fields.image)
+        with trace.stage("guard"):
+            header, data = guard(data)
+            trace.image = f"{header.format} {header.width}x{header.height}"
+        with trace.stage("decode"):
+            pixels = decode(header, data)
+        with trace.stage("preprocess"):
+            image = classifier.package.preprocessor(pixels)
+        inference = classifier.infer(image, deadline)
+        trace.stages_ms |= {"queue": inference.queue_ms, "infer": inference.infer_ms}
+
+    results = rank(inference.scores, classifier.package.labels, fields.top_num)
+    trace.top = str(results[0]["name"])
+    return json_response({"log_id": trace.log_id, "results": results})

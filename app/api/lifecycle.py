@@ -1,0 +1,58 @@
+"""Around every request: its record before, its headers and its log line after."""
+
+import logging
+
+from flask import Flask, Response, request
+
+from app.api.bodies import bound_pauses, drain_body
+from app.api.parts import current_parts
+from app.api.trace import Trace, current_trace, start_trace
+
+QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+"""Asked every few seconds by whoever watches; logged at debug level."""
+
+_log = logging.getLogger("classifyd.request")
+
+
+def register_lifecycle(app: Flask) -> None:
+    """Hang the steps around every request of an app."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    parts = current_parts()
+    start_trace(parts.log_ids.take())
+    bound_pauses(request, parts.settings.read_timeout_s)
+
+
+def _end(response: Response) -> Response:
+    trace = current_trace()
+    if trace.code:
+        drain_body(request)
+    if trace.stages_ms:
+        response.headers["Server-Timing"] = trace.server_timing()
+    _write_log_line(trace, response)
+    return response
+
+
+def _write_log_line(trace: Trace, response: Response) -> None:
+    level = logging.DEBUG if request.path in QUIET_PATHS else logging.INFO
+    if not _log.isEnabledFor(level):
+        return
+    fields = {
+        "log_id": trace.log_id,
+        "method": request.method,
+        "path": request.path,
+        "deploy_name": trace.deploy_name,
+        "version": trace.version,
+        "status": response.status_code,
+        "code": trace.code,
+        "detail": trace.detail,
+        "image": trace.image,
+        "top": trace.top,
+        "client": request.remote_addr or "",
+        "total_ms": round(trace.elapsed_ms(), 2),
+        "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},
+    }
+    _log.log(level, "request", extra={"fields": fields})

@@ -1,0 +1,28 @@
+"""What the views work with, behind one accessor."""
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from app.inference.admission import Admission
+from app.inference.models import Models
+from app.log_ids import LogIds
+from app.settings import Settings
+
+_EXTENSION = "classifyd"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a worker, joined once by ``create_app``."""
+
+    settings: Settings
+    models: Models
+    admission: Admission
+    log_ids: LogIds
+
+
+def current_parts() -> Parts:
+    """Return the parts of the app that handles this request."""
+    parts: Parts = current_app.extensions[_EXTENSION]
+    return parts

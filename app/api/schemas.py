@@ -1,0 +1,99 @@
+"""The request's JSON schema, and the error that each violation stands for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from app.errors import ApiError, InvalidArgument, MissingParameter
+
+DEFAULT_TOP_NUM = 6
+
+CLASSIFY_REQUEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "image": {
+            "description": "The image file in base64, without a data: header.",
+            "type": "string",
+            "minLength": 1,
+        },
+        "top_num": {
+            "description": "How many classes to return.",
+            "default": DEFAULT_TOP_NUM,
+            "anyOf": [
+                {"type": "null"},
+                {"type": "integer", "minimum": 1},
+                # Not $ at the end: in Python it would let a final line feed through.
+                {"type": "string", "pattern": "^0*[1-9][0-9]*(?![\\s\\S])"},
+            ],
+        },
+    },
+}
+
+_VALIDATOR = Draft202012Validator(CLASSIFY_REQUEST)
+_EXPECTED = {"image": "a base64 string", "top_num": "a positive whole number"}
+
+
+@dataclass(frozen=True)
+class ClassifyRequest:
+    """The fields of a valid request.
+
+    Attributes:
+        image: the base64 text, not yet checked.
+        top_num: how many classes to return, at least 1.
+    """
+
+    image: str
+    top_num: int
+
+
+def validate_classify_request(payload: object) -> ClassifyRequest:
+    """Check a parsed body against the schema.
+
+    Raises:
+        InvalidArgument: no object, or a field of the wrong type or value.
+        MissingParameter: ``image`` is absent, null or empty.
+    """
+    if isinstance(payload, dict) and payload.get("image") in (None, ""):
+        raise MissingParameter("image: absent, null or empty, a base64 string wanted")
+    for violation in _VALIDATOR.iter_errors(payload):
+        raise _to_api_error(violation)
+    assert isinstance(payload, dict)  # noqa: S101 - the schema said so
+    return ClassifyRequest(payload["image"], _top_num(payload.get("top_num")))
+
+
+def _to_api_error(violation: ValidationError) -> ApiError:
+    if not violation.absolute_path:
+        return InvalidArgument(f"the body is {_type_name(violation.instance)}, an object wanted")
+    name = str(violation.absolute_path[0])
+    return InvalidArgument(f"{name}: {_describe(violation.instance)}, {_EXPECTED[name]} wanted")
+
+
+def _describe(value: object) -> str:
+    """Numbers as they are, everything else by its type: it never repeats the image."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(value) if is_number else _type_name(value)
+
+
+def _type_name(value: object) -> str:
+    names = {
+        bool: "a boolean",
+        dict: "an object",
+        float: "a number",
+        int: "a number",
+        list: "an array",
+        str: "a string",
+    }
+    return names.get(type(value), "null")
+
+
+def _top_num(value: Any) -> int:
+    if value is None:
+        return DEFAULT_TOP_NUM
+    if isinstance(value, str):
+        # Nobody has 10^9 classes, and int() refuses texts of many thousand digits.
+        significant = value.lstrip("0")
+        return int(significant) if len(significant) < 10 else 10**9
+    return min(int(value), 10**9)

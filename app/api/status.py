@@ -1,0 +1,23 @@
+"""Health and readiness: cheap, outside the queue, open to whoever watches."""
+
+from flask import Blueprint, Response
+
+from app.api.answers import json_response
+from app.api.parts import current_parts
+
+blueprint = Blueprint("status", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Say that the process answers."""
+    return json_response({"status": "ok"})
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Say whether every deploy name can be served, and if not, why."""
+    models = current_parts().models
+    reasons = models.problems()
+    payload = {"ready": not reasons, "serving": models.describe(), "reasons": reasons}
+    return json_response(payload, 503 if reasons else 200)

@@ -1,0 +1,63 @@
+"""What is known of one request: for its log line and its headers, never for its answer."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flask import g
+
+
+@dataclass
+class Trace:
+    """One request's record.
+
+    Attributes:
+        log_id: the number in the answer and in the log.
+        started: time.monotonic() at its begin.
+        deploy_name: the name in the path, also of an unknown model.
+        code: the answered error_code, 0 for none.
+        detail: what exactly was wrong.
+        image: format and size, such as ``jpg 640x480``, once known.
+        top: the first result's label, once known.
+        version: the version of the model that answers, once known.
+        stages_ms: milliseconds by stage, in the order of the stages.
+    """
+
+    log_id: int
+    started: float = field(default_factory=time.monotonic)
+    deploy_name: str = ""
+    code: int = 0
+    detail: str = ""
+    image: str = ""
+    top: str = ""
+    version: str = ""
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block as one stage, also when it raises."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages_ms[name] = (time.monotonic() - started) * 1000
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request began."""
+        return (time.monotonic() - self.started) * 1000
+
+    def server_timing(self) -> str:
+        """Write the stages as a Server-Timing header (W3C Server Timing, section 3)."""
+        return ", ".join(f"{name};dur={ms:.2f}" for name, ms in self.stages_ms.items())
+
+
+def start_trace(log_id: int) -> None:
+    """Begin the record of the current request."""
+    g.trace = Trace(log_id)
+
+
+def current_trace() -> Trace:
+    """Return the record of the current request."""
+    trace: Trace = g.trace
+    return trace

@@ -1,0 +1,1 @@
+"""The classifyd command, one module per subcommand."""

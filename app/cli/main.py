@@ -1,0 +1,32 @@
+"""The classifyd command."""
+
+import sys
+
+import click
+
+from app.cli.predict import predict
+from app.cli.serve import serve
+from app.cli.settings import settings
+from app.errors import OperatorError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="classifyd")
+def cli() -> None:
+    """Serve trained image classifiers on this machine over a REST API."""
+
+
+for command in (serve, predict, settings):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; a failure that the user can mend ends it with one line."""
+    try:
+        cli()
+    except OperatorError as exc:
+        print(f"classifyd: {exc}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output has gone, as head does.
+        sys.exit(141)

@@ -1,0 +1,118 @@
+"""``classifyd predict``: classify image files, through a server or in this process."""
+
+import base64
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from app.errors import ApiError, OperatorError
+
+REQUEST_TIMEOUT_S = 60
+
+Predict = Callable[[bytes], dict[str, Any]]
+"""From the bytes of an image file to the body that the API would answer."""
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--url", help="a running server's .../NAME/ImageClassification")
+@click.option("--package", type=click.Path(path_type=Path), help="a package folder to load here")
+@click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object an image")
+def predict(
+    images: tuple[Path, ...], url: str | None, package: Path | None, top_num: int, as_json: bool
+) -> None:
+    """Classify image files: --url asks a server, --package loads the model here."""
+    if (url is None) == (package is None):
+        raise click.UsageError("give either --url or --package")
+    classify = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num)
+    failures = 0
+    for path in images:
+        answer = _predict_file(classify, path)
+        failures += "error_code" in answer
+        print(_as_json_line(path, answer) if as_json else _as_text(path, answer))
+    if failures:
+        print(f"classifyd: {failures} of {len(images)} images failed", file=sys.stderr)
+        sys.exit(1)
+
+
+def _predict_file(classify: Predict, path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"{path} cannot be read: {exc.strerror}") from exc
+    return classify(data)
+
+
+def _as_json_line(path: Path, answer: dict[str, Any]) -> str:
+    return json.dumps({"file": str(path), **answer}, ensure_ascii=False)
+
+
+def _as_text(path: Path, answer: dict[str, Any]) -> str:
+    if "error_code" in answer:
+        detail = answer.get("error_detail", "")
+        return f"{path}: {answer['error_code']} {answer['error_msg']}: {detail}"
+    rows = [f"  {result['score']:.4f}  {result['name']}" for result in answer["results"]]
+    return "\n".join([f"{path}:", *rows])
+
+
+def _ask_server(url: str, top_num: int) -> Predict:
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--url {url!r} must begin with http:// or https://")
+    # No proxy: the server is on this network, and nothing is to leave it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(data: bytes) -> dict[str, Any]:
+        body = {"image": base64.b64encode(data).decode(), "top_num": top_num}
+        request = urllib.request.Request(  # noqa: S310 - http or https, checked above
+            url, orjson.dumps(body), {"Content-Type": "application/json"}
+        )
+        return _read_answer(opener, request)
+
+    return ask
+
+
+def _read_answer(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request
+) -> dict[str, Any]:
+    try:
+        with opener.open(request, timeout=REQUEST_TIMEOUT_S) as response:
+            body, headers = response.read(), response.headers
+    except urllib.error.HTTPError as exc:
+        body, headers = exc.read(), exc.headers
+    except OSError as exc:
+        reason = getattr(exc, "reason", exc)
+        raise OperatorError(f"{request.full_url} does not answer: {reason}") from exc
+    try:
+        answer: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise OperatorError(f"{request.full_url} is no classifyd server: no JSON") from exc
+    if "error_code" in answer:
+        answer.setdefault("error_detail", headers.get("X-Error-Detail", ""))
+    return answer
+
+
+def _load_here(folder: Path, top_num: int) -> Predict:
+    # Here, so that asking a server does not pay for loading torch.
+    from app.inference.local import LocalClassifier
+
+    classifier = LocalClassifier(folder)
+
+    def classify(data: bytes) -> dict[str, Any]:
+        try:
+            return {"results": classifier.classify(data, top_num)}
+        except ApiError as exc:
+            return {
+                "error_code": exc.error_code,
+                "error_msg": exc.error_msg,
+                "error_detail": exc.detail,
+            }
+
+    return classify

@@ -1,0 +1,55 @@
+"""The only place that joins the parts."""
+
+from flask import Flask
+
+from app.api.bodies import MAX_BODY_BYTES
+from app.api.classify import blueprint as classify_blueprint
+from app.api.errors import register_error_handlers
+from app.api.lifecycle import register_lifecycle
+from app.api.parts import Parts
+from app.api.status import blueprint as status_blueprint
+from app.inference.admission import Admission
+from app.inference.devices import resolve_device
+from app.inference.engine import cuda_count, use_one_thread_per_operation
+from app.inference.models import Models
+from app.log_ids import LogIds
+from app.machine import usable_cpus
+from app.settings import Settings
+
+
+def create_app(settings: Settings, slot: int = 0) -> Flask:
+    """Load the models, warm them up and build the WSGI app of one worker.
+
+    Args:
+        settings: the settings in force.
+        slot: the worker's place, from 0; a replacement has the place of the worker before.
+
+    Raises:
+        SettingsError: the device is not there.
+        PackageError: no package can be served.
+    """
+    app = Flask("classifyd", static_folder=None)
+    # A redirect would answer an API client with HTML.
+    app.url_map.merge_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
+    app.extensions["classifyd"] = join_parts(settings, slot)
+    register_lifecycle(app)
+    register_error_handlers(app)
+    app.register_blueprint(classify_blueprint)
+    app.register_blueprint(status_blueprint)
+    return app
+
+
+def join_parts(settings: Settings, slot: int) -> Parts:
+    """Make the parts that the views work with; see create_app."""
+    use_one_thread_per_operation()
+    device = resolve_device(settings.device, slot, cuda_count())
+    threads = settings.inference_threads or max(1, usable_cpus() // settings.workers)
+    models = Models(settings.weights_dir, device, threads)
+    models.require_any()
+    return Parts(
+        settings=settings,
+        models=models,
+        admission=Admission(settings.max_in_flight),
+        log_ids=LogIds(settings.state_dir),
+    )

@@ -1,0 +1,1 @@
+"""Bytes of an image file to the array that the model was trained on."""

@@ -1,0 +1,181 @@
+"""The chunks of a PNG file (W3C PNG, third edition, section 5), reduced to the default image."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from app.errors import ImageDecodeFailed
+from app.imaging.header import ImageHeader, check_size
+
+MAX_CHUNKS = 16384
+"""Chunks that a file may have: encoders write IDAT of 8 KiB and more, 400 in 3 MiB."""
+
+KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+"""All that a default image needs.
+
+Left out above all is the animation (acTL, fcTL, fdAT): OpenCV 4.12 to 5.0 can be crashed with
+it. Colour profiles and text are compressed, cost memory and change no pixel.
+"""
+
+_SIGNATURE_BYTES = 8
+_CHUNK_OVERHEAD_BYTES = 12  # length, type, CRC
+_IHDR_BYTES = 13
+
+# Colour type to (samples per pixel, bit depths): PNG section 11.2.1, table 11.1.
+_COLOUR_TYPES = {
+    0: (1, (1, 2, 4, 8, 16)),
+    2: (3, (8, 16)),
+    3: (1, (1, 2, 4, 8)),
+    4: (2, (8, 16)),
+    6: (4, (8, 16)),
+}
+
+_DEFLATE_MAX_RATIO = 1032
+"""No deflate stream grows by more (zlib's technical details, "Maximum Compression Factor")."""
+
+_HARMLESS_INFLATED_BYTES = 256 << 20
+"""About 0.5 s of inflating: no more than a legitimate image of the largest size costs.
+
+Image data of up to 260 KB cannot hold more and is not inflated here, which would take half as
+long again as decoding it.
+"""
+
+_INFLATE_STEP_BYTES = 16384
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    kind: bytes
+    start: int
+    end: int
+
+
+def guard_png(data: bytes) -> tuple[ImageHeader, bytes]:
+    """Check every chunk of a PNG file, and keep those of the default image.
+
+    Args:
+        data: a file that starts with the PNG signature.
+
+    Returns:
+        The header, and a stream of KEPT_CHUNKS only: ``data`` itself where it holds no others.
+
+    Raises:
+        InvalidImageSize: a side is too small or too large.
+        ImageDecodeFailed: a wrong length or CRC, an unknown critical chunk, a forbidden order,
+            no IEND, or image data that inflates to far more than the image.
+    """
+    view = memoryview(data)
+    chunks = _walk_chunks(view)
+    first = next(chunks)
+    header, raw_bytes = _read_ihdr(view, first)
+    kept = [first, *_choose_chunks(chunks)]
+    _check_inflated(view, [chunk for chunk in kept if chunk.kind == b"IDAT"], raw_bytes)
+    return header, _join_chunks(data, kept)
+
+
+def _walk_chunks(view: memoryview) -> Iterator[_Chunk]:
+    """Yield each chunk up to IEND, its length and CRC checked."""
+    start = _SIGNATURE_BYTES
+    for _ in range(MAX_CHUNKS):
+        chunk = _read_chunk(view, start)
+        yield chunk
+        if chunk.kind == b"IEND":
+            return
+        start = chunk.end
+    raise ImageDecodeFailed(f"png: more than {MAX_CHUNKS} chunks")
+
+
+def _read_chunk(view: memoryview, start: int) -> _Chunk:
+    if start + _CHUNK_OVERHEAD_BYTES > len(view):
+        raise ImageDecodeFailed("png: ends before its IEND chunk")
+    length, kind = struct.unpack_from(">I4s", view, start)
+    if not kind.isalpha():
+        raise ImageDecodeFailed(f"png: no chunk name at byte {start}")
+    name = f"chunk {kind.decode('ascii')} at byte {start}"
+    end = start + _CHUNK_OVERHEAD_BYTES + length
+    if end > len(view):
+        raise ImageDecodeFailed(f"png: {name} says {length} bytes, but the file ends sooner")
+    (crc,) = struct.unpack_from(">I", view, end - 4)
+    if zlib.crc32(view[start + 4 : end - 4]) != crc:
+        raise ImageDecodeFailed(f"png: {name} has a wrong CRC")
+    return _Chunk(kind, start, end)
+
+
+def _read_ihdr(view: memoryview, chunk: _Chunk) -> tuple[ImageHeader, int]:
+    """Read the header, and how many bytes the filtered rows take without interlacing."""
+    if chunk.kind != b"IHDR" or chunk.end - chunk.start != _CHUNK_OVERHEAD_BYTES + _IHDR_BYTES:
+        raise ImageDecodeFailed("png: does not start with an IHDR chunk")
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", view, chunk.start + 8)
+    check_size(width, height)
+    samples, depths = _COLOUR_TYPES.get(colour_type, (0, ()))
+    if depth not in depths:
+        raise ImageDecodeFailed(f"png: no colour type {colour_type} with {depth} bits exists")
+    # One byte before each row names its filter (section 7.3).
+    raw_bytes = height * (1 + (width * samples * depth + 7) // 8)
+    return ImageHeader("png", width, height), raw_bytes
+
+
+def _choose_chunks(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
+    seen: set[bytes] = set()
+    last = b"IHDR"
+    for chunk in chunks:
+        _check_order(chunk, last, seen)
+        # A second tRNS or eXIf is an error too, but of an ancillary chunk: the first counts.
+        if chunk.kind in KEPT_CHUNKS and (chunk.kind == b"IDAT" or chunk.kind not in seen):
+            yield chunk
+        seen.add(chunk.kind)
+        last = chunk.kind
+    if b"IDAT" not in seen:
+        raise ImageDecodeFailed("png: no IDAT chunk")
+
+
+def _check_order(chunk: _Chunk, last: bytes, seen: set[bytes]) -> None:
+    """Refuse what section 5.6 forbids and dropping chunks would hide from libpng."""
+    kind = chunk.kind
+    name = f"chunk {kind.decode('ascii')} at byte {chunk.start}"
+    # The case of the first letter tells whether a decoder may pass over it (section 5.4).
+    if kind[:1].isupper() and kind not in KEPT_CHUNKS:
+        raise ImageDecodeFailed(f"png: unknown critical {name}")
+    if kind == b"IHDR" or (kind == b"PLTE" and kind in seen):
+        raise ImageDecodeFailed(f"png: a second {name}")
+    if kind == b"IDAT" and kind in seen and last != kind:
+        raise ImageDecodeFailed(f"png: {name} does not follow the last IDAT")
+
+
+def _check_inflated(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> None:
+    """Refuse image data that inflates to much more than the image.
+
+    libpng stops writing at the end of the image, but goes on inflating to the end of the
+    stream: 3 MiB of it can hold 3 GB and take seconds.
+    """
+    # Twice: interlacing adds rows and rounds each up. The rest forgives sloppy encoders.
+    limit_bytes = 2 * raw_bytes + (1 << 20)
+    compressed_bytes = sum(idat.end - idat.start for idat in idats)
+    if compressed_bytes * _DEFLATE_MAX_RATIO <= limit_bytes + _HARMLESS_INFLATED_BYTES:
+        return
+    try:
+        for inflated_bytes in _inflated_sizes(view, idats):
+            if inflated_bytes > limit_bytes:
+                raise ImageDecodeFailed(f"png: the image data holds more than {limit_bytes} bytes")
+    except zlib.error as error:
+        raise ImageDecodeFailed("png: the image data is not a zlib stream") from error
+
+
+def _inflated_sizes(view: memoryview, idats: list[_Chunk]) -> Iterator[int]:
+    """Yield the running total of inflated bytes; steps keep the memory small."""
+    inflater = zlib.decompressobj()
+    total = 0
+    for idat in idats:
+        for start in range(idat.start + 8, idat.end - 4, _INFLATE_STEP_BYTES):
+            step = view[start : min(start + _INFLATE_STEP_BYTES, idat.end - 4)]
+            total += len(inflater.decompress(step))
+            yield total
+
+
+def _join_chunks(data: bytes, kept: list[_Chunk]) -> bytes:
+    kept_bytes = _SIGNATURE_BYTES + sum(chunk.end - chunk.start for chunk in kept)
+    if kept_bytes == len(data):
+        return data
+    view = memoryview(data)
+    return b"".join([view[:_SIGNATURE_BYTES], *(view[c.start : c.end] for c in kept)])

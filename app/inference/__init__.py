@@ -1,0 +1,1 @@
+"""Engines, the queue in front of them, and the classifier that joins them to a package."""

@@ -1,0 +1,113 @@
+"""A package on its device, ready to answer."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.errors import PackageError
+from app.inference.engine import Engine, FloatArray, TorchScriptEngine
+from app.inference.queue import InferenceQueue
+from app.inference.scores import to_scores
+from app.packages.package import Package
+
+WARM_UP_ROUNDS = 3
+"""TorchScript's profiling executor is slow on its first two calls at each batch size."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Scores of one image and what they took.
+
+    Attributes:
+        scores: float32 (classes,).
+        queue_ms: time waited for an inference thread.
+        infer_ms: time of the batch that it was computed in.
+    """
+
+    scores: FloatArray
+    queue_ms: float
+    infer_ms: float
+
+
+class Classifier:
+    """One package's model behind the worker's queue.
+
+    Args:
+        package: the checked package.
+        engine: its loaded model.
+        queue: the worker's inference queue.
+        max_batch: how many images are computed together at most.
+    """
+
+    def __init__(
+        self, package: Package, engine: Engine, queue: InferenceQueue, max_batch: int = 1
+    ) -> None:
+        self.package = package
+        self.engine = engine
+        self._queue = queue
+        self._max_batch = max_batch
+
+    def infer(self, image: FloatArray, deadline: float) -> Inference:
+        """Compute the scores of one preprocessed image.
+
+        Args:
+            image: float32 (C, H, W).
+            deadline: time.monotonic() after which it is no longer computed.
+
+        Raises:
+            ModelUnavailable: no inference thread was free in time.
+            InternalError: the model failed or gave no finite scores.
+        """
+        job = self._queue.infer(self.engine, image, self._max_batch, deadline)
+        assert job.output is not None  # noqa: S101 - infer() raised otherwise
+        scores = to_scores(job.output, self.package.manifest.output)
+        return Inference(scores, job.queue_ms, job.infer_ms)
+
+    def warm_up(self) -> None:
+        """Run every batch size until it is fast, and check the output's shape.
+
+        Raises:
+            PackageError: the model cannot take the input that its manifest describes, or
+                its output has another number of classes.
+        """
+        spec = self.package.manifest.input
+        for size in range(1, self._max_batch + 1):
+            batch = np.zeros((size, spec.channels, spec.height, spec.width), np.float32)
+            for _ in range(WARM_UP_ROUNDS):
+                self._check_output(self._run(batch), size)
+
+    def _run(self, batch: FloatArray) -> FloatArray:
+        try:
+            return self.engine.infer(batch)
+        except Exception as exc:
+            raise PackageError(
+                str(self.package.model_path),
+                "input",
+                f"the model failed on an input of shape {batch.shape} as the manifest describes it",
+            ) from exc
+
+    def _check_output(self, output: FloatArray, size: int) -> None:
+        expected = (size, self.package.manifest.output.classes)
+        if output.shape != expected:
+            raise PackageError(
+                str(self.package.folder / "manifest.json"),
+                "output.classes",
+                f"the model's output has shape {output.shape}, expected {expected}",
+            )
+
+
+def load_classifier(package: Package, device: str, queue: InferenceQueue) -> Classifier:
+    """Load a package's model on a device and warm it up.
+
+    Raises:
+        PackageError: the model cannot be loaded, or does not fit its manifest.
+    """
+    classifier = Classifier(package, TorchScriptEngine(package.model_path, device), queue)
+    classifier.warm_up()
+    return classifier
+
+
+def deadline_after(milliseconds: int) -> float:
+    """The time.monotonic() that lies so many milliseconds ahead."""
+    return time.monotonic() + milliseconds / 1000

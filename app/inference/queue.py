@@ -1,0 +1,155 @@
+"""One queue in front of the inference threads of a worker.
+
+Request threads submit one image each and wait; a free inference thread takes what has
+waited longest, with others for the same model up to the batch size. One worker so keeps
+all its cores busy, whichever connection the requests came in on.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.errors import InternalError, ModelUnavailable
+from app.inference.engine import Engine, FloatArray
+
+
+@dataclass(eq=False)
+class Job:
+    """One image on its way through the queue.
+
+    Attributes:
+        image: float32 (C, H, W).
+        queue_ms: how long it waited, once taken.
+        infer_ms: how long its batch was computed, once done.
+    """
+
+    engine: Engine
+    image: FloatArray
+    max_batch: int
+    deadline: float
+    submitted: float = field(default_factory=time.monotonic)
+    queue_ms: float = 0.0
+    infer_ms: float = 0.0
+    output: FloatArray | None = None
+    failure: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def finish(self, output: FloatArray | None, failure: BaseException | None = None) -> None:
+        """Hand the outcome to the thread that waits."""
+        self.output, self.failure = output, failure
+        self.done.set()
+
+
+class InferenceQueue:
+    """Inference threads behind one queue.
+
+    Args:
+        threads: how many inferences run at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"inference-{index}", daemon=True)
+            for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def infer(self, engine: Engine, image: FloatArray, max_batch: int, deadline: float) -> Job:
+        """Wait for one image's output.
+
+        Args:
+            engine: the model to run.
+            image: float32 (C, H, W).
+            max_batch: how many images of this engine may be computed together.
+            deadline: time.monotonic() after which it is no longer computed.
+
+        Returns:
+            The finished job, whose output is float32 (classes,).
+
+        Raises:
+            ModelUnavailable: the deadline passed before a thread was free.
+            InternalError: the model failed on this image.
+        """
+        job = Job(engine, image, max_batch, deadline)
+        with self._changed:
+            if self._closed:
+                raise ModelUnavailable("shutting down")
+            self._waiting.append(job)
+            self._changed.notify()
+        job.done.wait()
+        if isinstance(job.failure, ModelUnavailable):
+            raise job.failure
+        if job.failure is not None:
+            raise InternalError("the model failed on this image") from job.failure
+        return job
+
+    def depth(self) -> int:
+        """Count the images that wait."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Answer what waits, then end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        while batch := self._take():
+            _compute(batch)
+
+    def _take(self) -> list[Job]:
+        """The longest waiting job and its company; empty when closed and drained."""
+        with self._changed:
+            while True:
+                self._drop_late()
+                if self._waiting:
+                    return self._take_alike(self._waiting[0])
+                if self._closed:
+                    return []
+                self._changed.wait()
+
+    def _drop_late(self) -> None:
+        now = time.monotonic()
+        while self._waiting and self._waiting[0].deadline <= now:
+            self._waiting.popleft().finish(None, ModelUnavailable("waited past the deadline"))
+
+    def _take_alike(self, first: Job) -> list[Job]:
+        batch = [job for job in self._waiting if job.engine is first.engine][: first.max_batch]
+        for job in batch:
+            self._waiting.remove(job)
+        return batch
+
+
+def _compute(batch: list[Job]) -> None:
+    """Run a batch; when it fails, run its images one by one so that only the guilty fail."""
+    started = time.monotonic()
+    try:
+        outputs = _run(batch)
+    except Exception as exc:
+        if len(batch) == 1:
+            batch[0].finish(None, exc)
+            return
+        for job in batch:
+            _compute([job])
+        return
+    infer_ms = (time.monotonic() - started) * 1000
+    for job, output in zip(batch, outputs, strict=True):
+        job.queue_ms = (started - job.submitted) * 1000
+        job.infer_ms = infer_ms
+        job.finish(output)
+
+
+def _run(batch: list[Job]) -> FloatArray:
+    outputs = batch[0].engine.infer(np.stack([job.image for job in batch]))
+    if outputs.shape[0] != len(batch):
+        raise ValueError(f"{len(batch)} images gave an output of shape {outputs.shape}")
+    return outputs

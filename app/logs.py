@@ -1,0 +1,80 @@
+"""Log lines: readable on a terminal, one JSON object a line otherwise."""
+
+import datetime
+import logging
+import sys
+from typing import Any
+
+import orjson
+
+_RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Send every log line of the process to standard error.
+
+    Args:
+        log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
+        level: the least severe level that is logged.
+    """
+    is_terminal = sys.stderr.isatty()
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter(is_terminal) if is_text else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message and the record's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; see the class."""
+        line: dict[str, Any] = {
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level and message, then the record's non-empty fields as ``name=value``.
+
+    Args:
+        colour: mark warnings and errors with terminal colours.
+    """
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__()
+        self._colours = {"WARNING": _YELLOW, "ERROR": _RED} if colour else {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; see the class."""
+        fields = getattr(record, "fields", {})
+        pairs = [f"{key}={_plain(value)}" for key, value in fields.items() if value]
+        text = " ".join([_timestamp(record), record.levelname.lower(), record.getMessage(), *pairs])
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        colour = self._colours.get(record.levelname)
+        return f"{colour}{text}{_RESET}" if colour else text
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    moment = datetime.datetime.fromtimestamp(record.created).astimezone()
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _plain(value: Any) -> str:
+    """A field on one line; what a client sent must not forge a second one."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{inner}" for key, inner in value.items())
+    text = str(value)
+    is_bare = text.isprintable() and " " not in text
+    return text if is_bare else orjson.dumps(text).decode()

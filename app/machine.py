@@ -1,0 +1,60 @@
+"""What of this machine the process may use."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
+    """Count the CPUs that this process may keep busy, at least 1.
+
+    The machine's count is no guide: a container or a systemd unit may be bound to some
+    cores (affinity) or to a share of time (cgroup quota), and more busy threads than that
+    only wait for each other.
+
+    Args:
+        cgroup_root: where the cgroup file system is mounted.
+    """
+    affinity = len(os.sched_getaffinity(0))
+    quota = _cgroup_v2_quota(cgroup_root) or _cgroup_v1_quota(cgroup_root)
+    return max(1, min(affinity, math.floor(quota))) if quota else affinity
+
+
+def _cgroup_v2_quota(root: Path) -> float | None:
+    """The tightest ``cpu.max`` from this process's group up to the root, in CPUs."""
+    quotas = [
+        int(limit) / int(period)
+        for limit, period in map(_cpu_max, _own_groups(root))
+        if limit not in {"", "max"}
+    ]
+    return min(quotas, default=None)
+
+
+def _own_groups(root: Path) -> list[Path]:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [root]
+    relative = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
+    group = root / relative
+    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
+
+
+def _cpu_max(group: Path) -> tuple[str, str]:
+    """Read ``LIMIT PERIOD`` in microseconds (kernel: Documentation/admin-guide/cgroup-v2)."""
+    try:
+        limit, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return "", ""
+    return limit, period
+
+
+def _cgroup_v1_quota(root: Path) -> float | None:
+    try:
+        limit = int((root / "cpu/cpu.cfs_quota_us").read_text())
+        period = int((root / "cpu/cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return limit / period if limit > 0 else None

@@ -1,0 +1,1 @@
+"""The self-describing model package: manifest, checks, versions, builders."""

@@ -1,0 +1,161 @@
+"""The manifest of a model package: everything that its files do not say by themselves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import PackageError
+from app.imaging.steps import (
+    CenterCrop,
+    CenterCropFraction,
+    Color,
+    Normalize,
+    ResizeExact,
+    ResizeLetterbox,
+    ResizeShortestSide,
+    Sampling,
+    Scale,
+    Step,
+)
+from app.packages.consistency import find_contradiction
+from app.packages.schema import check_schema, parse_json
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = 1
+"""The manifest format that this server reads."""
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file in the package's folder and the SHA-256 of its bytes, in hexadecimal."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The array that the model takes: N images of float32 (channels, height, width)."""
+
+    height: int
+    width: int
+    channels: int
+    layout: Literal["NCHW"]
+    dtype: Literal["float32"]
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the model's output, float32 (N, classes), means."""
+
+    kind: Literal["logits", "probabilities"]
+    task: Literal["single_label", "multi_label"]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest; ``docs/package.md`` describes each field."""
+
+    format: int
+    name: str
+    version: str
+    model: FileRef
+    labels: FileRef
+    input: InputSpec
+    preprocess: tuple[Step, ...]
+    output: OutputSpec
+
+
+def read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """Read and check a manifest file.
+
+    Returns:
+        The manifest and the file's bytes.
+
+    Raises:
+        PackageError: the file cannot be read, or see parse_manifest.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise PackageError(str(path), "", f"cannot be read: {exc.strerror}") from exc
+    return parse_manifest(raw, str(path)), raw
+
+
+def parse_manifest(raw: bytes, file: str) -> Manifest:
+    """Parse and check a manifest's bytes.
+
+    Args:
+        raw: UTF-8 JSON, with or without a byte-order mark.
+        file: what to call it in an error.
+
+    Raises:
+        PackageError: it is not JSON, breaks the schema, or contradicts itself.
+    """
+    document = parse_json(raw, file)
+    if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
+        # Said first: of another format the schema's complaints would mislead.
+        raise PackageError(file, "format", f"expected {FORMAT}, the format of this server")
+    check_schema(document, file)
+    manifest = _to_manifest(document)
+    spec = manifest.input
+    contradiction = find_contradiction(manifest.preprocess, spec.height, spec.width, spec.channels)
+    if contradiction is not None:
+        raise PackageError(file, contradiction.field, contradiction.problem)
+    return manifest
+
+
+def _to_manifest(document: dict[str, Any]) -> Manifest:
+    spec, output = document["input"], document["output"]
+    return Manifest(
+        format=FORMAT,
+        name=document["name"],
+        version=document["version"],
+        model=FileRef(**document["model"]),
+        labels=FileRef(**document["labels"]),
+        input=InputSpec(
+            # JSON calls 224.0 an integer too.
+            height=int(spec["height"]),
+            width=int(spec["width"]),
+            channels=int(spec["channels"]),
+            layout=spec["layout"],
+            dtype=spec["dtype"],
+        ),
+        preprocess=tuple(_to_step(step) for step in document["preprocess"]),
+        output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
+    )
+
+
+def _to_step(step: dict[str, Any]) -> Step:
+    match step:
+        case {"step": "color"}:
+            return Color(step["order"])
+        case {"step": "center_crop", "fraction_of_shortest_side": fraction}:
+            return CenterCropFraction(float(fraction))
+        case {"step": "center_crop"}:
+            return CenterCrop(int(step["height"]), int(step["width"]), _whole(step["pad"]))
+        case {"step": "resize"}:
+            return _to_resize(step)
+        case {"step": "scale"}:
+            return Scale(float(step["multiply"]), float(step["add"]))
+        case _:
+            return Normalize(_real(step["mean"]), _real(step["std"]))
+
+
+def _to_resize(step: dict[str, Any]) -> Step:
+    sampling = Sampling(step["filter"], step["antialias"], step["resampling"])
+    if step["mode"] == "shortest_side":
+        return ResizeShortestSide(int(step["size"]), sampling)
+    height, width = int(step["height"]), int(step["width"])
+    if step["mode"] == "exact":
+        return ResizeExact(height, width, sampling)
+    return ResizeLetterbox(height, width, _whole(step["pad"]), sampling)
+
+
+def _whole(numbers: list[float]) -> tuple[int, ...]:
+    return tuple(int(number) for number in numbers)
+
+
+def _real(numbers: list[float]) -> tuple[float, ...]:
+    return tuple(float(number) for number in numbers)

@@ -1,0 +1,130 @@
+"""A model package that has been checked as far as that goes without running its model."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import PackageError
+from app.imaging.preprocess import Preprocessor
+from app.packages.manifest import MANIFEST_FILE, FileRef, Manifest, read_manifest
+
+FORBIDDEN_IN_LABEL = "error_code"
+"""Clients tell an error from a result by finding this text in the answer."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A checked package.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its checked manifest.
+        labels: the name of each class, by class index.
+        model_path: the TorchScript file, whose SHA-256 was right.
+        preprocessor: its steps, compiled.
+        digest: SHA-256 of the manifest's bytes in hexadecimal; as the manifest holds those
+            of the other files, it names the content of the whole package.
+    """
+
+    folder: Path
+    manifest: Manifest
+    labels: tuple[str, ...]
+    model_path: Path
+    preprocessor: Preprocessor
+    digest: str
+
+
+def load_package(folder: Path) -> Package:
+    """Check a package that lies in its place, ``NAME/VERSION``.
+
+    Raises:
+        PackageError: its folders are not named as the manifest says, or see read_package.
+    """
+    package = read_package(folder)
+    for field, found in (("version", folder.name), ("name", folder.parent.name)):
+        declared = getattr(package.manifest, field)
+        if declared != found:
+            raise PackageError(
+                str(folder / MANIFEST_FILE),
+                field,
+                f"found {declared!r}, expected {found!r}, the name of the folder it lies in",
+            )
+    return package
+
+
+def read_package(folder: Path) -> Package:
+    """Check a package wherever it lies.
+
+    Raises:
+        PackageError: a file is missing or has another SHA-256, the manifest is wrong, or
+            the labels are not as many clean lines as there are classes.
+    """
+    manifest, raw = read_manifest(folder / MANIFEST_FILE)
+    model_path = _check_file(folder, "model", manifest.model)
+    labels_path = _check_file(folder, "labels", manifest.labels)
+    return Package(
+        folder=folder,
+        manifest=manifest,
+        labels=read_labels(labels_path, manifest.output.classes),
+        model_path=model_path,
+        preprocessor=Preprocessor(manifest.preprocess),
+        digest=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    r"""Read one label a line.
+
+    A byte-order mark and ``\r\n`` are accepted, as Windows editors write both. Equal labels
+    are accepted too: ImageNet has two cranes.
+
+    Args:
+        path: a UTF-8 text file; the last line may or may not end with a newline.
+        classes: how many labels there must be.
+
+    Raises:
+        PackageError: the file is not UTF-8, a line is empty, has white space around the
+            label or holds ``error_code``, or the number of lines is another.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise PackageError(str(path), "", f"expected UTF-8, byte {exc.start} is not") from exc
+    lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
+    for number, label in enumerate(lines, start=1):
+        problem = _label_problem(label)
+        if problem:
+            raise PackageError(str(path), f"line {number}", problem)
+    if len(lines) != classes:
+        raise PackageError(
+            str(path), "", f"found {len(lines)} labels, expected {classes} (output.classes)"
+        )
+    return tuple(lines)
+
+
+def _label_problem(label: str) -> str:
+    if not label.strip():
+        return "found an empty line, expected a label on each line"
+    if label != label.strip():
+        return "found white space around the label, expected none"
+    if FORBIDDEN_IN_LABEL in label:
+        return f"found the text {FORBIDDEN_IN_LABEL}, by which clients recognise an error"
+    return ""
+
+
+def _check_file(folder: Path, field: str, reference: FileRef) -> Path:
+    path = folder / reference.file
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise PackageError(
+            str(folder / MANIFEST_FILE),
+            f"{field}.file",
+            f"{reference.file} cannot be read: {exc.strerror}; expected a file beside the manifest",
+        ) from exc
+    if found != reference.sha256:
+        raise PackageError(
+            str(path), "", f"found SHA-256 {found}, expected {reference.sha256} ({field}.sha256)"
+        )
+    return path

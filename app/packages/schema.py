@@ -1,0 +1,100 @@
+"""A manifest's bytes against its JSON schema, with errors that say what was expected."""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any, NoReturn
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from app.errors import PackageError
+
+MAX_SHOWN = 60
+"""Characters of a wrong value that an error repeats."""
+
+
+def parse_json(raw: bytes, file: str) -> Any:
+    """Parse JSON without what Python allows beyond the standard.
+
+    Args:
+        raw: UTF-8, with or without a byte-order mark.
+        file: what to call it in an error.
+
+    Raises:
+        PackageError: it is not UTF-8, not JSON, has a key twice, or NaN or Infinity.
+    """
+    try:
+        return json.loads(
+            raw.decode("utf-8-sig"),
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
+        )
+    except UnicodeDecodeError as exc:
+        raise PackageError(file, "", "expected UTF-8") from exc
+    except (ValueError, RecursionError) as exc:
+        raise PackageError(file, "", f"expected JSON: {exc}") from exc
+
+
+def check_schema(document: Any, file: str) -> None:
+    """Check a parsed manifest against ``manifest.schema.json``.
+
+    Raises:
+        PackageError: with the field that is most worth mending first.
+    """
+    error = best_match(_validator().iter_errors(document))
+    if error is not None:
+        raise PackageError(file, _field(error.absolute_path), _problem(error))
+
+
+def is_identifier(text: str) -> bool:
+    """Say whether a text may be a package's name or version."""
+    pattern = _schema()["$defs"]["identifier"]["pattern"]
+    return re.search(pattern, text) is not None
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    text = files("app.packages").joinpath("manifest.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(_schema())
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return document
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _field(path: Iterable[str | int]) -> str:
+    """A path as it is written in the manual: ``preprocess[1].height``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _problem(error: ValidationError) -> str:
+    schema: Any = error.schema
+    found: Any = error.instance
+    if error.validator == "required":
+        return "missing: " + ", ".join(key for key in schema["required"] if key not in found)
+    if error.validator == "additionalProperties":
+        unknown = ", ".join(sorted(set(found) - set(schema["properties"])))
+        return f"unknown: {unknown[:MAX_SHOWN]}; known are: {', '.join(schema['properties'])}"
+    shown = json.dumps(found)
+    shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+    expected = schema.get("description") or f"a JSON {schema.get('type', 'value')}"
+    return f"found {shown}, expected {expected}"

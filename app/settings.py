@@ -1,0 +1,211 @@
+"""The settings: defaults < TOML file < environment < command line, read once.
+
+Each setting is a field of :class:`Settings`; its metadata says what it means and which
+values it takes, and everything else (the environment names, the command line options, the
+table in ``docs/settings.md``) follows from the field.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from app.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT_PREFIX = "CLASSIFYD_"
+CONFIG_KEY = "CLASSIFYD_CONFIG"
+DEFAULT_CONFIG = PROJECT_ROOT / "classifyd.toml"
+
+
+def _setting(
+    default: Any,
+    help_text: str,
+    *,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    pattern: str | None = None,
+) -> Any:
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "pattern": pattern}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting of the server, with its default."""
+
+    bind: str = _setting("127.0.0.1", "address to listen on", pattern=r"[^\s/]+")
+    port: int = _setting(8000, "port to listen on", minimum=1, maximum=65535)
+    weights_dir: Path = _setting(PROJECT_ROOT / "weights", "folder of the model packages")
+    state_dir: Path = _setting(
+        PROJECT_ROOT / "var", "folder for what must outlive a restart, such as the log_id counter"
+    )
+    device: str = _setting(
+        "auto",
+        "where the model runs: auto, cpu, cuda (spread over the cards) or cuda:N",
+        pattern=r"auto|cpu|cuda(:\d+)?",
+    )
+    workers: int = _setting(1, "worker processes", minimum=1, maximum=256)
+    inference_threads: int = _setting(
+        0,
+        "concurrent inferences in a worker, 0 = the usable CPUs shared by the workers",
+        minimum=0,
+        maximum=1024,
+    )
+    max_in_flight: int = _setting(
+        96, "requests in a worker before 336100 is answered", minimum=1, maximum=10000
+    )
+    deadline_ms: int = _setting(
+        8000,
+        "milliseconds that a request may wait for the model before 336100 is answered",
+        minimum=1,
+        maximum=3_600_000,
+    )
+    read_timeout_s: int = _setting(
+        30, "seconds that a client may pause while it sends a body", minimum=1, maximum=3600
+    )
+    grace_period_s: int = _setting(
+        30, "seconds that a stop waits for the requests in flight", minimum=1, maximum=3600
+    )
+    start_timeout_s: int = _setting(
+        120,
+        "seconds after which a silent worker is replaced; loading the models counts",
+        minimum=5,
+        maximum=3600,
+    )
+    http_status: Literal["compat", "rest"] = _setting(
+        "compat", "compat answers 200 to every call of the API, rest the status of the error"
+    )
+    error_detail: Literal["header", "body"] = _setting(
+        "header", "body adds what exactly was wrong to the answer as a fourth key"
+    )
+    log_format: Literal["auto", "text", "json"] = _setting(
+        "auto", "auto is text on a terminal and JSON otherwise"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "least severe level that is logged; a request's line is info"
+    )
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """The settings in force and where each came from.
+
+    Attributes:
+        settings: the values.
+        sources: for each name ``default``, the file's path, the environment variable or
+            ``command line``.
+    """
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def read_settings(
+    environment: Mapping[str, str],
+    command_line: Mapping[str, str] | None = None,
+    default_config: Path = DEFAULT_CONFIG,
+) -> ResolvedSettings:
+    """Join the four sources into the settings in force.
+
+    Args:
+        environment: the process environment; ``CLASSIFYD_CONFIG`` names the TOML file.
+        command_line: option values as text, by setting name.
+        default_config: the TOML file that is read when it exists and none is named.
+
+    Raises:
+        SettingsError: an unknown key, a wrong value, or a file that cannot be read; the
+            text names the source, the key, the value and what was expected.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys((f.name for f in fields(Settings)), "default")
+    layers = [
+        *_file_layer(environment, default_config),
+        *_environment_layer(environment),
+        *(("command line", key, text, Path.cwd()) for key, text in (command_line or {}).items()),
+    ]
+    for source, key, raw, base in layers:
+        values[key] = _parse(_field(key, source), raw, source, base)
+        sources[key] = source
+    return ResolvedSettings(Settings(**values), sources)
+
+
+_Layer = list[tuple[str, str, Any, Path]]
+
+
+def _file_layer(environment: Mapping[str, str], default_config: Path) -> _Layer:
+    named = environment.get(CONFIG_KEY)
+    path = Path(named) if named else default_config
+    if not named and not path.exists():
+        return []
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise SettingsError(f"settings file {path} cannot be read: {reason}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"settings file {path} is not TOML: {exc}") from exc
+    return [(str(path), key, value, path.resolve().parent) for key, value in table.items()]
+
+
+def _environment_layer(environment: Mapping[str, str]) -> _Layer:
+    return [
+        (name, name.removeprefix(ENVIRONMENT_PREFIX).lower(), text, Path.cwd())
+        for name, text in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_KEY
+    ]
+
+
+def _field(key: str, source: str) -> "Field[Any]":
+    for candidate in fields(Settings):
+        if candidate.name == key:
+            return candidate
+    known = ", ".join(f.name for f in fields(Settings))
+    raise SettingsError(f"unknown setting {key!r} (from {source}); known are: {known}")
+
+
+def _parse(setting: "Field[Any]", raw: Any, source: str, base: Path) -> Any:
+    """Turn a TOML value or a text into the field's type, within the field's bounds."""
+    value = _convert(setting, raw)
+    if value is None or not _within_bounds(setting, value):
+        raise SettingsError(
+            f"setting {setting.name} = {raw!r} (from {source}) is wrong: "
+            f"expected {describe_expected(setting)}"
+        )
+    return (base / value).resolve() if isinstance(value, Path) else value
+
+
+def _convert(setting: "Field[Any]", raw: Any) -> Any:
+    """The raw value in the field's type, or None when it has none."""
+    if get_origin(setting.type) is Literal:
+        return raw if raw in get_args(setting.type) else None
+    if setting.type is int:
+        if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,12}", raw):
+            return int(raw)
+        return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
+    if not isinstance(raw, str) or not raw:
+        return None
+    return Path(raw) if setting.type is Path else raw
+
+
+def _within_bounds(setting: "Field[Any]", value: Any) -> bool:
+    minimum, maximum = setting.metadata["minimum"], setting.metadata["maximum"]
+    pattern = setting.metadata["pattern"]
+    return (
+        (minimum is None or value >= minimum)
+        and (maximum is None or value <= maximum)
+        and (pattern is None or re.fullmatch(pattern, value) is not None)
+    )
+
+
+def describe_expected(setting: "Field[Any]") -> str:
+    """Say in words which values a setting takes."""
+    if get_origin(setting.type) is Literal:
+        return "one of " + ", ".join(get_args(setting.type))
+    if setting.type is int:
+        return f"a whole number from {setting.metadata['minimum']} to {setting.metadata['maximum']}"
+    if setting.type is Path:
+        return "a path"
+    return f"text matching {setting.metadata['pattern']}"

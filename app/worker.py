@@ -1,0 +1,75 @@
+"""gunicorn's thread worker and logger, made to speak the contract and the log format."""
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers.gthread import ThreadWorker
+
+from app.errors import InternalError, InvalidArgument, OperatorError
+
+_STATUS_LINES: dict[type[Exception], str] = {
+    LimitRequestLine: "414 URI Too Long",
+    LimitRequestHeaders: "431 Request Header Fields Too Large",
+    ParseException: "400 Bad Request",
+    Exception: "500 Internal Server Error",
+}
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A thread worker whose failures outside Flask are JSON, and short in the log."""
+
+    def load_wsgi(self) -> None:
+        """Load the app; a failure that the operator can mend ends the server with its text."""
+        try:
+            super().load_wsgi()
+        except OperatorError as exc:
+            self.log.error("%s", exc)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer a request that never reached Flask: unreadable HTTP, or a failure below it.
+
+        gunicorn's own method would answer HTML with the exception's text.
+        """
+        status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
+        is_client_error = isinstance(exc, ParseException)
+        error = InvalidArgument if is_client_error else InternalError
+        log_id = self.wsgi.extensions["classifyd"].log_ids.take()
+        fields = {"log_id": log_id, "client": addr[0] if addr else "", "code": error.error_code}
+        self.log.warning(
+            "request not read: %s",
+            type(exc).__name__,
+            exc_info=None if is_client_error else exc,
+            extra={"fields": fields},
+        )
+        body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
+        try:
+            client.sendall(_http_answer(status_line, orjson.dumps(body)))
+        except OSError:
+            self.log.debug("the client of log_id %d is gone", log_id)
+
+
+def _http_answer(status_line: str, body: bytes) -> bytes:
+    head = (
+        f"HTTP/1.1 {status_line}\r\nConnection: close\r\n"
+        "Content-Type: application/json; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """Hands gunicorn's own lines to the root logger, so that all lines have one form."""
+
+    def setup(self, cfg: Any) -> None:
+        """Propagate instead of writing; called at start and at each reload."""
+        super().setup(cfg)
+        for handler in list(self.error_log.handlers):
+            self.error_log.removeHandler(handler)
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.getLogger().level)

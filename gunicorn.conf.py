@@ -1,0 +1,63 @@
+"""gunicorn's configuration: plain ``gunicorn`` in this folder starts the server.
+
+It runs in the master process and imports neither torch nor OpenCV: an OpenMP runtime does
+not survive a fork, and a small master survives everything.
+"""
+
+import os
+import sys
+
+from app.errors import OperatorError
+from app.logs import configure_logging
+from app.settings import PROJECT_ROOT, read_settings
+from app.start import check_start, describe_start, free_slot
+
+try:
+    settings = read_settings(os.environ).settings
+except OperatorError as exc:
+    sys.exit(f"classifyd: {exc}")
+
+configure_logging(settings.log_format, settings.log_level)
+
+SPARE_THREADS = 16
+"""Beyond max_in_flight: to refuse, and to answer health checks, when every place is taken."""
+
+wsgi_app = "wsgi:app"
+chdir = str(PROJECT_ROOT)
+proc_name = "classifyd"
+bind = f"{settings.bind}:{settings.port}"
+worker_class = "app.worker.Worker"
+logger_class = "app.worker.Logger"
+workers = settings.workers
+threads = settings.max_in_flight + SPARE_THREADS
+worker_connections = 4 * threads
+keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be the one to close
+timeout = settings.start_timeout_s
+graceful_timeout = settings.grace_period_s
+limit_request_line = 8190  # the most that gunicorn takes: tokens travel in the query string
+control_socket_disable = True
+
+
+def on_starting(server):
+    """Refuse to start where no worker could work."""
+    try:
+        check_start(settings)
+    except OperatorError as exc:
+        sys.exit(f"classifyd: {exc}")
+
+
+def pre_fork(server, worker):
+    """Give a worker the lowest free slot; a replacement takes the place of the one before."""
+    worker.slot = free_slot(other.slot for other in server.WORKERS.values())
+
+
+def post_fork(server, worker):
+    """Tell the app its slot."""
+    os.environ["WORKER_SLOT"] = str(worker.slot)
+
+
+def post_worker_init(worker):
+    """Say once, when the first worker is warm, where to call."""
+    if worker.age == 1:
+        sys.stdout.write(describe_start(settings))
+        sys.stdout.flush()

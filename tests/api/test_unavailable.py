@@ -1,0 +1,90 @@
+"""336000 and 336100: provoked with models that fail or take their time."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import GREEN, RED
+from tests.support.packages import build_colour_package, build_failing_package, build_slow_package
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    build_colour_package(folder, "colours", ["red", "green", "blue"])
+    build_slow_package(folder, "slow")
+    build_failing_package(folder, "failing")
+    broken = build_colour_package(folder, "broken", ["red", "green", "blue"])
+    (broken / "labels.txt").write_text("red\ngreen\n")
+    return folder
+
+
+def test_model_failure_is_336000_for_the_guilty_request_alone(
+    weights: Path, tmp_path: Path
+) -> None:
+    with Server(weights, tmp_path) as server:
+        answer = server.classify("failing", {"image": RED})
+        assert (answer.status, answer.code) == (200, 336000)
+        assert "Traceback" in "".join(
+            line.get("traceback", "")
+            for line in server.log_lines()
+            if str(answer.json["log_id"]) in line["message"]
+        )
+        assert server.classify("failing", {"image": GREEN}).code == 0
+        assert server.classify("colours", {"image": RED}).code == 0
+
+
+def test_broken_package_is_unavailable_while_others_go_on(weights: Path, tmp_path: Path) -> None:
+    with Server(weights, tmp_path) as server:
+        answer = server.classify("broken", {"image": RED})
+        assert answer.code == 336100
+        assert int(answer.headers["Retry-After"]) > 0
+        assert server.classify("colours", {"image": RED}).code == 0
+        ready = server.request("GET", "/readyz")
+        assert ready.status == 503
+        assert "labels.txt" in ready.json["reasons"]["broken"]
+
+
+def test_requests_beyond_the_bound_are_refused_at_once(weights: Path, tmp_path: Path) -> None:
+    settings = {"max_in_flight": 2, "inference_threads": 1, "http_status": "rest"}
+    with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: server.classify("slow", {"image": RED}), range(8)))
+        refused = [answer for answer in answers if answer.code == 336100]
+        assert len(refused) == 6
+        assert all(answer.status == 503 for answer in refused)
+        assert all(answer.headers["Retry-After"] for answer in refused)
+        assert sum(answer.code == 0 for answer in answers) == 2
+
+
+def test_work_past_its_deadline_is_refused_and_never_computed(
+    weights: Path, tmp_path: Path
+) -> None:
+    settings = {"deadline_ms": 100, "inference_threads": 1}
+    with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(3) as pool:
+        first = pool.submit(server.classify, "slow", {"image": RED})
+        time.sleep(0.1)
+        late = server.classify("slow", {"image": RED})
+        assert first.result().code == 0
+        assert late.code == 336100
+        line = server.log_line(late.json["log_id"])
+        assert "infer" not in line["stages_ms"]
+
+
+def test_health_is_answered_while_every_place_is_taken(weights: Path, tmp_path: Path) -> None:
+    settings = {"max_in_flight": 4, "inference_threads": 1}
+    with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(server.classify, "slow", {"image": RED}) for _ in range(4)]
+        time.sleep(0.2)
+        assert server.request("GET", "/healthz").status == 200
+        assert "slow" in server.request("GET", "/readyz").json["serving"]
+        assert not all(future.done() for future in busy)
+
+
+def test_error_detail_of_a_refusal_is_json(weights: Path, tmp_path: Path) -> None:
+    with Server(weights, tmp_path, error_detail="body") as server:
+        body = server.classify("broken", {"image": RED}).json
+        assert json.dumps(body["error_detail"]).isascii()

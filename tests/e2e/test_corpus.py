@@ -1,0 +1,26 @@
+"""Every file of the corpus through a running server."""
+
+import psutil
+
+from tests.support.images import to_base64
+from tests.support.server import Server
+from tests.unit.test_corpus import CORPUS, MANIFEST, expected_outcomes
+
+MAX_GROWTH_BYTES = 250 * 2**20
+
+
+def test_every_file_gets_its_answer_from_one_and_the_same_worker(server: Server) -> None:
+    pids = server.worker_pids()
+    worker = psutil.Process(pids[0])
+    before = worker.memory_info().rss
+    wrong = []
+    for path in MANIFEST:
+        answer = server.classify("colours", {"image": to_base64((CORPUS / path).read_bytes())})
+        outcome = str(answer.code) if answer.code else "ok"
+        if outcome not in expected_outcomes(path):
+            wrong.append((path, outcome, answer.detail))
+        if answer.code and not server.log_line(answer.json["log_id"])["detail"]:
+            wrong.append((path, outcome, "no detail in the log"))
+    assert not wrong
+    assert server.worker_pids() == pids
+    assert worker.memory_info().rss - before < MAX_GROWTH_BYTES

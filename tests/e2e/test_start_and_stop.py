@@ -1,0 +1,133 @@
+"""Starting, stopping and surviving, with the real gunicorn."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.settings import PROJECT_ROOT
+from tests.support.images import RED
+from tests.support.packages import build_colour_package, build_slow_package
+from tests.support.server import Server, free_port
+
+
+@pytest.fixture(scope="module")
+def slow_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    build_slow_package(folder, "slow")
+    return folder
+
+
+def test_sigterm_answers_what_is_in_flight_and_refuses_the_rest(
+    slow_weights: Path, tmp_path: Path
+) -> None:
+    with Server(slow_weights, tmp_path) as server, ThreadPoolExecutor(2) as pool:
+        in_flight = [pool.submit(server.classify, "slow", {"image": RED}) for _ in range(2)]
+        time.sleep(0.2)
+        server.running.send_signal(signal.SIGTERM)
+        assert [future.result().code for future in in_flight] == [0, 0]
+        assert server.running.wait(15) == 0
+        with pytest.raises(OSError, match="refused"):
+            server.request("GET", "/healthz")
+
+
+def test_killed_worker_is_replaced_with_other_log_ids(colour_weights: Path, tmp_path: Path) -> None:
+    with Server(colour_weights, tmp_path) as server:
+        (before,) = server.worker_pids()
+        first = server.classify("colours", {"image": RED}).json["log_id"]
+        os.kill(before, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(before)] if psutil.pid_exists(before) else [], 10)
+        answer = server.classify("colours", {"image": RED})
+        assert answer.code == 0
+        assert answer.json["log_id"] > first
+        (after,) = server.worker_pids()
+        assert after != before
+
+
+def test_two_workers_never_share_a_log_id(colour_weights: Path, tmp_path: Path) -> None:
+    with Server(colour_weights, tmp_path, workers=2) as server, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: server.classify("colours", {"image": RED}), range(100)))
+        assert len({answer.json["log_id"] for answer in answers}) == 100
+
+
+def test_reload_loses_no_request(colour_weights: Path, tmp_path: Path) -> None:
+    with Server(colour_weights, tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        before = server.worker_pids()
+
+        def ask_for_a_while(_: int) -> list[int]:
+            end = time.monotonic() + 8
+            codes = []
+            while time.monotonic() < end:
+                codes.append(server.classify("colours", {"image": RED}).code)
+            return codes
+
+        asking = [pool.submit(ask_for_a_while, index) for index in range(4)]
+        time.sleep(0.5)
+        server.running.send_signal(signal.SIGHUP)
+        codes = [code for future in asking for code in future.result()]
+        assert set(codes) == {0}
+        assert server.worker_pids() != before
+
+
+def _start_and_wait(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=PROJECT_ROOT,
+        env=clean | {"CLASSIFYD_PORT": str(free_port())} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"CLASSIFYD_PORT": "80000"}, "setting port = '80000'"),
+        ({"CLASSIFYD_PROT": "8000"}, "unknown setting 'prot'"),
+        ({"CLASSIFYD_HTTP_STATUS": "soap"}, "one of compat, rest"),
+        ({"CLASSIFYD_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
+        ({"CLASSIFYD_STATE_DIR": "/proc/classifyd"}, "state_dir"),
+        ({"CLASSIFYD_WEIGHTS_DIR": "/nowhere"}, "/nowhere"),
+        ({"CLASSIFYD_DEVICE": "cuda"}, "no usable CUDA device"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_setting_refuses_to_start_and_is_named(
+    colour_weights: Path, tmp_path: Path, environment: dict[str, str], told: str
+) -> None:
+    folders = {"CLASSIFYD_WEIGHTS_DIR": str(colour_weights), "CLASSIFYD_STATE_DIR": str(tmp_path)}
+    ended = _start_and_wait(["gunicorn"], **(folders | environment))
+    assert ended.returncode != 0
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    package = build_colour_package(weights, "colours", ["red", "green", "blue"])
+    (package / "model.pt").write_bytes(b"not a model")
+    folders = {"CLASSIFYD_WEIGHTS_DIR": str(weights), "CLASSIFYD_STATE_DIR": str(tmp_path)}
+    ended = _start_and_wait(["gunicorn"], **folders)
+    assert ended.returncode != 0
+    assert "model.pt" in ended.stderr
+    assert "model.sha256" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_first_worker_greets_with_a_curl_line_that_works(
+    demo_server: Server,
+) -> None:
+    greeting = demo_server.stdout_path.read_text()
+    assert f"http://127.0.0.1:{demo_server.port}/imagenet/ImageClassification" in greeting
+    curl = next(line for line in greeting.splitlines() if "curl" in line)
+    answer = subprocess.run(["sh", "-c", curl], capture_output=True, check=True).stdout
+    assert b'"name":"espresso"' in answer

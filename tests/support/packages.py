@@ -1,0 +1,100 @@
+"""Small model packages, scripted here, whose answers tell which image they saw."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.packages.write import PackageDraft, write_package
+
+SIDE = 32
+
+
+class MeanColour(torch.nn.Module):
+    """Logits are the mean of each channel: the strongest colour wins."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)) * 10
+
+
+class FailsOnRed(torch.nn.Module):
+    """Raises when an image is red, as a model with a broken operation does."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.mean(dim=(2, 3))
+        if bool((logits[:, 0] > 0.9).any()):
+            raise ValueError("red is not supported")
+        return logits
+
+
+class Slow(torch.nn.Module):
+    """Works for SLOW_S on this machine, in arithmetic that cannot be skipped."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.weight = torch.nn.Parameter(torch.eye(256))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        busy: torch.Tensor = self.weight
+        for _ in range(self.rounds):
+            busy = busy @ self.weight
+        return images.mean(dim=(2, 3)) + busy[0, 1]
+
+
+SLOW_S = 0.5
+
+
+def build_colour_package(weights_dir: Path, name: str, labels: Sequence[str]) -> Path:
+    """A model that names the strongest of red, green and blue."""
+    return _build(weights_dir, name, MeanColour(), labels)
+
+
+def build_failing_package(weights_dir: Path, name: str) -> Path:
+    """A model that raises on a red image."""
+    return _build(weights_dir, name, FailsOnRed(), ["red", "green", "blue"])
+
+
+def build_slow_package(weights_dir: Path, name: str) -> Path:
+    """A model that takes about SLOW_S for an image."""
+    return _build(weights_dir, name, Slow(_rounds_of(SLOW_S)), ["red", "green", "blue"])
+
+
+def _rounds_of(seconds: float) -> int:
+    probe, rounds = torch.jit.script(Slow(500)), 500
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        probe(image)
+        started = time.monotonic()
+        probe(image)
+    return max(1, int(rounds * seconds / (time.monotonic() - started)))
+
+
+def _build(weights_dir: Path, name: str, model: torch.nn.Module, labels: Sequence[str]) -> Path:
+    draft = PackageDraft(
+        name=name,
+        version="1",
+        input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
+        preprocess=_STEPS,
+        output={"kind": "logits", "task": "single_label", "classes": len(labels)},
+        labels=labels,
+        save_model=lambda path: torch.jit.script(model.eval()).save(str(path)),
+    )
+    return write_package(weights_dir, draft).folder
+
+
+_STEPS: list[dict[str, Any]] = [
+    {"step": "color", "order": "RGB"},
+    {
+        "step": "resize",
+        "mode": "exact",
+        "height": SIDE,
+        "width": SIDE,
+        "filter": "bilinear",
+        "antialias": True,
+        "resampling": "fast",
+    },
+    {"step": "scale", "multiply": 1 / 255, "add": 0},
+]

@@ -1,0 +1,175 @@
+"""A real gunicorn with the real app, for the length of a test."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from app.settings import PROJECT_ROOT
+
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server process on a free port; settings are given as keyword arguments."""
+
+    def __init__(self, weights_dir: Path, state_dir: Path, **settings: object) -> None:
+        self.port = free_port()
+        self.log_path = state_dir / "server.log"
+        self.stdout_path = state_dir / "server.out"
+        values = {"weights_dir": weights_dir, "state_dir": state_dir, "port": self.port} | settings
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
+        self._environment = clean | {
+            f"CLASSIFYD_{key.upper()}": str(value) for key, value in values.items()
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start gunicorn as ``make run`` does, without waiting."""
+        with self.log_path.open("ab") as log, self.stdout_path.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn"],
+                cwd=PROJECT_ROOT,
+                env=self._environment,
+                stdout=out,
+                stderr=log,
+            )
+
+    def wait_until_ready(self, path: str = "/healthz") -> None:
+        """Wait until a request is answered."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.running.poll() is not None:
+                raise AssertionError(f"the server ended: {self.log_text()}")
+            try:
+                self.request("GET", path)
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(f"the server is not ready: {self.log_text()}")
+
+    @property
+    def running(self) -> "subprocess.Popen[bytes]":
+        """The gunicorn master."""
+        assert self.process is not None
+        return self.process
+
+    def stop(self, timeout_s: float = 40) -> int:
+        """Send SIGTERM and return the exit status."""
+        if self.running.poll() is None:
+            self.running.send_signal(signal.SIGTERM)
+        try:
+            return self.running.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End the master and its workers at once."""
+        for process in [*psutil.Process(self.running.pid).children(recursive=True)]:
+            process.kill()
+        self.running.kill()
+        self.running.wait()
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers."""
+        return [child.pid for child in psutil.Process(self.running.pid).children()]
+
+    def log_text(self) -> str:
+        """Everything that the server has written to standard error."""
+        return self.log_path.read_text(encoding="utf-8")
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON log, parsed."""
+        return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+
+    def log_line(self, log_id: int) -> dict[str, Any]:
+        """The request line of one log_id."""
+        for line in self.log_lines():
+            if line.get("log_id") == log_id and line["message"] == "request":
+                return line
+        raise AssertionError(f"log_id {log_id} is not in the log")
+
+    def connect(self) -> HTTPConnection:
+        """Open a connection, to be closed by the caller."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> "Answer":
+        """Send one request on a connection of its own."""
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def classify(self, name: str, payload: object, **headers: str) -> "Answer":
+        """Post a JSON payload to a deploy name."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        return self.request("POST", f"/{name}/ImageClassification", body, headers)
+
+
+class Answer:
+    """One HTTP answer."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body, parsed."""
+        parsed: dict[str, Any] = json.loads(self.body)
+        return parsed
+
+    @property
+    def code(self) -> int:
+        """The error_code, 0 for a result."""
+        return int(self.json.get("error_code", 0))
+
+    @property
+    def detail(self) -> str:
+        """What exactly was wrong."""
+        return self.headers.get("X-Error-Detail", "")

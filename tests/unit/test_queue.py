@@ -1,0 +1,127 @@
+"""The inference queue: order, company, guilt and deadlines."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from app.errors import InternalError, ModelUnavailable
+from app.inference.engine import FloatArray
+from app.inference.queue import InferenceQueue
+
+POISON = 666.0
+
+
+class Doubling:
+    """An engine whose output tells which image it was given."""
+
+    name = "doubling"
+    device = "cpu"
+
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+        self._before = before
+        self.batches: list[int] = []
+
+    def infer(self, batch: FloatArray) -> FloatArray:
+        self.batches.append(len(batch))
+        self._before()
+        if (batch == POISON).any():
+            raise RuntimeError("poisoned")
+        return (batch * 2).reshape(len(batch), -1)
+
+
+def _image(value: float) -> FloatArray:
+    return np.full((1, 1, 1), value, np.float32)
+
+
+def _soon() -> float:
+    return time.monotonic() + 30
+
+
+def test_each_answer_goes_to_its_owner() -> None:
+    queue, engine = InferenceQueue(3), Doubling()
+    with ThreadPoolExecutor(16) as pool:
+        jobs = pool.map(lambda v: (v, queue.infer(engine, _image(v), 4, _soon())), range(500))
+        for value, job in jobs:
+            assert job.output is not None
+            assert job.output.tolist() == [value * 2]
+    queue.close()
+
+
+def test_what_waits_is_taken_together_and_only_the_guilty_fail() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(30)
+
+    queue, engine = InferenceQueue(1), Doubling(hold)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(queue.infer, engine, _image(1), 4, _soon())
+        assert entered.wait(30)
+        values = [2.0, POISON, 3.0, 4.0]
+        rest = [pool.submit(queue.infer, engine, _image(v), 4, _soon()) for v in values]
+        while queue.depth() < len(values):
+            time.sleep(0.001)
+        gate.set()
+        assert first.result().output is not None
+        with pytest.raises(InternalError):
+            rest[1].result()
+        for value, future in zip(values, rest, strict=True):
+            if value != POISON:
+                output = future.result().output
+                assert output is not None
+                assert output.tolist() == [value * 2]
+    assert engine.batches == [1, 4, 1, 1, 1, 1]
+    queue.close()
+
+
+def test_models_are_never_mixed_in_a_batch() -> None:
+    gate = threading.Event()
+    blocker = Doubling(lambda: gate.wait(30))
+    one, other = Doubling(), Doubling()
+    queue = InferenceQueue(1)
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(queue.infer, blocker, _image(0), 8, _soon())]
+        for engine in (one, other, one, other):
+            futures.append(pool.submit(queue.infer, engine, _image(5), 8, _soon()))
+        while queue.depth() < 4:
+            time.sleep(0.001)
+        gate.set()
+        for future in futures:
+            future.result()
+    assert (one.batches, other.batches) == ([2], [2])
+    queue.close()
+
+
+def test_late_work_is_refused_and_not_computed() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(30)
+
+    queue, blocker, engine = InferenceQueue(1), Doubling(hold), Doubling()
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(queue.infer, blocker, _image(0), 1, _soon())
+        assert entered.wait(30)
+        late = pool.submit(queue.infer, engine, _image(1), 1, time.monotonic() - 1)
+        while queue.depth() < 1:
+            time.sleep(0.001)
+        gate.set()
+        busy.result()
+        with pytest.raises(ModelUnavailable):
+            late.result()
+    assert engine.batches == []
+    queue.close()
+
+
+def test_closing_answers_what_waits_and_refuses_the_next() -> None:
+    queue, engine = InferenceQueue(1), Doubling()
+    assert queue.infer(engine, _image(1), 1, _soon()).output is not None
+    queue.close()
+    with pytest.raises(ModelUnavailable):
+        queue.infer(engine, _image(1), 1, _soon())

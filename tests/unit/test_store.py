@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from app.errors import PackageError
+from app.packages.store import active_versions
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def make(weights: Path, name: str, *versions: str, active: str | None = None) -> Path:
+    for version in versions:
+        (weights / name / version).mkdir(parents=True)
+    if active is not None:
+        (weights / name).mkdir(exist_ok=True)
+        (weights / name / "ACTIVE").write_text(active, encoding="utf-8")
+    return weights / name
+
+
+def test_the_only_version_is_active(weights: Path) -> None:
+    folder = make(weights, "pets", "1")
+    listing = active_versions(weights)
+    assert listing.active == {"pets": folder / "1"}
+    assert listing.broken == {}
+
+
+@pytest.mark.parametrize("text", ["2", "2\n", " 2\r\n", "\ufeff2\n"])
+def test_active_names_the_version(weights: Path, text: str) -> None:
+    folder = make(weights, "pets", "1", "2", active=text)
+    assert active_versions(weights).active == {"pets": folder / "2"}
+
+
+def test_names_come_in_order(weights: Path) -> None:
+    for name in ("b", "c", "a"):
+        make(weights, name, "1")
+    assert list(active_versions(weights).active) == ["a", "b", "c"]
+
+
+def test_hidden_folders_and_plain_files_are_passed_over(weights: Path) -> None:
+    folder = make(weights, "pets", "1", ".2.being-written")
+    make(weights, ".trash", "1")
+    (weights / "README.md").touch()
+    (folder / "notes.txt").touch()
+    assert active_versions(weights).active == {"pets": folder / "1"}
+
+
+def test_an_empty_folder_has_no_packages(weights: Path) -> None:
+    assert active_versions(weights).active == {}
+
+
+def test_a_weights_folder_that_is_not_there_is_named(weights: Path) -> None:
+    with pytest.raises(PackageError, match="cannot be read: No such file or directory") as caught:
+        active_versions(weights / "missing")
+    assert caught.value.file == str(weights / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "versions", "active", "problem"),
+    [
+        ("pets", ["1", "2"], None, "found the versions 1, 2 and no file ACTIVE; activate one by"),
+        ("pets", [".1"], None, "found no version; expected a folder with a manifest.json"),
+        ("pets", ["1"], "3", "found '3', expected one of the versions there: 1"),
+        ("pets", ["1"], "", "found '', expected one of the versions there: 1"),
+        ("pets", ["1"], "../pets/1", "found '../pets/1', expected one of"),
+        ("pets", [".1"], ".1", "found '.1', expected one of the versions there: none"),
+        ("lost+found", ["1"], None, "expected a deploy name: 1 to 64 of"),
+    ],
+)
+def test_a_name_without_an_active_version_is_broken_and_hides_no_other(
+    weights: Path, name: str, versions: list[str], active: str | None, problem: str
+) -> None:
+    make(weights, name, *versions, active=active)
+    sound = make(weights, "sound", "1")
+    listing = active_versions(weights)
+    assert listing.active == {"sound": sound / "1"}
+    assert list(listing.broken) == [name]
+    assert problem in listing.broken[name].problem
+
+
+def test_an_active_file_that_is_no_text_is_broken(weights: Path) -> None:
+    folder = make(weights, "pets", "1")
+    (folder / "ACTIVE").write_bytes(b"\xff\xfe1")
+    error = active_versions(weights).broken["pets"]
+    assert error.file == str(folder / "ACTIVE")
+    assert error.problem == "expected a text file with a version"

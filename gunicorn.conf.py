@@ -10,7 +10,7 @@ import sys
 from app.errors import OperatorError
 from app.logs import configure_logging
 from app.settings import PROJECT_ROOT, read_settings
-from app.start import check_start, describe_start, free_slot
+from app.start import check_start, describe_start, free_slot, listen_address
 
 try:
     settings = read_settings(os.environ).settings
@@ -25,7 +25,7 @@ SPARE_THREADS = 16
 wsgi_app = "wsgi:app"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
-bind = f"{settings.bind}:{settings.port}"
+bind = listen_address(settings)
 worker_class = "app.worker.Worker"
 logger_class = "app.worker.Logger"
 workers = settings.workers

@@ -1,6 +1,8 @@
 """What the master process does around a start: checks before, a greeting after."""
 
+import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import count
 
 from app.errors import PackageError, SettingsError
@@ -33,6 +35,31 @@ def check_start(settings: Settings) -> None:
         )
 
 
+def require_free_port(settings: Settings) -> None:
+    """Find out whether the address can be listened on; gunicorn would try for five seconds.
+
+    Raises:
+        SettingsError: somebody else listens there, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.bind, settings.port))
+        except OSError as exc:
+            raise SettingsError(
+                f"settings bind = {settings.bind!r} and port = {settings.port} cannot be "
+                f"listened on: {exc.strerror}; stop who listens there, or choose another port "
+                f"with --port or CLASSIFYD_PORT"
+            ) from exc
+
+
+def listen_address(settings: Settings) -> str:
+    """Write address and port as gunicorn and a URL take them."""
+    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    return f"{host}:{settings.port}"
+
+
 def free_slot(taken: Iterable[int]) -> int:
     """Return the lowest number from 0 that is not taken."""
     used = set(taken)
@@ -41,8 +68,9 @@ def free_slot(taken: Iterable[int]) -> int:
 
 def describe_start(settings: Settings) -> str:
     """Write where the server can be called, with a curl line for the first deploy name."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
-    base = f"http://{host}:{settings.port}"
+    # Whoever listens everywhere can be called here.
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
+    base = f"http://{listen_address(replace(settings, bind=local))}"
     names = sorted(active_versions(settings.weights_dir).active)
     urls = [f"{base}/{name}/ImageClassification" for name in names]
     lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]

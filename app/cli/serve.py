@@ -7,7 +7,7 @@ import click
 
 from app.cli.options import resolve_options, settings_options
 from app.settings import CONFIG_KEY, ENVIRONMENT_PREFIX, PROJECT_ROOT
-from app.start import check_start
+from app.start import check_start, require_free_port
 
 
 @click.command()
@@ -16,6 +16,7 @@ def serve(**options: str | None) -> None:
     """Start the server in the foreground."""
     resolved = resolve_options(options)
     check_start(resolved.settings)
+    require_free_port(resolved.settings)
     for name, source in resolved.sources.items():
         if source == "command line":
             value = getattr(resolved.settings, name)

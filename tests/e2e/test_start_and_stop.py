@@ -111,6 +111,18 @@ def test_wrong_setting_refuses_to_start_and_is_named(
     assert "Traceback" not in ended.stderr
 
 
+def test_port_in_use_is_named_at_once(server: Server, colour_weights: Path, tmp_path: Path) -> None:
+    ended = _start_and_wait(
+        ["app.cli", "serve", "--port", str(server.port)],
+        CLASSIFYD_WEIGHTS_DIR=str(colour_weights),
+        CLASSIFYD_STATE_DIR=str(tmp_path),
+    )
+    assert ended.returncode == 2
+    assert f"port = {server.port}" in ended.stderr
+    assert "in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     package = build_colour_package(weights, "colours", ["red", "green", "blue"])

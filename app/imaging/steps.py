@@ -94,10 +94,6 @@ class ResizeExact:
     width: int
     sampling: Sampling
 
-    def output_size(self, size: Size) -> Size:
-        """The given size, whatever the image's."""
-        return Size(self.height, self.width)
-
 
 @dataclass(frozen=True)
 class ResizeLetterbox:
@@ -107,10 +103,6 @@ class ResizeLetterbox:
     width: int
     pad: tuple[int, ...]
     sampling: Sampling
-
-    def output_size(self, size: Size) -> Size:
-        """The rectangle's size, whatever the image's."""
-        return Size(self.height, self.width)
 
     def inner_size(self, size: Size) -> Size:
         """The image's size in the rectangle, rounded half to even, at least one pixel."""

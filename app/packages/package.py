@@ -41,7 +41,9 @@ def load_package(folder: Path) -> Package:
         PackageError: its folders are not named as the manifest says, or see read_package.
     """
     package = read_package(folder)
-    for field, found in (("version", folder.name), ("name", folder.parent.name)):
+    # Not resolve(): where a link leads, the names may be others.
+    place = folder.absolute()
+    for field, found in (("version", place.name), ("name", place.parent.name)):
         declared = getattr(package.manifest, field)
         if declared != found:
             raise PackageError(

@@ -10,13 +10,7 @@ import pytest
 from app.errors import PackageError
 from app.packages.manifest import MANIFEST_FILE
 from app.packages.package import load_package, read_labels
-from app.packages.write import (
-    LABELS_FILE,
-    MODEL_FILE,
-    PackageDraft,
-    staged_folder,
-    write_package,
-)
+from app.packages.write import LABELS_FILE, MODEL_FILE, PackageDraft, write_package
 
 MODEL = b"not opened here"
 LABELS = ["goldfish", "金鱼", "crane", "crane"]
@@ -185,13 +179,14 @@ def test_a_draft_that_makes_no_package_leaves_nothing_behind(
 
 def test_a_version_that_another_process_finished_first_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "pets" / "1"
-    with (
-        pytest.raises(PackageError, match="exists already"),
-        staged_folder(target) as staged,
-    ):
-        (staged / "mine").touch()
+
+    def save_late(path: Path) -> None:
+        path.write_bytes(MODEL)
         target.mkdir()
         (target / "theirs").touch()
+
+    with pytest.raises(PackageError, match="exists already"):
+        write_package(tmp_path, draft(save_model=save_late))
     assert [path.name for path in target.parent.iterdir()] == ["1"]
     assert [path.name for path in target.iterdir()] == ["theirs"]
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,3 +222,13 @@ def test_health_and_readiness_are_open(server: Server) -> None:
     ready = server.request("GET", "/readyz")
     assert (ready.status, ready.json["ready"]) == (200, True)
     assert set(ready.json["serving"]) == {"colours", "farben"}
+
+
+def test_client_that_stands_still_is_answered_and_let_go(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode()
+    with Server(colour_weights, tmp_path, read_timeout_s=1) as server:
+        raw = _raw(server, head + b'{"image": "')
+        assert b'"error_code":336001' in raw
+        assert b"ended before its announced length" in raw

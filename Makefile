@@ -1,6 +1,6 @@
 # Two commands do everything: make run, make test. make help lists the rest.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
@@ -48,8 +48,9 @@ clean: ## remove the virtual environment, the built packages and the state
 	rm -rf $(VENV) $(WEIGHTS)/imagenet var build dist *.egg-info
 
 $(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }
+	@# A half-made environment would be taken for a whole one by the next call.
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV) (about 1.4 GB)"

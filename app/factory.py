@@ -7,6 +7,7 @@ from app.api.classify import blueprint as classify_blueprint
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
 from app.api.parts import Parts
+from app.api.patience import Patience
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
 from app.inference.devices import resolve_device
@@ -52,4 +53,5 @@ def join_parts(settings: Settings, slot: int) -> Parts:
         models=models,
         admission=Admission(settings.max_in_flight),
         log_ids=LogIds(settings.state_dir),
+        patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
     )

@@ -1,8 +1,8 @@
 """The settings: defaults < TOML file < environment < command line, read once.
 
 Each setting is a field of :class:`Settings`; its metadata says what it means and which
-values it takes, and everything else (the environment names, the command line options, the
-table in ``docs/settings.md``) follows from the field.
+values it takes, and the environment names and command line options follow from the field.
+``docs/settings.md`` explains each, which a test checks.
 """
 
 import re
@@ -65,6 +65,9 @@ class Settings:
     )
     read_timeout_s: int = _setting(
         30, "seconds that a client may pause while it sends a body", minimum=1, maximum=3600
+    )
+    body_timeout_s: int = _setting(
+        120, "seconds that a client may take in all to send a body", minimum=1, maximum=36000
     )
     grace_period_s: int = _setting(
         30, "seconds that a stop waits for the requests in flight", minimum=1, maximum=3600

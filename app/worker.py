@@ -41,24 +41,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         error = InvalidArgument if is_client_error else InternalError
         log_id = self.wsgi.extensions["classifyd"].log_ids.take()
         fields = {"log_id": log_id, "client": addr[0] if addr else "", "code": error.error_code}
+        detail = f"the HTTP request could not be read: {type(exc).__name__}"
         self.log.warning(
-            "request not read: %s",
-            type(exc).__name__,
+            "%s",
+            detail,
             exc_info=None if is_client_error else exc,
             extra={"fields": fields},
         )
         body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
         try:
-            client.sendall(_http_answer(status_line, orjson.dumps(body)))
+            client.sendall(_http_answer(status_line, detail, orjson.dumps(body)))
         except OSError:
             self.log.debug("the client of log_id %d is gone", log_id)
 
 
-def _http_answer(status_line: str, body: bytes) -> bytes:
+def _http_answer(status_line: str, detail: str, body: bytes) -> bytes:
     head = (
         f"HTTP/1.1 {status_line}\r\nConnection: close\r\n"
         "Content-Type: application/json; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"X-Error-Detail: {detail}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 

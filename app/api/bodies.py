@@ -1,5 +1,6 @@
 """The request's body: from the socket to the bytes of the image file."""
 
+import json
 from typing import Any
 
 import orjson
@@ -27,22 +28,14 @@ DRAIN_LIMIT_BYTES = 2 * MAX_BODY_BYTES
 DRAIN_PAUSE_S = 2
 """A client that stands still for so long while it is drained wants to read, not to send."""
 
+DRAIN_S = 10
+"""A refused body is not worth a thread for longer."""
+
+_CUT_SHORT = "the body ended before its announced length"
 _DRAIN_STEP_BYTES = 256 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WHITE_SPACE = b" \t\r\n"
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/")
-
-
-def bound_pauses(request: Request, timeout_s: int) -> None:
-    """Let no client hold a thread by standing still, while it sends or while it reads.
-
-    Args:
-        request: its connection gets the time limit.
-        timeout_s: how long the client may pause.
-    """
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(timeout_s)
 
 
 def read_body(request: Request) -> bytes:
@@ -58,7 +51,9 @@ def read_body(request: Request) -> bytes:
     try:
         body = request.get_data(cache=False)
     except (ClientDisconnected, OSError) as exc:
-        raise InvalidArgument("the body ended before its announced length") from exc
+        raise InvalidArgument(_CUT_SHORT) from exc
+    if len(body) < (request.content_length or 0):
+        raise InvalidArgument(_CUT_SHORT)
     if len(body) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     return body
@@ -67,11 +62,10 @@ def read_body(request: Request) -> bytes:
 def drain_body(request: Request) -> None:
     """Read what the client still sends, else the closed connection eats the answer.
 
-    Beyond DRAIN_LIMIT_BYTES, or when the client stands still, the connection is closed.
+    Beyond DRAIN_LIMIT_BYTES nothing is read, and the connection is closed.
     """
     if (request.content_length or 0) > DRAIN_LIMIT_BYTES:
         return
-    bound_pauses(request, DRAIN_PAUSE_S)
     stream, left = request.environ["wsgi.input"], DRAIN_LIMIT_BYTES
     try:
         while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
@@ -91,12 +85,30 @@ def parse_json(body: bytes, content_type: str) -> Any:
     try:
         return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as exc:
+        refusal = exc
+    try:
+        # It is slower, and takes what orjson refuses though it is JSON: a lone surrogate, a
+        # number beyond a float's range.
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
         if content_type.strip().lower().startswith(_FORM_TYPES):
             raise InvalidArgument("the body is a form, a JSON object wanted") from exc
-        if not body:
-            raise InvalidJson("the body is empty, a JSON object wanted") from exc
-        where = f"line {exc.lineno} column {exc.colno}"
-        raise InvalidJson(f"the body is not JSON, first wrong at {where}") from exc
+        raise InvalidJson(_describe_bad_json(body, refusal, exc)) from exc
+
+
+def _refuse_constant(name: str) -> None:
+    """Python's parser takes NaN and Infinity, which are no JSON."""
+    raise ValueError(name)
+
+
+def _describe_bad_json(
+    body: bytes, refusal: orjson.JSONDecodeError, second: ValueError | RecursionError
+) -> str:
+    if not body:
+        return "the body is empty, a JSON object wanted"
+    if isinstance(second, UnicodeDecodeError):
+        return f"the body is not JSON: byte {second.start} is not UTF-8"
+    return f"the body is not JSON, first wrong at line {refusal.lineno} column {refusal.colno}"
 
 
 def decode_base64(text: str) -> bytes:
@@ -129,5 +141,5 @@ def _describe_bad_base64(characters: bytes) -> str:
     body = characters.rstrip(b"=")
     position = len(body) - len(body.lstrip(alphabet))
     if position < len(body):
-        return f"image: character {position} is not base64"
+        return f"image: character {position} is not base64 (white space not counted)"
     return f"image: {len(characters)} characters with this padding are not whole base64"

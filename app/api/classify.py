@@ -24,9 +24,13 @@ def classify(deploy_name: str) -> Response:
     trace.version = classifier.package.manifest.version
 
     with parts.admission.admit():
-        deadline = deadline_after(parts.settings.deadline_ms)
-        with trace.stage("read"):
+        with (
+            trace.stage("read"),
+            parts.patience.bound(request.environ.get("gunicorn.socket")),
+        ):
             body = read_body(request)
+        # From here on: how long a client takes to send is not the model's delay.
+        deadline = deadline_after(parts.settings.deadline_ms)
         with trace.stage("parse"):
             payload = parse_json(body, request.headers.get("Content-Type", ""))
             fields = validate_classify_request(payload)

@@ -4,7 +4,7 @@ import logging
 
 from flask import Flask, Response, request
 
-from app.api.bodies import bound_pauses, drain_body
+from app.api.bodies import DRAIN_PAUSE_S, DRAIN_S, drain_body
 from app.api.parts import current_parts
 from app.api.trace import Trace, current_trace, start_trace
 
@@ -21,19 +21,23 @@ def register_lifecycle(app: Flask) -> None:
 
 
 def _begin() -> None:
-    parts = current_parts()
-    start_trace(parts.log_ids.take())
-    bound_pauses(request, parts.settings.read_timeout_s)
+    start_trace(current_parts().log_ids.take())
 
 
 def _end(response: Response) -> Response:
     trace = current_trace()
     if trace.code:
-        drain_body(request)
+        _drain()
     if trace.stages_ms:
         response.headers["Server-Timing"] = trace.server_timing()
     _write_log_line(trace, response)
     return response
+
+
+def _drain() -> None:
+    connection = request.environ.get("gunicorn.socket")
+    with current_parts().patience.bound(connection, DRAIN_PAUSE_S, DRAIN_S):
+        drain_body(request)
 
 
 def _write_log_line(trace: Trace, response: Response) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from app.api.patience import Patience
 from app.inference.admission import Admission
 from app.inference.models import Models
 from app.log_ids import LogIds
@@ -20,6 +21,7 @@ class Parts:
     models: Models
     admission: Admission
     log_ids: LogIds
+    patience: Patience
 
 
 def current_parts() -> Parts:

@@ -54,7 +54,10 @@ FAILURES = [
     Failure("empty body", 336002, b"", 400, "the body is empty"),
     Failure("text that is no JSON", 336002, b"hello", 400, "line 1 column 1"),
     Failure("JSON cut short", 336002, b'{"image": "', 400),
-    Failure("JSON that is not UTF-8", 336002, b'{"image": "\xff"}', 400),
+    Failure("JSON that is not UTF-8", 336002, b'{"image": "\xff"}', 400, "byte 11 is not UTF-8"),
+    Failure("NaN, which is no JSON", 336002, b'{"image": "", "x": NaN}', 400, "line 1 column"),
+    Failure("lone surrogate", 336003, b'{"image": "\\ud800"}', 400, "character 0"),
+    Failure("number beyond a float", 336001, _top_num(0).replace(b": 0}", b": 1e400}"), 400),
     Failure("nesting deeper than any request", 336002, b"[" * 100_000, 400),
     Failure("form in place of JSON", 336001, b"image=abc", 400, "a form", FORM),
     Failure(
@@ -179,6 +182,7 @@ def test_head_and_options_answer_as_http_has_it(server: Server) -> None:
 def test_unreadable_http_is_answered_in_json(server: Server) -> None:
     answer = server.request("GET", "/" + "x" * 9000)
     assert (answer.status, answer.code) == (414, 336001)
+    assert "LimitRequestLine" in answer.detail
 
 
 def test_large_refused_body_leaves_the_answer_readable(server: Server) -> None:

@@ -63,15 +63,14 @@ def test_requests_beyond_the_bound_are_refused_at_once(weights: Path, tmp_path: 
 def test_work_past_its_deadline_is_refused_and_never_computed(
     weights: Path, tmp_path: Path
 ) -> None:
-    settings = {"deadline_ms": 100, "inference_threads": 1}
-    with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(3) as pool:
-        first = pool.submit(server.classify, "slow", {"image": RED})
-        time.sleep(0.1)
-        late = server.classify("slow", {"image": RED})
-        assert first.result().code == 0
-        assert late.code == 336100
-        line = server.log_line(late.json["log_id"])
-        assert "infer" not in line["stages_ms"]
+    settings = {"deadline_ms": 200, "inference_threads": 1}
+    with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(12) as pool:
+        # Together they take many times the deadline, however fast the machine is now.
+        answers = list(pool.map(lambda _: server.classify("slow", {"image": RED}), range(12)))
+        late = [answer for answer in answers if answer.code == 336100]
+        assert 0 < len(late) < len(answers)
+        for answer in late:
+            assert "infer" not in server.log_line(answer.json["log_id"])["stages_ms"]
 
 
 def test_health_is_answered_while_every_place_is_taken(weights: Path, tmp_path: Path) -> None:

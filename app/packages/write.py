@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.errors import PackageError
 from app.packages.manifest import FORMAT, MANIFEST_FILE
 from app.packages.package import Package, load_package, read_package
+from app.packages.staging import staged_folder
 
 MODEL_FILE = "model.pt"
 LABELS_FILE = "labels.txt"
@@ -63,58 +59,6 @@ def write_package(weights_dir: Path, draft: PackageDraft) -> Package:
         (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(draft, folder))
         read_package(folder)
     return load_package(target)
-
-
-@contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
-    """Give a hidden folder beside the target; rename it to the target when all went well.
-
-    Everything is on the disk before the rename, so a power cut leaves the whole target or
-    none, and at worst a hidden folder that nothing reads.
-
-    Args:
-        target: the folder to make; its parents are made when they are not there.
-
-    Raises:
-        PackageError: the target exists.
-    """
-    _refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".{target.name}.{secrets.token_hex(8)}"
-    # Not tempfile.mkdtemp: it hides the folder from the account that the service runs as.
-    folder.mkdir()
-    try:
-        yield folder
-        for path in (*folder.iterdir(), folder):
-            _sync(path)
-        _rename(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _rename(folder: Path, target: Path) -> None:
-    try:
-        folder.rename(target)
-    except OSError:
-        # Another process may have built the same version in the meantime.
-        _refuse_existing(target)
-        raise
-    _sync(target.parent)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise PackageError(
-            str(target), "", "exists already; choose another version, or remove the folder first"
-        )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _manifest_bytes(draft: PackageDraft, folder: Path) -> bytes:

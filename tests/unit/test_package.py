@@ -10,6 +10,7 @@ import pytest
 from app.errors import PackageError
 from app.packages.manifest import MANIFEST_FILE
 from app.packages.package import load_package, read_labels
+from app.packages.staging import LOCK_FILE
 from app.packages.write import LABELS_FILE, MODEL_FILE, PackageDraft, write_package
 
 MODEL = b"not opened here"
@@ -173,7 +174,7 @@ def test_a_draft_that_makes_no_package_leaves_nothing_behind(
 ) -> None:
     with pytest.raises(PackageError):
         write_package(tmp_path, draft(**changes))
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [LOCK_FILE]
     assert list(tmp_path.glob("*/*")) == []
 
 
@@ -182,7 +183,7 @@ def test_a_version_that_another_process_finished_first_is_kept(tmp_path: Path) -
 
     def save_late(path: Path) -> None:
         path.write_bytes(MODEL)
-        target.mkdir()
+        target.mkdir(parents=True)
         (target / "theirs").touch()
 
     with pytest.raises(PackageError, match="exists already"):

@@ -60,7 +60,7 @@ def test_a_weights_folder_that_is_not_there_is_named(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "versions", "active", "problem"),
     [
-        ("pets", ["1", "2"], None, "found the versions 1, 2 and no file ACTIVE; activate one by"),
+        ("pets", ["1", "2"], None, "found the versions 1, 2 and no file ACTIVE; activate one: "),
         ("pets", [".1"], None, "found no version; expected a folder with a manifest.json"),
         ("pets", ["1"], "3", "found '3', expected one of the versions there: 1"),
         ("pets", ["1"], "", "found '', expected one of the versions there: 1"),

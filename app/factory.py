@@ -13,9 +13,11 @@ from app.inference.admission import Admission
 from app.inference.devices import resolve_device
 from app.inference.engine import cuda_count, use_one_thread_per_operation
 from app.inference.models import Models
+from app.inference.reload import Reloader
 from app.log_ids import LogIds
 from app.machine import usable_cpus
 from app.settings import Settings
+from app.worker_status import StatusFile
 
 
 def create_app(settings: Settings, slot: int = 0) -> Flask:
@@ -46,8 +48,11 @@ def join_parts(settings: Settings, slot: int) -> Parts:
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
     threads = settings.inference_threads or max(1, usable_cpus() // settings.workers)
+    # Before the models: whoever waits for an activation waits for a worker that starts, too.
+    status = StatusFile(settings.state_dir, settings.weights_dir, slot)
     models = Models(settings.weights_dir, device, threads)
     models.require_any()
+    Reloader(models, status).start()
     return Parts(
         settings=settings,
         models=models,

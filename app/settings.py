@@ -42,6 +42,10 @@ class Settings:
     state_dir: Path = _setting(
         PROJECT_ROOT / "var", "folder for what must outlive a restart, such as the log_id counter"
     )
+    trusted_keys: Path = _setting(
+        PROJECT_ROOT / "trusted-keys",
+        "folder of public keys, *.pem; where it is, archives must be signed with one of them",
+    )
     device: str = _setting(
         "auto",
         "where the model runs: auto, cpu, cuda (spread over the cards) or cuda:N",

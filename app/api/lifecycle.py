@@ -30,6 +30,8 @@ def _end(response: Response) -> Response:
         _drain()
     if trace.stages_ms:
         response.headers["Server-Timing"] = trace.server_timing()
+    if trace.version:
+        response.headers["X-Model-Version"] = trace.version
     _write_log_line(trace, response)
     return response
 

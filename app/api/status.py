@@ -19,5 +19,11 @@ def readyz() -> Response:
     """Say whether every deploy name can be served, and if not, why."""
     models = current_parts().models
     reasons = models.problems()
-    payload = {"ready": not reasons, "serving": models.describe(), "reasons": reasons}
+    payload = {
+        "ready": not reasons,
+        "serving": models.describe(),
+        "reasons": reasons,
+        # An earlier version answers: worth an alarm, no reason to send the requests elsewhere.
+        "pending": models.pending(),
+    }
     return json_response(payload, 503 if reasons else 200)

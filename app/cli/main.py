@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
@@ -16,7 +17,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, settings):
+for command in (serve, predict, package, settings):
     cli.add_command(command)
 
 

@@ -1,7 +1,7 @@
 """Command line options made from the settings' fields."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,7 +14,17 @@ Command = Callable[..., Any]
 
 def settings_options(command: Command) -> Command:
     """Give a command ``--config`` and one option for each setting."""
-    for setting in reversed(fields(Settings)):
+    return options_of(*(setting.name for setting in fields(Settings)))(command)
+
+
+def options_of(*names: str) -> Callable[[Command], Command]:
+    """Make what gives a command ``--config`` and an option for each of these settings."""
+    return lambda command: _add_options(command, names)
+
+
+def _add_options(command: Command, names: Sequence[str]) -> Command:
+    by_name = {setting.name: setting for setting in fields(Settings)}
+    for setting in (by_name[name] for name in reversed(names)):
         command = click.option(
             "--" + setting.name.replace("_", "-"),
             metavar="VALUE",

@@ -1,32 +1,51 @@
 """The classifiers that one worker serves, by deploy name."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import InvalidDeployName, ModelUnavailable, PackageError
 from app.inference.classifier import Classifier, load_classifier
 from app.inference.queue import InferenceQueue
 from app.packages.package import load_package
-from app.packages.store import active_versions
+from app.packages.store import Wanted, source_of, wanted_versions
+from app.worker_status import NameStatus
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a deploy name answers with, and what the store wanted when that was settled."""
+
+    wanted: Wanted
+    classifier: Classifier | None
+    source: str
+    problem: PackageError | None
 
 
 class Models:
     """Every deploy name with its classifier, or the reason why it has none.
 
+    What is served changes in ``refresh`` alone, by the assignment of one reference, and is
+    never changed in place: a request that holds a classifier keeps it to its end, and the
+    last one frees the model.
+
     Args:
         weights_dir: folder of the packages.
         device: ``cpu`` or ``cuda:N``.
         inference_threads: how many inferences run at once.
+
+    Raises:
+        PackageError: the weights folder cannot be read.
     """
 
     def __init__(self, weights_dir: Path, device: str, inference_threads: int) -> None:
         self.device = device
         self.queue = InferenceQueue(inference_threads)
-        self._classifiers: dict[str, Classifier] = {}
-        self._broken: dict[str, PackageError] = {}
-        self._load(weights_dir)
+        self._weights_dir = weights_dir
+        self._entries: dict[str, _Entry] = {}
+        self.refresh()
 
     def get(self, deploy_name: str) -> Classifier:
         """Return the classifier of a deploy name.
@@ -35,12 +54,39 @@ class Models:
             InvalidDeployName: no package has this name.
             ModelUnavailable: its package could not be loaded.
         """
-        classifier = self._classifiers.get(deploy_name)
-        if classifier is not None:
-            return classifier
-        if deploy_name in self._broken:
+        entry = self._entries.get(deploy_name)
+        if entry is None:
+            raise InvalidDeployName("no model is deployed under this name")
+        if entry.classifier is None:
             raise ModelUnavailable("the model of this deploy name could not be loaded", 60)
-        raise InvalidDeployName("no model is deployed under this name")
+        return entry.classifier
+
+    def refresh(self) -> bool:
+        """Serve what the weights folder wants now; to be called by one thread at a time.
+
+        A name's version is loaded beside the one that is served and takes its place when it
+        is warm. When it cannot be loaded the one that is served stays, and at a start the
+        latest version before it that can be.
+
+        Returns:
+            Whether anything was changed.
+
+        Raises:
+            PackageError: the weights folder cannot be read; then nothing is changed.
+        """
+        wanted = wanted_versions(self._weights_dir)
+        gone = self._entries.keys() - wanted.keys()
+        changed = {
+            name: want
+            for name, want in wanted.items()
+            if name not in self._entries or self._entries[name].wanted.generation != want.generation
+        }
+        if gone:
+            _log.info("no longer served, as removed: %s", ", ".join(sorted(gone)))
+            self._entries = {n: entry for n, entry in self._entries.items() if n not in gone}
+        for name, want in changed.items():
+            self._entries = {**self._entries, name: self._settle(name, want)}
+        return bool(gone or changed)
 
     def require_any(self) -> None:
         """Refuse to go on with nothing to serve.
@@ -48,36 +94,96 @@ class Models:
         Raises:
             PackageError: the first problem, when no deploy name can be served.
         """
-        if not self._classifiers and self._broken:
-            raise next(iter(self._broken.values()))
+        problems = [entry.problem for entry in self._entries.values() if entry.problem]
+        if problems and not any(entry.classifier for entry in self._entries.values()):
+            raise problems[0]
 
     def describe(self) -> dict[str, dict[str, str]]:
         """For each deploy name that can be called, what answers it."""
         return {
             name: {
-                "version": classifier.package.manifest.version,
-                "engine": classifier.engine.name,
-                "device": classifier.engine.device,
+                "version": entry.classifier.package.manifest.version,
+                "engine": entry.classifier.engine.name,
+                "device": entry.classifier.engine.device,
             }
-            for name, classifier in sorted(self._classifiers.items())
+            for name, entry in sorted(self._entries.items())
+            if entry.classifier
         }
 
     def problems(self) -> dict[str, str]:
         """For each deploy name that cannot be served, why."""
-        return {name: str(error) for name, error in self._broken.items()}
+        return {
+            name: str(entry.problem)
+            for name, entry in self._entries.items()
+            if not entry.classifier
+        }
 
-    def _load(self, weights_dir: Path) -> None:
-        listing = active_versions(weights_dir)
-        for name, error in listing.broken.items():
-            self._reject(name, error)
-        for name, folder in listing.active.items():
+    def pending(self) -> dict[str, dict[str, str]]:
+        """For each deploy name that an earlier version answers, the one wanted and why not."""
+        return {
+            name: {
+                "version": entry.wanted.folder.name if entry.wanted.folder else "",
+                "reason": str(entry.problem),
+            }
+            for name, entry in self._entries.items()
+            if entry.classifier and entry.problem
+        }
+
+    def status(self) -> dict[str, NameStatus]:
+        """For each deploy name, what ``activate --wait`` wants to know."""
+        return {
+            name: NameStatus(
+                entry.wanted.generation,
+                entry.classifier.package.manifest.version if entry.classifier else "",
+                str(entry.problem or ""),
+            )
+            for name, entry in self._entries.items()
+        }
+
+    def _settle(self, name: str, wanted: Wanted) -> _Entry:
+        served = self._entries.get(name)
+        problem = wanted.problem
+        if wanted.folder:
+            source = source_of(wanted.folder)
+            if served and served.classifier and served.source == source:
+                return _Entry(wanted, served.classifier, source, None)
             try:
-                self._classifiers[name] = load_classifier(
-                    load_package(folder), self.device, self.queue
-                )
+                classifier = self._load(wanted.folder)
             except PackageError as exc:
-                self._reject(name, exc)
+                problem = _without_frames(exc)
+            else:
+                _log.info("deploy name %s: version %s is served", name, wanted.folder.name)
+                return _Entry(wanted, classifier, source, None)
+        _log.error("deploy name %s: the version wanted is not served: %s", name, problem)
+        if served and served.classifier:
+            return _Entry(wanted, served.classifier, served.source, problem)
+        return self._fall_back(name, wanted, problem)
 
-    def _reject(self, name: str, error: PackageError) -> None:
-        _log.error("deploy name %s is not served: %s", name, error)
-        self._broken[name] = error
+    def _fall_back(self, name: str, wanted: Wanted, problem: PackageError | None) -> _Entry:
+        """At a start: what the worker before would still serve."""
+        for folder in wanted.previous:
+            try:
+                classifier = self._load(folder)
+            except PackageError as exc:
+                _log.error("deploy name %s: nor is version %s: %s", name, folder.name, exc)
+            else:
+                _log.warning("deploy name %s: still served is version %s", name, folder.name)
+                return _Entry(wanted, classifier, source_of(folder), problem)
+        return _Entry(wanted, None, "", problem)
+
+    def _load(self, folder: Path) -> Classifier:
+        try:
+            return load_classifier(load_package(folder), self.device, self.queue)
+        except PackageError:
+            raise
+        except Exception as exc:
+            # Memory that does not suffice, above all: it must not end what is served.
+            _log.exception("%s could not be loaded", folder)
+            raise PackageError(
+                str(folder), "", f"could not be loaded ({type(exc).__name__}); see the log"
+            ) from exc
+
+
+def _without_frames(error: PackageError) -> PackageError:
+    """The same error without its traceback, whose frames would keep a failed model in memory."""
+    return PackageError(error.file, error.field, error.problem)

@@ -8,8 +8,9 @@ from app.packages.package import load_package
 from app.packages.staging import locked, staging_folder, sync, write_active
 from app.packages.store import (
     active_version,
+    existing_name,
+    existing_version,
     previous_versions,
-    version_folders,
     wanted_version,
 )
 
@@ -69,7 +70,7 @@ def roll_back(weights_dir: Path, name: str) -> Activation:
 
 
 def undo(weights_dir: Path, activation: Activation) -> bool:
-    """Take an activation back, unless ACTIVE was changed after it.
+    """Take an activation back, unless ACTIVE was changed after it or was the same before.
 
     Returns:
         Whether ACTIVE is as it was before.
@@ -77,7 +78,7 @@ def undo(weights_dir: Path, activation: Activation) -> bool:
     name_folder = activation.folder.parent
     with staging_folder(weights_dir) as staging, locked(weights_dir):
         is_latest = wanted_version(name_folder).generation == activation.generation
-        if not activation.before or not is_latest:
+        if not is_latest or activation.before[:1] in {(), (activation.folder.name,)}:
             return False
         write_active(name_folder, activation.before, staging)
         return True
@@ -111,35 +112,6 @@ def remove_name(weights_dir: Path, name: str) -> None:
     with staging_folder(weights_dir) as staging, locked(weights_dir):
         existing_name(weights_dir, name).rename(staging / name)
         sync(weights_dir)
-
-
-def existing_name(weights_dir: Path, name: str) -> Path:
-    """Return the folder of a deploy name.
-
-    Raises:
-        PackageError: there is none.
-    """
-    names = version_folders(weights_dir)
-    if name not in names:
-        known = ", ".join(names) or "none"
-        raise PackageError(str(weights_dir), "", f"found no package {name!r}; there are: {known}")
-    return names[name]
-
-
-def existing_version(weights_dir: Path, name: str, version: str) -> Path:
-    """Return the folder of a version.
-
-    Raises:
-        PackageError: there is none.
-    """
-    name_folder = existing_name(weights_dir, name)
-    versions = version_folders(name_folder)
-    if version not in versions:
-        known = ", ".join(versions) or "none"
-        raise PackageError(
-            str(name_folder), "", f"found no version {version!r}; there are: {known}"
-        )
-    return versions[version]
 
 
 def _versions_in_force(name_folder: Path) -> tuple[str, ...]:

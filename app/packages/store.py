@@ -92,6 +92,35 @@ def source_of(folder: Path) -> str:
     return f"{folder.name} {_mark(folder / MANIFEST_FILE)}"
 
 
+def existing_name(weights_dir: Path, name: str) -> Path:
+    """Return the folder of a deploy name.
+
+    Raises:
+        PackageError: there is none.
+    """
+    names = version_folders(weights_dir)
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise PackageError(str(weights_dir), "", f"found no package {name!r}; there are: {known}")
+    return names[name]
+
+
+def existing_version(weights_dir: Path, name: str, version: str) -> Path:
+    """Return the folder of a version.
+
+    Raises:
+        PackageError: there is none.
+    """
+    name_folder = existing_name(weights_dir, name)
+    versions = version_folders(name_folder)
+    if version not in versions:
+        known = ", ".join(versions) or "none"
+        raise PackageError(
+            str(name_folder), "", f"found no version {version!r}; there are: {known}"
+        )
+    return versions[version]
+
+
 def version_folders(name_folder: Path) -> dict[str, Path]:
     """The folder of each version of a package, by version.
 

@@ -154,7 +154,9 @@ class _Members:
                 raise self._wrong("ends in the middle of a file")
             left -= len(piece)
             yield piece
-        self._stream.read(-self._size % _BLOCK_BYTES)
+        padding = -self._size % _BLOCK_BYTES
+        if self._stream.read(padding) != bytes(padding):
+            raise self._wrong("is damaged after a file")
 
     def _next(self) -> None:
         """Read the next header; name is None after the last file."""

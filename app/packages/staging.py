@@ -140,7 +140,7 @@ def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> N
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise PackageError(
-            str(target), "", "exists already; choose another version, or remove the folder first"
+            str(target), "", "exists already; choose another version, or remove this one first"
         )
 
 

@@ -15,8 +15,12 @@ SIDE = 32
 class MeanColour(torch.nn.Module):
     """Logits are the mean of each channel: the strongest colour wins."""
 
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean(dim=(2, 3)) * 10
+        return images.mean(dim=(2, 3)) * self.factor
 
 
 class FailsOnRed(torch.nn.Module):
@@ -47,9 +51,11 @@ class Slow(torch.nn.Module):
 SLOW_S = 0.5
 
 
-def build_colour_package(weights_dir: Path, name: str, labels: Sequence[str]) -> Path:
-    """A model that names the strongest of red, green and blue."""
-    return _build(weights_dir, name, MeanColour(), labels)
+def build_colour_package(
+    weights_dir: Path, name: str, labels: Sequence[str], version: str = "1", factor: float = 10
+) -> Path:
+    """A model that names the strongest of red, green and blue; the factor moves its scores."""
+    return _build(weights_dir, name, MeanColour(factor), labels, version)
 
 
 def build_failing_package(weights_dir: Path, name: str) -> Path:
@@ -72,10 +78,16 @@ def _rounds_of(seconds: float) -> int:
     return max(1, int(rounds * seconds / (time.monotonic() - started)))
 
 
-def _build(weights_dir: Path, name: str, model: torch.nn.Module, labels: Sequence[str]) -> Path:
+def _build(
+    weights_dir: Path,
+    name: str,
+    model: torch.nn.Module,
+    labels: Sequence[str],
+    version: str = "1",
+) -> Path:
     draft = PackageDraft(
         name=name,
-        version="1",
+        version=version,
         input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
         preprocess=_STEPS,
         output={"kind": "logits", "task": "single_label", "classes": len(labels)},

@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -28,6 +29,9 @@ from tests.support.images import PHOTOS, to_base64
 from tests.support.server import Server
 
 NAMES = ("coffee.jpg", "rocket.jpg", "flower.jpg")
+QUIET_S = 15
+"""As long as this is asked without a switch, to compare with."""
+
 PATH = "/imagenet/ImageClassification"
 FRACTION = {"1": 0.875, "2": 0.7}
 
@@ -90,7 +94,7 @@ def switch_under_load(server: Server, settings: Settings, switches: int, bodies:
     for thread in threads:
         thread.start()
     (pid,) = server.worker_pids()
-    time.sleep(3)
+    time.sleep(QUIET_S)
     for index in range(switches):
         started = time.monotonic()
         activation = activate(settings.weights_dir, "imagenet", "21"[index % 2])
@@ -144,7 +148,8 @@ def main() -> None:
             for version in ("2", "1"):
                 wait_until_served(settings, activate(weights, "imagenet", version), 60)
                 for photo, body in bodies.items():
-                    one = ask(server.connect(), photo, body)
+                    with closing(server.connect()) as connection:
+                        one = ask(connection, photo, body)
                     expected[one.version, photo] = one.results
             quiet, *_ = switch_under_load(server, settings, 0, bodies)
             seen, failures, memory_mib, took_s = switch_under_load(

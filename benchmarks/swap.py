@@ -112,11 +112,13 @@ def report(seen: list[Seen], expected: Any, quiet: list[Seen]) -> None:
     wrong = [one for one in seen if expected[one.version, one.photo] != one.results]
     times = sorted(one.at for one in seen)
     gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    long_gaps = [round(gap * 1000) for gap in gaps if gap > 0.5]
     took = sorted(one.took_s * 1000 for one in seen)
     print(f"answers        {len(seen)}, {len(seen) / (times[-1] - times[0]):.0f} a second")
     print(f"of versions    { ({v: sum(o.version == v for o in seen) for v in '12'}) }")
     print(f"wrong          {len(wrong)}")
     print(f"longest gap    {gaps[-1] * 1000:.0f} ms without an answer on any connection")
+    print(f"above 500 ms   {long_gaps}")
     print(
         f"latency        p50 {statistics.median(took):.0f}, p99 {took[int(len(took) * 0.99)]:.0f}"
     )

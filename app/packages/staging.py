@@ -94,7 +94,10 @@ def staging_folder(weights_dir: Path) -> Iterator[Path]:
 def _sweep(weights_dir: Path) -> None:
     """Delete the staging folders of processes that were killed."""
     for folder in weights_dir.glob(f"{STAGING_PREFIX}*"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its owner has just deleted it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,26 +20,37 @@ def test_killed_at_any_moment_the_store_is_whole(tmp_path: Path) -> None:
     assert in_the_middle > 0, "no kill came in the middle of a change"
 
 
-def kill_changes(folder: Path, kills: int) -> int:
+def test_several_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    kill_changes(tmp_path, kills=3, at_once=3)
+
+
+def kill_changes(folder: Path, kills: int, at_once: int = 1) -> int:
     """Kill so often, check after each kill, and count the kills in the middle of a change."""
     archives = []
     for version in ("1", "2", "3"):
         source = build_colour_package(folder / "source", "pets", ["red", "green"], version)
         archives.append(folder / f"pets-{version}.tar")
         write_archive(source, archives[-1])
-    return sum(kill_once(folder / "weights", archives) for _ in range(kills))
+    return sum(kill_once(folder / "weights", archives, at_once) for _ in range(kills))
 
 
-def kill_once(weights: Path, archives: list[Path]) -> bool:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.churn", weights, *archives],
-        cwd=PROJECT_ROOT,
-        stdout=subprocess.PIPE,
-    )
-    with process:
+def kill_once(weights: Path, archives: list[Path], at_once: int) -> bool:
+    """Start so many processes, kill them at a random moment and check the store."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.churn", weights, *archives],
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(at_once)
+    ]
+    for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == b"changing\n"
-        time.sleep(random.SystemRandom().uniform(0, LONGEST_S))
+    time.sleep(random.SystemRandom().uniform(0, LONGEST_S))
+    for process in processes:
+        assert process.poll() is None, "it ended by itself"
         process.kill()
+        process.communicate()
     weights.mkdir(exist_ok=True)
     return check_store(weights)

@@ -203,10 +203,10 @@ def test_the_scans_of_every_progressive_kind_are_allowed(mode: str) -> None:
 )
 def test_three_megabytes_of_marker_bytes_take_no_time(filler: bytes, length: int) -> None:
     data = jpeg(frame(20, 16), SCAN)[:-2] + filler * (3_000_000 // length)
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     with pytest.raises(ImageDecodeFailed):
         guard(data)
-    assert time.perf_counter() - started_s < 0.5
+    assert time.process_time() - started_s < 0.5
 
 
 @pytest.mark.parametrize(

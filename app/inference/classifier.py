@@ -7,6 +7,7 @@ import numpy as np
 
 from app.errors import PackageError
 from app.inference.engine import Engine, FloatArray, TorchScriptEngine
+from app.inference.golden import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
 from app.packages.package import Package
@@ -47,6 +48,7 @@ class Classifier:
         self.engine = engine
         self._queue = queue
         self._max_batch = max_batch
+        self.golden: GoldenResult | None = None
 
     def infer(self, image: FloatArray, deadline: float) -> Inference:
         """Compute the scores of one preprocessed image.
@@ -77,6 +79,10 @@ class Classifier:
             for _ in range(WARM_UP_ROUNDS):
                 self._check_output(self._run(batch), size)
 
+    def check(self) -> None:
+        """Require the engine to give the package's known answers; see check_golden."""
+        self.golden = check_golden(self.package, self.engine)
+
     def _run(self, batch: FloatArray) -> FloatArray:
         try:
             return self.engine.infer(batch)
@@ -98,13 +104,15 @@ class Classifier:
 
 
 def load_classifier(package: Package, device: str, queue: InferenceQueue) -> Classifier:
-    """Load a package's model on a device and warm it up.
+    """Load a package's model on a device, warm it up and check its known answers.
 
     Raises:
-        PackageError: the model cannot be loaded, or does not fit its manifest.
+        PackageError: the model cannot be loaded, does not fit its manifest, or gives other
+            scores than the package's golden samples have.
     """
     classifier = Classifier(package, TorchScriptEngine(package.model_path, device), queue)
     classifier.warm_up()
+    classifier.check()
     return classifier
 
 

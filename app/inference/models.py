@@ -98,13 +98,20 @@ class Models:
         if problems and not any(entry.classifier for entry in self._entries.values()):
             raise problems[0]
 
-    def describe(self) -> dict[str, dict[str, str]]:
-        """For each deploy name that can be called, what answers it."""
+    def describe(self) -> dict[str, dict[str, str | float | None]]:
+        """For each deploy name that can be called, what answers it and how exactly.
+
+        ``worst_difference`` is that from the known scores of the package's golden samples,
+        null for a package without.
+        """
         return {
             name: {
                 "version": entry.classifier.package.manifest.version,
                 "engine": entry.classifier.engine.name,
                 "device": entry.classifier.engine.device,
+                "worst_difference": (
+                    entry.classifier.golden and entry.classifier.golden.worst_difference
+                ),
             }
             for name, entry in sorted(self._entries.items())
             if entry.classifier

@@ -18,7 +18,7 @@ from app.imaging.steps import (
     Step,
 )
 from app.packages.consistency import find_contradiction
-from app.packages.schema import check_schema, parse_json
+from app.packages.schema import check_schema, check_steps, parse_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
@@ -54,6 +54,29 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class GoldenSample:
+    """An image file and the labels of its highest reference scores, best first."""
+
+    file: FileRef
+    top: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GoldenSpec:
+    """Images with known scores.
+
+    Attributes:
+        tolerance: the largest difference of a score that is let pass.
+        scores: float32, little-endian, (samples, classes) in C order, without a header.
+        samples: the images, in the order of the scores.
+    """
+
+    tolerance: float
+    scores: FileRef
+    samples: tuple[GoldenSample, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A checked manifest; ``docs/package.md`` describes each field."""
 
@@ -65,6 +88,7 @@ class Manifest:
     input: InputSpec
     preprocess: tuple[Step, ...]
     output: OutputSpec
+    golden: GoldenSpec | None = None
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -106,6 +130,20 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
     return manifest
 
 
+def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
+    """Parse the steps of a preprocessing by themselves, each field checked.
+
+    Args:
+        steps: the JSON values of a manifest's ``preprocess``.
+        file: what to call their origin in an error.
+
+    Raises:
+        PackageError: a step breaks the schema; whether they fit together is not checked.
+    """
+    check_steps(steps, file)
+    return tuple(_to_step(step) for step in steps)
+
+
 def _to_manifest(document: dict[str, Any]) -> Manifest:
     spec, output = document["input"], document["output"]
     return Manifest(
@@ -124,6 +162,18 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         ),
         preprocess=tuple(_to_step(step) for step in document["preprocess"]),
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
+        golden=_to_golden(document["golden"]) if "golden" in document else None,
+    )
+
+
+def _to_golden(golden: dict[str, Any]) -> GoldenSpec:
+    return GoldenSpec(
+        tolerance=float(golden["tolerance"]),
+        scores=FileRef(**golden["scores"]),
+        samples=tuple(
+            GoldenSample(FileRef(sample["file"], sample["sha256"]), tuple(sample["top"]))
+            for sample in golden["samples"]
+        ),
     )
 
 

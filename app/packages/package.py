@@ -4,12 +4,32 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from app.errors import PackageError
 from app.imaging.preprocess import Preprocessor
-from app.packages.manifest import MANIFEST_FILE, FileRef, Manifest, read_manifest
+from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 
 FORBIDDEN_IN_LABEL = "error_code"
 """Clients tell an error from a result by finding this text in the answer."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The package's images with known scores.
+
+    Attributes:
+        tolerance: the largest difference of a score that is let pass.
+        images: the image files.
+        top: for each image the labels of its highest scores, best first.
+        scores: float32 (images, classes), from the reference.
+    """
+
+    tolerance: float
+    images: tuple[Path, ...]
+    top: tuple[tuple[str, ...], ...]
+    scores: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,7 @@ class Package:
         preprocessor: its steps, compiled.
         digest: SHA-256 of the manifest's bytes in hexadecimal; as the manifest holds those
             of the other files, it names the content of the whole package.
+        golden: its images with known scores, or None when it has none.
     """
 
     folder: Path
@@ -32,6 +53,7 @@ class Package:
     model_path: Path
     preprocessor: Preprocessor
     digest: str
+    golden: Golden | None = None
 
 
 def load_package(folder: Path) -> Package:
@@ -71,6 +93,7 @@ def read_package(folder: Path) -> Package:
         model_path=model_path,
         preprocessor=Preprocessor(manifest.preprocess),
         digest=hashlib.sha256(raw).hexdigest(),
+        golden=_read_golden(folder, manifest.golden, manifest.output.classes),
     )
 
 
@@ -112,6 +135,30 @@ def _label_problem(label: str) -> str:
     if FORBIDDEN_IN_LABEL in label:
         return f"found the text {FORBIDDEN_IN_LABEL}, by which clients recognise an error"
     return ""
+
+
+def _read_golden(folder: Path, spec: GoldenSpec | None, classes: int) -> Golden | None:
+    if spec is None:
+        return None
+    path = _check_file(folder, "golden.scores", spec.scores)
+    expected_bytes = len(spec.samples) * classes * 4
+    if path.stat().st_size != expected_bytes:
+        raise PackageError(
+            str(path),
+            "",
+            f"found {path.stat().st_size} bytes, expected {expected_bytes}: "
+            f"{len(spec.samples)} images x {classes} classes x 4 bytes",
+        )
+    scores = np.fromfile(path, dtype="<f4").astype(np.float32)
+    return Golden(
+        tolerance=spec.tolerance,
+        images=tuple(
+            _check_file(folder, f"golden.samples[{index}]", sample.file)
+            for index, sample in enumerate(spec.samples)
+        ),
+        top=tuple(sample.top for sample in spec.samples),
+        scores=scores.reshape(len(spec.samples), classes),
+    )
 
 
 def _check_file(folder: Path, field: str, reference: FileRef) -> Path:

@@ -49,6 +49,19 @@ def check_schema(document: Any, file: str) -> None:
         raise PackageError(file, _field(error.absolute_path), _problem(error))
 
 
+def check_steps(steps: Any, file: str) -> None:
+    """Check the steps of a preprocessing by themselves.
+
+    Raises:
+        PackageError: as check_schema.
+    """
+    schema = {"properties": {"preprocess": _schema()["properties"]["preprocess"]}}
+    validator = Draft202012Validator(schema | {"$defs": _schema()["$defs"]})
+    error = best_match(validator.iter_errors({"preprocess": steps}))
+    if error is not None:
+        raise PackageError(file, _field(error.absolute_path), _problem(error))
+
+
 def is_identifier(text: str) -> bool:
     """Say whether a text may be a package's name or version."""
     pattern = _schema()["$defs"]["identifier"]["pattern"]

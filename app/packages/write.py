@@ -7,12 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from app.packages.manifest import FORMAT, MANIFEST_FILE
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
 
 MODEL_FILE = "model.pt"
 LABELS_FILE = "labels.txt"
+GOLDEN_SCORES_FILE = "golden.f32"
+TOP_LABELS = 5
+"""Labels that a golden sample names, to notice a label file in another order."""
+
+
+@dataclass(frozen=True)
+class GoldenDraft:
+    """Images and their reference scores.
+
+    Attributes:
+        tolerance: the largest difference of a score that is let pass.
+        images: the bytes of each image file.
+        scores: float32 (images, classes).
+    """
+
+    tolerance: float
+    images: Sequence[bytes]
+    scores: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -27,6 +48,7 @@ class PackageDraft:
         output: the manifest's ``output`` as JSON values.
         labels: the name of each class, by class index.
         save_model: writes the TorchScript file to the path that it is given.
+        golden: the images with known scores, or None to have none.
     """
 
     name: str
@@ -36,9 +58,12 @@ class PackageDraft:
     output: dict[str, Any]
     labels: Sequence[str]
     save_model: Callable[[Path], None]
+    golden: GoldenDraft | None = None
 
 
-def write_package(weights_dir: Path, draft: PackageDraft) -> Package:
+def write_package(
+    weights_dir: Path, draft: PackageDraft, check: Callable[[Package], object] = lambda _: None
+) -> Package:
     """Write a package to ``weights/NAME/VERSION`` and check it on the way.
 
     A version never changes once it is there, so that its digest names its content.
@@ -46,22 +71,46 @@ def write_package(weights_dir: Path, draft: PackageDraft) -> Package:
     Args:
         weights_dir: the folder ``weights``; it is made when it is not there.
         draft: what to write.
+        check: called with the whole package before it takes its place; it may refuse.
 
     Raises:
-        PackageError: the version exists already, or the draft makes no valid package; then
-            nothing is left behind.
+        PackageError: the version exists already, the draft makes no valid package, or the
+            check refused it; then nothing is left behind.
     """
     target = weights_dir / draft.name / draft.version
     with staged_folder(target) as folder:
         draft.save_model(folder / MODEL_FILE)
         labels = "".join(f"{label}\n" for label in draft.labels)
         (folder / LABELS_FILE).write_bytes(labels.encode())
-        (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(draft, folder))
-        read_package(folder)
+        golden = _write_golden(draft, folder)
+        (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(draft, folder, golden))
+        check(read_package(folder))
     return load_package(target)
 
 
-def _manifest_bytes(draft: PackageDraft, folder: Path) -> bytes:
+def _write_golden(draft: PackageDraft, folder: Path) -> dict[str, Any]:
+    """Write the golden files and return what the manifest says of them."""
+    golden = draft.golden
+    if golden is None:
+        return {}
+    golden.scores.astype("<f4").tofile(folder / GOLDEN_SCORES_FILE)
+    samples = []
+    for index, (data, scores) in enumerate(zip(golden.images, golden.scores, strict=True)):
+        # The suffix is for people; the server goes by the file's magic.
+        path = folder / f"golden-{index}{_suffix(data)}"
+        path.write_bytes(data)
+        top = np.argsort(-scores, kind="stable")[:TOP_LABELS]
+        samples.append({**_file_reference(path), "top": [draft.labels[label] for label in top]})
+    scores_file = _file_reference(folder / GOLDEN_SCORES_FILE)
+    block = {"tolerance": golden.tolerance, "scores": scores_file, "samples": samples}
+    return {"golden": block}
+
+
+def _suffix(data: bytes) -> str:
+    return {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp"}.get(data[:2], "")
+
+
+def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -> bytes:
     document = {
         "format": FORMAT,
         "name": draft.name,
@@ -71,6 +120,7 @@ def _manifest_bytes(draft: PackageDraft, folder: Path) -> bytes:
         "input": draft.input,
         "preprocess": draft.preprocess,
         "output": draft.output,
+        **golden,
     }
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 

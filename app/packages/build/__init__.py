@@ -1,0 +1,1 @@
+"""Building a package from what people have: a model, a checkpoint, labels, transforms."""

@@ -1,0 +1,95 @@
+"""The eager module as TorchScript, proven equal to it."""
+
+import warnings
+
+import torch
+
+from app.errors import OperatorError
+
+LARGEST_DIFFERENCE = 1e-4
+"""Of an output, relative to the largest output or 1. A faithful trace gives 0; a fused
+operation may round otherwise."""
+
+BATCHES = (1, 3)
+"""A trace at batch 1 must be right at another size, or the batch was traced as a constant."""
+
+
+def to_torchscript(
+    model: torch.nn.Module, images: torch.Tensor, method: str
+) -> torch.jit.ScriptModule:
+    """Trace or script a module and compare the outcome with it.
+
+    Args:
+        model: the eager module in evaluation mode.
+        images: float32 (N, C, H, W), real inputs, preprocessed.
+        method: ``trace`` or ``script``.
+
+    Raises:
+        OperatorError: the module cannot be traced or scripted, or the outcome differs.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        return model
+    try:
+        scripted = _convert(model, images, method)
+    except Exception as exc:
+        other = "script" if method == "trace" else "trace"
+        raise OperatorError(
+            f"torch.jit.{method} fails on this model, try --{other}: {_last_line(exc)}"
+        ) from exc
+    _compare(model, scripted, _test_inputs(images), method)
+    return scripted
+
+
+def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch.jit.ScriptModule:
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns of Python conditions on shapes, which are the same for every
+        # image, and that TorchScript itself will not be developed further.
+        warnings.simplefilter("ignore")
+        if method == "script":
+            scripted: torch.jit.ScriptModule = torch.jit.script(model)
+        else:
+            scripted = torch.jit.trace(model, images[:1], check_trace=False)
+    return scripted
+
+
+def _test_inputs(images: torch.Tensor) -> torch.Tensor:
+    """The real inputs and as much noise in the same range, so that no branch hides."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(BATCHES[-1], *images.shape[1:], generator=generator)
+    return torch.cat([images, noise * (images.max() - images.min()) + images.min()])
+
+
+def _compare(
+    model: torch.nn.Module, scripted: torch.jit.ScriptModule, inputs: torch.Tensor, method: str
+) -> None:
+    for size in BATCHES:
+        for batch in inputs.split(size):
+            difference, scale = _difference(model, scripted, batch, method)
+            if not difference <= LARGEST_DIFFERENCE * scale:
+                raise OperatorError(
+                    f"torch.jit.{method} gives other outputs than the module: off by "
+                    f"{difference:.3g} at batch {len(batch)}; a condition on the data or the batch "
+                    f"size was frozen, try --{'script' if method == 'trace' else 'trace'}"
+                )
+
+
+def _difference(
+    model: torch.nn.Module, scripted: torch.jit.ScriptModule, batch: torch.Tensor, method: str
+) -> tuple[float, float]:
+    with torch.inference_mode():
+        expected = model(batch)
+        try:
+            found = scripted(batch)
+        except RuntimeError as exc:
+            raise OperatorError(
+                f"torch.jit.{method} fails where the module does not, at batch {len(batch)}: "
+                f"{_last_line(exc)}"
+            ) from exc
+    if found.shape != expected.shape:
+        return float("inf"), 1.0
+    return float((found - expected).abs().max()), max(1.0, float(expected.abs().max()))
+
+
+def _last_line(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines() or [type(exc).__name__]
+    return lines[-1][:200]

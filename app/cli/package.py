@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from app.cli.options import options_of, resolve_options
+from app.cli.package_build import build
 from app.cli.package_change import activate, archive, install, remove, rollback
+from app.cli.package_verify import verify
 from app.errors import PackageError
 from app.packages.store import (
     active_version,
@@ -24,7 +26,7 @@ Row = dict[str, Any]
 
 @click.group()
 def package() -> None:
-    """Install, activate and look at model packages."""
+    """Build, check, install and activate model packages."""
 
 
 @click.command("list")
@@ -147,5 +149,15 @@ def _describe_signature(folder: Path, trusted_folder: Path) -> str:
     return f"{key} (checked)"
 
 
-for command in (list_packages, info, install, activate, rollback, remove, archive):
+for command in (
+    build,
+    verify,
+    list_packages,
+    info,
+    install,
+    activate,
+    rollback,
+    remove,
+    archive,
+):
     package.add_command(command)

@@ -83,6 +83,11 @@ class Classifier:
         """Require the engine to give the package's known answers; see check_golden."""
         self.golden = check_golden(self.package, self.engine)
 
+    @property
+    def worst_difference(self) -> float | None:
+        """The largest difference from the known scores, None before check or without them."""
+        return self.golden.worst_difference if self.golden else None
+
     def _run(self, batch: FloatArray) -> FloatArray:
         try:
             return self.engine.infer(batch)

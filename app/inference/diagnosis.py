@@ -174,7 +174,9 @@ def _geometries(
             f"the shortest side {size}, then a centre crop of {height} x {width}",
             (ResizeShortestSide(size, sampling), CenterCrop(height, width, pad)),
         )
-    yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
+    if not any(isinstance(step, ResizeShortestSide) for step in geometry):
+        # Otherwise it is the picture that the shortest sides above give already.
+        yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
     yield "the whole square in the centre, then resized", (CenterCropFraction(1), exact)
     for level in (0, 114, 128, 255):
         fill = (level,) * spec.channels

@@ -15,7 +15,7 @@ from app.imaging.decode import decode
 from app.imaging.guard import guard
 from app.imaging.preprocess import Preprocessor
 from app.imaging.resample import ByteArray
-from app.inference.diagnosis import likely_cause
+from app.inference.diagnosis import likely_cause, unnoticed_mistakes
 from app.inference.engine import Engine, FloatArray
 from app.inference.scores import to_scores
 from app.packages.manifest import OutputSpec
@@ -91,6 +91,20 @@ def measure_golden(package: Package, engine: Engine) -> GoldenResult | None:
     differences = np.abs(scores - golden.scores).max(axis=1)
     worst = int(differences.argmax())
     return GoldenResult(float(differences[worst]), golden.images[worst].name, golden.tolerance)
+
+
+def find_unnoticed(package: Package, engine: Engine) -> list[str]:
+    """List the usual mistakes that the golden samples would let pass.
+
+    Args:
+        package: one whose known answers the engine gives.
+        engine: its loaded model.
+    """
+    golden = package.golden
+    if golden is None:
+        return ["any mistake: the package has no golden samples"]
+    images = [read_image(path) for path in golden.images]
+    return unnoticed_mistakes(package, golden, images, lambda *a: _infer(package, engine, *a))
 
 
 def read_image(path: Path) -> ByteArray:

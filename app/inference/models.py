@@ -109,9 +109,7 @@ class Models:
                 "version": entry.classifier.package.manifest.version,
                 "engine": entry.classifier.engine.name,
                 "device": entry.classifier.engine.device,
-                "worst_difference": (
-                    entry.classifier.golden and entry.classifier.golden.worst_difference
-                ),
+                "worst_difference": entry.classifier.worst_difference,
             }
             for name, entry in sorted(self._entries.items())
             if entry.classifier

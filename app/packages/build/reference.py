@@ -93,7 +93,7 @@ def reference_scores(
         OperatorError: an output is not finite.
     """
     with torch.inference_mode():
-        outputs = torch.cat([model(image) for image in images.split(1)]).double()
+        outputs = torch.cat([model(image) for image in torch.split(images, 1)]).double()
     if kind == "logits":
         outputs = outputs.softmax(dim=1) if task == "single_label" else outputs.sigmoid()
     if not bool(outputs.isfinite().all()):

@@ -63,7 +63,7 @@ def _compare(
     model: torch.nn.Module, scripted: torch.jit.ScriptModule, inputs: torch.Tensor, method: str
 ) -> None:
     for size in BATCHES:
-        for batch in inputs.split(size):
+        for batch in torch.split(inputs, size):
             difference, scale = _difference(model, scripted, batch, method)
             if not difference <= LARGEST_DIFFERENCE * scale:
                 raise OperatorError(

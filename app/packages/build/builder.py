@@ -1,0 +1,126 @@
+"""From a model, labels and a preprocessing to a package that is proven equal to them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from app.errors import OperatorError, PackageError
+from app.imaging.steps import Color, Geometry, Sampling, Step, fixed_output_size
+from app.packages.build.golden import (
+    EXACT_TOLERANCE,
+    FAST_TOLERANCE,
+    draft_golden,
+    preprocess_golden,
+    read_golden_images,
+)
+from app.packages.build.models import Source, fit_outputs
+from app.packages.build.presets import Preset
+from app.packages.build.reference import transform_of
+from app.packages.build.script import to_torchscript
+from app.packages.consistency import find_contradiction
+from app.packages.manifest import parse_preprocess
+from app.packages.package import Package
+from app.packages.write import PackageDraft, write_package
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        name: the deploy name.
+        version: the version.
+        source: where the eager module comes from.
+        labels: by class index.
+        preset: gives the preprocessing, from the loaded module.
+        kind: ``logits`` or ``probabilities``.
+        task: ``single_label`` or ``multi_label``.
+        method: ``trace`` or ``script``.
+        golden: files for golden samples; see read_golden_images.
+        tolerance: of a golden score, or None for that of the resampling.
+    """
+
+    name: str
+    version: str
+    source: Source
+    labels: list[str]
+    preset: Callable[[torch.nn.Module], Preset]
+    kind: str = "logits"
+    task: str = "single_label"
+    method: str = "trace"
+    golden: tuple[str, ...] = ()
+    tolerance: float | None = None
+
+
+def build_package(
+    weights_dir: Path,
+    request: BuildRequest,
+    check: Callable[[Package], object],
+    report: Callable[[str], object] = lambda _: None,
+) -> Package:
+    """Build a package into ``weights/NAME/VERSION``.
+
+    Args:
+        weights_dir: the folder ``weights``.
+        request: what to build.
+        check: called with the finished package before it takes its place.
+        report: called with a line of text as each stage begins.
+
+    Raises:
+        OperatorError: a part cannot be read, or the parts do not fit; nothing is left behind.
+    """
+    report("loading the model")
+    model = request.source.load(len(request.labels))
+    preset = request.preset(model)
+    steps = parse_preprocess(preset.steps, preset.origin)
+    spec = _input(steps, preset.origin)
+    images = read_golden_images(request.golden)
+    report("running the reference on the golden samples")
+    inputs = preprocess_golden(images, preset.transform or transform_of(steps))
+    model = fit_outputs(model, inputs, len(request.labels), request.kind)
+    output = (request.kind, request.task)
+    tolerance = request.tolerance or _tolerance(steps)
+    golden = draft_golden(images, inputs, model, output, request.labels, tolerance)
+    report(f"making TorchScript ({request.method}) and comparing it with the model")
+    scripted = to_torchscript(model, inputs, request.method)
+    report("checking the package as a server would")
+    draft = PackageDraft(
+        name=request.name,
+        version=request.version,
+        input=spec,
+        preprocess=preset.steps,
+        output={"kind": request.kind, "task": request.task, "classes": len(request.labels)},
+        labels=request.labels,
+        save_model=lambda path: scripted.save(str(path)),
+        golden=golden,
+    )
+    return write_package(weights_dir, draft, check)
+
+
+def _input(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
+    size = fixed_output_size(tuple(step for step in steps if isinstance(step, Geometry)))
+    if size is None:
+        raise OperatorError(
+            f"{origin}: the steps end in a size that depends on the image; add --crop HxW behind "
+            "--resize-shortest, or use --resize HxW"
+        )
+    channels = next((step.channels for step in steps if isinstance(step, Color)), 3)
+    contradiction = find_contradiction(steps, size.height, size.width, channels)
+    if contradiction is not None:
+        raise PackageError(origin, contradiction.field, contradiction.problem)
+    return {
+        "height": size.height,
+        "width": size.width,
+        "channels": channels,
+        "layout": "NCHW",
+        "dtype": "float32",
+    }
+
+
+def _tolerance(steps: tuple[Step, ...]) -> float:
+    samplings = [getattr(step, "sampling", None) for step in steps]
+    known = [sampling for sampling in samplings if isinstance(sampling, Sampling)]
+    exact = all(sampling.resampling == "exact" for sampling in known)
+    return EXACT_TOLERANCE if exact else FAST_TOLERANCE

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from app.cli.evaluate import evaluate
 from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
@@ -17,7 +18,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, package, settings):
+for command in (serve, predict, evaluate, package, settings):
     cli.add_command(command)
 
 

@@ -5,7 +5,8 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ REQUEST_TIMEOUT_S = 60
 
 Predict = Callable[[bytes], dict[str, Any]]
 """From the bytes of an image file to the body that the API would answer."""
+
+PredictMany = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
+"""The same for files, in their order."""
 
 
 @click.command()
@@ -32,10 +36,9 @@ def predict(
     """Classify image files: --url asks a server, --package loads the model here."""
     if (url is None) == (package is None):
         raise click.UsageError("give either --url or --package")
-    classify = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num)
+    answers = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num)
     failures = 0
-    for path in images:
-        answer = _predict_file(classify, path)
+    for path, answer in zip(images, answers(images), strict=True):
         failures += "error_code" in answer
         print(_as_json_line(path, answer) if as_json else _as_text(path, answer))
     if failures:
@@ -63,7 +66,7 @@ def _as_text(path: Path, answer: dict[str, Any]) -> str:
     return "\n".join([f"{path}:", *rows])
 
 
-def _ask_server(url: str, top_num: int) -> Predict:
+def _ask_server(url: str, top_num: int) -> PredictMany:
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url {url!r} must begin with http:// or https://")
     # No proxy: the server is on this network, and nothing is to leave it.
@@ -76,7 +79,7 @@ def _ask_server(url: str, top_num: int) -> Predict:
         )
         return _read_answer(opener, request)
 
-    return ask
+    return partial(map, partial(_predict_file, ask))
 
 
 def _read_answer(
@@ -99,7 +102,7 @@ def _read_answer(
     return answer
 
 
-def _load_here(folder: Path, top_num: int) -> Predict:
+def _load_here(folder: Path, top_num: int) -> PredictMany:
     # Here, so that asking a server does not pay for loading torch.
     from app.inference.local import LocalClassifier
 
@@ -115,4 +118,4 @@ def _load_here(folder: Path, top_num: int) -> Predict:
                 "error_detail": exc.detail,
             }
 
-    return classify
+    return partial(classifier.map, partial(_predict_file, classify))

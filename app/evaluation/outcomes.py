@@ -1,0 +1,154 @@
+"""What the serving path answers for each image of a dataset."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.errors import ApiError, OperatorError
+from app.evaluation.dataset import Sample
+from app.inference.local import LocalClassifier
+from app.packages.build.reference import open_picture, reference_scores, transform_of
+from app.packages.package import Package
+
+FloatArray = npt.NDArray[np.float32]
+TOP = 5
+THRESHOLD = 0.5
+"""A multi-label class counts as predicted from this score on."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The serving path beside the reference.
+
+    Attributes:
+        same_top: whether the same class came first.
+        difference: the largest absolute difference of a score.
+    """
+
+    same_top: bool
+    difference: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer for one image; classes of one name count as one, as a client sees them.
+
+    Attributes:
+        sample: the image.
+        truth: the right names, by their index in Names.
+        top: the names with the highest scores, best first.
+        top_scores: their scores.
+        truth_score: the highest score of a right name.
+        predicted: the first name, or for multi-label those from THRESHOLD on.
+        confidences: the scores whose calibration counts.
+        hits: for each of them whether its name was right.
+        comparison: with the reference, or None when it was not asked for.
+    """
+
+    sample: Sample
+    truth: tuple[int, ...]
+    top: tuple[int, ...]
+    top_scores: tuple[float, ...]
+    truth_score: float
+    predicted: tuple[int, ...]
+    confidences: FloatArray
+    hits: npt.NDArray[np.bool_]
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that the serving path refuses."""
+
+    sample: Sample
+    problem: str
+
+
+class Names:
+    """The distinct labels of a package, in the order of their first class."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.texts = list(dict.fromkeys(labels))
+        self._index = {text: index for index, text in enumerate(self.texts)}
+        self._of_class = np.array([self._index[label] for label in labels])
+
+    def indices(self, labels: Sequence[str]) -> tuple[int, ...]:
+        """The names of labels that are known."""
+        return tuple(self._index[label] for label in labels)
+
+    def scores(self, class_scores: FloatArray) -> FloatArray:
+        """The score of each name: the highest of its classes, float32 (names,)."""
+        scores = np.full(len(self.texts), -np.inf, np.float32)
+        np.maximum.at(scores, self._of_class, class_scores)
+        return scores
+
+
+def evaluate(
+    classifier: LocalClassifier, samples: Sequence[Sample], names: Names, with_reference: bool
+) -> Iterator[Outcome | Failure]:
+    """Answer every image through the serving path, on all cores, in order.
+
+    Args:
+        classifier: the loaded package.
+        samples: the images.
+        names: those of the package.
+        with_reference: whether each is computed by Pillow and the unoptimised model as well.
+    """
+    package = classifier.package
+    reference = _reference(package) if with_reference else None
+    several = package.manifest.output.task == "multi_label"
+
+    def work(sample: Sample) -> Outcome | Failure:
+        data = _read(sample)
+        try:
+            scores = classifier.score(data)
+        except ApiError as exc:
+            return Failure(sample, f"{exc.error_code} {exc.error_msg}: {exc.detail}")
+        comparison = reference(data, sample, scores) if reference else None
+        return _outcome(sample, names, names.scores(scores), several, comparison)
+
+    return classifier.map(work, samples)
+
+
+def _read(sample: Sample) -> bytes:
+    try:
+        return sample.path.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"{sample.path} cannot be read: {exc.strerror}") from exc
+
+
+def _outcome(
+    sample: Sample, names: Names, scores: FloatArray, several: bool, comparison: Comparison | None
+) -> Outcome:
+    truth = names.indices(sample.labels)
+    top = tuple(int(index) for index in np.argsort(-scores, kind="stable")[:TOP])
+    judged = np.arange(len(scores)) if several else np.array(top[:1])
+    predicted = tuple(int(i) for i in np.flatnonzero(scores >= THRESHOLD)) if several else top[:1]
+    return Outcome(
+        sample=sample,
+        truth=truth,
+        top=top,
+        top_scores=tuple(float(scores[index]) for index in top),
+        truth_score=max((float(scores[index]) for index in truth), default=0.0),
+        predicted=predicted,
+        confidences=scores[judged],
+        hits=np.isin(judged, truth),
+        comparison=comparison,
+    )
+
+
+def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
+    transform = transform_of(package.manifest.preprocess)
+    model = torch.jit.load(str(package.model_path), map_location="cpu").eval()
+    spec = package.manifest.output
+
+    def compare(data: bytes, sample: Sample, scores: FloatArray) -> Comparison:
+        image = transform(open_picture(data, str(sample.path)))
+        expected = reference_scores(model, image.unsqueeze(0), spec.kind, spec.task)[0]
+        same = int(expected.argmax()) == int(scores.argmax())
+        return Comparison(same, float(np.abs(expected - scores).max()))
+
+    return compare

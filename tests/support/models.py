@@ -1,0 +1,77 @@
+"""Small eager models for the builder, and package commands in this process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from click.testing import CliRunner, Result
+
+from app.cli.main import cli
+
+SIDE = 64
+
+
+class Sharp(torch.nn.Module):
+    """Random filters over fine detail: colours, blur and position all move its scores."""
+
+    def __init__(self, classes: int = 5, channels: int = 3) -> None:
+        super().__init__()
+        self.detail = torch.nn.Conv2d(channels, 16, 3, stride=2, padding=1)
+        self.head = torch.nn.Linear(16 * 16, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.detail(images))
+        pooled = torch.nn.functional.adaptive_avg_pool2d(features, 4).flatten(1)
+        logits: torch.Tensor = self.head(pooled)
+        return logits
+
+
+def sharp(classes: int = 5, channels: int = 3) -> Sharp:
+    """With weights of a fixed seed, large enough for scores far from uniform."""
+    torch.manual_seed(7)
+    model = Sharp(classes, channels).eval()
+    with torch.no_grad():
+        model.detail.weight.mul_(3)
+        model.head.weight.mul_(3)
+    return model
+
+
+class Frozen(torch.nn.Module):
+    """A condition on the data, which a trace freezes."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.mean(dim=(2, 3))
+        if bool(images.mean() > 0.45):
+            return logits * 10
+        return logits
+
+
+class Binary(torch.nn.Module):
+    """One logit: red against blue."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean(dim=(2, 3))
+        return (means[:, :1] - means[:, 2:]) * 10
+
+
+def build_sharp_checkpoint(path: Path, state: object = None) -> Path:
+    """Save the weights of sharp(), or something else, as a checkpoint."""
+    torch.save(sharp().state_dict() if state is None else state, path)
+    return path
+
+
+def script(model: torch.nn.Module, path: Path) -> Path:
+    """Save a model as TorchScript."""
+    torch.jit.script(model.eval()).save(str(path))
+    return path
+
+
+def write_labels(path: Path, labels: Sequence[str]) -> Path:
+    """Save labels, one a line."""
+    path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    return path
+
+
+def classifyd(*arguments: object) -> Result:
+    """Run a command in this process; an error that the user can mend is in .exception."""
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])

@@ -1,0 +1,181 @@
+"""``classifyd package build``: every source, and what each refusal says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import Result
+
+from app.packages.build.foreign import import_torchvision
+from app.packages.build.labels import read_label_source
+from app.packages.package import load_package
+from app.settings import PROJECT_ROOT
+from tests.support.models import (
+    SIDE,
+    Binary,
+    build_sharp_checkpoint,
+    classifyd,
+    script,
+    sharp,
+    write_labels,
+)
+
+PHOTOS = PROJECT_ROOT / "tests/photos"
+FACTORY = ("--factory", "tests.support.models:sharp")
+SMALL = ("--resize", SIDE)
+
+
+def build(tmp_path: Path, *arguments: object, labels: int = 5) -> Result:
+    path = write_labels(tmp_path / "labels.txt", [f"class {index}" for index in range(labels)])
+    where = ("--labels", path, "--weights-dir", tmp_path / "weights")
+    return classifyd("package", "build", "model", "1", *where, *arguments)
+
+
+def refusal(result: Result) -> str:
+    assert result.exit_code != 0
+    return f"{result.exception} {result.output}"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return build_sharp_checkpoint(tmp_path / "model.pth")
+
+
+def test_torchscript_becomes_a_package(tmp_path: Path) -> None:
+    model = script(sharp(), tmp_path / "model.pt")
+    result = build(tmp_path, "--torchscript", model, *SMALL)
+    assert result.exit_code == 0, result.exception
+    assert "3 golden samples" in result.output
+    assert load_package(tmp_path / "weights/model/1").golden is not None
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_a_checkpoint_is_found_under_its_key_and_without_prefix(tmp_path: Path, key: str) -> None:
+    state = {f"module.{name}": tensor for name, tensor in sharp().state_dict().items()}
+    checkpoint = build_sharp_checkpoint(tmp_path / "model.pth", {key: state, "epoch": 3})
+    result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL, "--script")
+    assert result.exit_code == 0, result.exception
+
+
+def test_missing_and_unexpected_weights_are_named(tmp_path: Path) -> None:
+    state = sharp().state_dict()
+    state["other.weight"] = state.pop("head.weight")
+    checkpoint = build_sharp_checkpoint(tmp_path / "model.pth", state)
+    said = refusal(build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL))
+    assert "missing head.weight; unexpected other.weight" in said
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    checkpoint = build_sharp_checkpoint(tmp_path / "model.pth", sharp(7).state_dict())
+    said = refusal(build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL))
+    assert "head.weight (7, 256), the model's is (5, 256)" in said
+
+
+def test_a_pickled_module_is_not_loaded(tmp_path: Path) -> None:
+    torch.save(sharp(), tmp_path / "model.pth")
+    said = refusal(build(tmp_path, *FACTORY, "--checkpoint", tmp_path / "model.pth", *SMALL))
+    assert "holds more than weights" in said
+
+
+def test_another_number_of_labels_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL, labels=4)
+    assert "there are 4 labels" in refusal(result)
+    assert not (tmp_path / "weights/model/1").exists()
+
+
+def test_a_trace_that_froze_a_condition_is_refused_with_the_difference(tmp_path: Path) -> None:
+    result = build(tmp_path, "--factory", "tests.support.models:Frozen", *SMALL, labels=3)
+    assert "torch.jit.trace gives other outputs than the module: off by" in refusal(result)
+
+
+def test_the_same_model_scripted_is_accepted(tmp_path: Path) -> None:
+    result = build(
+        tmp_path, "--factory", "tests.support.models:Frozen", *SMALL, "--script", labels=3
+    )
+    assert result.exit_code == 0, result.exception
+
+
+def test_one_output_and_two_labels_become_two_classes(tmp_path: Path) -> None:
+    model = script(Binary(), tmp_path / "model.pt")
+    result = build(tmp_path, "--torchscript", model, *SMALL, labels=2)
+    assert result.exit_code == 0, result.exception
+    golden = load_package(tmp_path / "weights/model/1").golden
+    assert golden is not None
+    assert golden.scores.sum(axis=1) == pytest.approx([1, 1, 1])
+
+
+def test_a_golden_image_with_the_wrong_label_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    photo = PHOTOS / "coffee.jpg"
+    for label in range(2):
+        result = build(
+            tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL,
+            "--golden", f"class {label}={photo}",
+        )  # fmt: skip
+        if result.exit_code:
+            break
+    assert "likely cause: the label file" in refusal(result)
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_steps_come_from_a_file(tmp_path: Path, checkpoint: Path, form: str) -> None:
+    size = {"height": SIDE, "width": SIDE}
+    kind = {"filter": "bicubic", "antialias": True, "resampling": "exact"}
+    steps = [
+        {"step": "color", "order": "BGR"},
+        {"step": "resize", "mode": "letterbox", "pad": [1, 2, 3], **size, **kind},
+    ]
+    path = tmp_path / f"steps.{form}"
+    path.write_text(yaml.safe_dump(steps) if form == "yaml" else json.dumps({"preprocess": steps}))
+    result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, "--preprocess", path)
+    assert result.exit_code == 0, result.exception
+    golden = load_package(tmp_path / "weights/model/1").golden
+    assert golden is not None
+    assert golden.tolerance == 0.0005
+
+
+def test_torchvision_with_the_transforms_of_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = import_torchvision("this test").models.get_model("squeezenet1_1", num_classes=5)
+    torch.save({"model": network.state_dict()}, tmp_path / "model.pth")
+    enum = "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    source = ("--torchvision", "squeezenet1_1", "--checkpoint", tmp_path / "model.pth")
+    result = build(tmp_path, *source, "--weights-enum", enum)
+    assert result.exit_code == 0, result.exception
+    assert load_package(tmp_path / "weights/model/1").manifest.input.height == 224
+
+
+def test_timm_with_its_data_configuration(tmp_path: Path) -> None:
+    arguments = json.dumps({"model_name": "test_resnet", "num_classes": 5})
+    result = build(
+        tmp_path, "--factory", "timm:create_model", "--factory-args", arguments,
+        "--timm-config", "model",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.exception
+    assert load_package(tmp_path / "weights/model/1").manifest.preprocess
+
+
+def test_a_torchvision_model_needs_a_checkpoint(tmp_path: Path) -> None:
+    said = refusal(build(tmp_path, "--torchvision", "resnet18", "--resize", 64))
+    assert "nothing is downloaded" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ('["猫", "狗"]', ["猫", "狗"]),
+        ('{"0": "cat", "1": "dog"}', ["cat", "dog"]),
+        ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
+    ],
+)
+def test_json_labels(tmp_path: Path, text: str, labels: list[str]) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text, encoding="utf-8")
+    assert read_label_source(path) == labels
+
+
+def test_the_folders_of_an_image_folder_are_labels(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / name).mkdir()
+    assert read_label_source(tmp_path) == ["a", "b", "c"]

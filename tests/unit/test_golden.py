@@ -1,0 +1,221 @@
+"""A package's known answers: what is let pass, what is refused, and which cause is named."""
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.errors import PackageError
+from app.inference.classifier import load_classifier
+from app.inference.queue import InferenceQueue
+from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
+from app.packages.build.reference import transform_of
+from app.packages.manifest import parse_preprocess
+from app.packages.package import load_package
+from app.packages.write import PackageDraft, write_package
+from tests.support.models import SIDE, classifyd, sharp
+from tests.support.packages import build_colour_package
+from tests.support.server import Server
+
+LABELS = ["zero", "one", "two", "three", "four"]
+RESIZE = 1
+STEPS: list[dict[str, Any]] = [
+    {"step": "color", "order": "RGB"},
+    {
+        "step": "resize",
+        "mode": "shortest_side",
+        "size": 80,
+        "filter": "bilinear",
+        "antialias": True,
+        "resampling": "fast",
+    },
+    {"step": "center_crop", "height": SIDE, "width": SIDE, "pad": [0, 0, 0]},
+    {"step": "scale", "multiply": 1 / 255, "add": 0},
+    {"step": "normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+]
+
+Manifest = dict[str, Any]
+
+
+def build(weights: Path, name: str = "sharp") -> Path:
+    model, output = sharp(), ("logits", "single_label")
+    images = read_golden_images(())
+    inputs = preprocess_golden(images, transform_of(parse_preprocess(STEPS, "")))
+    draft = PackageDraft(
+        name=name,
+        version="1",
+        input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
+        preprocess=STEPS,
+        output={"kind": "logits", "task": "single_label", "classes": 5},
+        labels=LABELS,
+        save_model=lambda path: torch.jit.script(model).save(str(path)),
+        golden=draft_golden(images, inputs, model, output, LABELS, 0.005),
+    )
+    return write_package(weights, draft).folder
+
+
+def change(folder: Path, mistake: Callable[[Manifest], object]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    mistake(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def load(folder: Path) -> float | None:
+    queue = InferenceQueue(1)
+    try:
+        return load_classifier(load_package(folder), "cpu", queue).worst_difference
+    finally:
+        queue.close()
+
+
+def swap_colours(manifest: Manifest) -> None:
+    manifest["preprocess"][0]["order"] = "BGR"
+
+
+def forget_mean(manifest: Manifest) -> None:
+    manifest["preprocess"].pop()
+
+
+def scale_to_minus_one(manifest: Manifest) -> None:
+    manifest["preprocess"][3:] = [{"step": "scale", "multiply": 1 / 127.5, "add": -1}]
+
+
+def filter_bicubic(manifest: Manifest) -> None:
+    manifest["preprocess"][RESIZE]["filter"] = "bicubic"
+
+
+def forget_antialias(manifest: Manifest) -> None:
+    manifest["preprocess"][RESIZE]["antialias"] = False
+
+
+def resize_less(manifest: Manifest) -> None:
+    manifest["preprocess"][RESIZE]["size"] = SIDE
+
+
+def squash(manifest: Manifest) -> None:
+    resize = manifest["preprocess"][RESIZE]
+    manifest["preprocess"][RESIZE : RESIZE + 2] = [
+        {key: value for key, value in resize.items() if key != "size"}
+        | {"mode": "exact", "height": SIDE, "width": SIDE}
+    ]
+
+
+def call_probabilities(manifest: Manifest) -> None:
+    manifest["output"]["task"] = "multi_label"
+
+
+MISTAKES = [
+    (swap_colours, "likely cause: the colour order: the scores fit RGB"),
+    (forget_mean, "likely cause: the mean and std: the scores fit ImageNet's mean and std"),
+    (scale_to_minus_one, "likely cause: the mean and std: the scores fit ImageNet's mean and std"),
+    (filter_bicubic, "likely cause: the resize filter: the scores fit bilinear with antialiasing"),
+    (forget_antialias, "likely cause: the resize filter: the scores fit bilinear with antialias"),
+    (resize_less, "likely cause: the resize or crop: the scores fit the shortest side 80"),
+    (squash, "likely cause: the resize or crop: the scores fit the shortest side 80"),
+    (call_probabilities, "likely cause: output: the scores fit kind logits and task single_label"),
+]
+
+
+def test_a_right_package_is_served_with_a_small_difference(tmp_path: Path) -> None:
+    difference = load(build(tmp_path))
+    assert difference is not None
+    assert difference <= 0.005
+
+
+@pytest.mark.parametrize(("mistake", "cause"), MISTAKES, ids=lambda v: getattr(v, "__name__", ""))
+def test_a_mistake_is_refused_with_its_cause(
+    tmp_path: Path, mistake: Callable[[Manifest], object], cause: str
+) -> None:
+    folder = build(tmp_path)
+    change(folder, mistake)
+    with pytest.raises(PackageError) as raised:
+        load(folder)
+    assert cause in str(raised.value)
+
+
+def test_a_label_file_in_another_order_is_refused(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join(reversed(LABELS)), encoding="utf-8")
+    digest = sha256(labels.read_bytes()).hexdigest()
+    change(folder, lambda manifest: manifest["labels"].update(sha256=digest))
+    with pytest.raises(PackageError, match="likely cause: the label file is another one"):
+        load(folder)
+
+
+def test_classes_in_another_order_are_named(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    model = sharp()
+    order = torch.tensor([4, 3, 2, 1, 0])
+    with torch.no_grad():
+        model.head.weight.copy_(model.head.weight[order])
+        model.head.bias.copy_(model.head.bias[order])
+    replace_model(folder, model)
+    with pytest.raises(PackageError, match="likely cause: the order of the classes"):
+        load(folder)
+
+
+def test_other_weights_are_not_blamed_on_the_preprocessing(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    model = sharp()
+    torch.manual_seed(99)
+    with torch.no_grad():
+        torch.nn.init.normal_(model.head.weight)
+    replace_model(folder, model)
+    with pytest.raises(PackageError, match="the model file or the engine's precision"):
+        load(folder)
+
+
+def replace_model(folder: Path, model: torch.nn.Module) -> None:
+    torch.jit.script(model).save(str(folder / "model.pt"))
+    digest = sha256((folder / "model.pt").read_bytes()).hexdigest()
+    change(folder, lambda manifest: manifest["model"].update(sha256=digest))
+
+
+def test_scores_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    (folder / "golden.f32").write_bytes(b"\0" * 8)
+    digest = sha256(b"\0" * 8).hexdigest()
+    change(folder, lambda manifest: manifest["golden"]["scores"].update(sha256=digest))
+    with pytest.raises(PackageError, match="expected 60: 3 images x 5 classes x 4 bytes"):
+        load_package(folder)
+
+
+def test_a_changed_golden_image_is_refused(tmp_path: Path) -> None:
+    folder = build(tmp_path)
+    (folder / "golden-1.jpg").write_bytes(b"other")
+    with pytest.raises(PackageError, match=r"golden-1\.jpg: found SHA-256"):
+        load_package(folder)
+
+
+def test_a_package_without_golden_samples_says_so(tmp_path: Path) -> None:
+    folder = build_colour_package(tmp_path, "colours", ["red", "green", "blue"])
+    result = classifyd("package", "verify", folder)
+    assert result.exit_code == 0
+    assert "no golden samples" in result.output
+
+
+def test_verify_prints_the_worst_difference_as_json(tmp_path: Path) -> None:
+    result = classifyd("package", "verify", build(tmp_path), "--json")
+    verified = json.loads(result.output)
+    assert verified["ok"]
+    assert 0 < verified["worst_difference"] <= verified["tolerance"] == 0.005
+    assert verified["golden_samples"] == 3
+
+
+def test_a_name_off_its_golden_samples_is_not_served_and_readyz_says_why(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    build(weights, "right")
+    change(build(weights, "wrong"), swap_colours)
+    with Server(weights, tmp_path) as server:
+        answer = server.request("GET", "/readyz")
+        refused = server.classify("wrong", {"image": "abcd"})
+    assert answer.status == 503
+    assert "the colour order" in answer.json["reasons"]["wrong"]
+    assert 0 <= answer.json["serving"]["right"]["worst_difference"] <= 0.005
+    assert refused.code == 336100

@@ -12,10 +12,8 @@ from app.cli.package_verify import describe_verified, summarise
 from app.cli.progress import report_progress
 
 if TYPE_CHECKING:
-    import torch
-
     from app.packages.build.builder import BuildRequest
-    from app.packages.build.models import Source
+    from app.packages.build.models import Module, Source
     from app.packages.build.presets import Preset
     from app.packages.package import Package
 
@@ -197,7 +195,7 @@ def _source(options: dict[str, Any]) -> "Source":
     return TorchvisionSource(options["torchvision"], checkpoint, key)
 
 
-def _preset(options: dict[str, Any], model: "torch.nn.Module") -> "Preset":
+def _preset(options: dict[str, Any], model: "Module") -> "Preset":
     from app.packages.build import presets
 
     given = [name for name in PRESET_OPTIONS if options[name]]

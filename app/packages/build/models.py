@@ -118,6 +118,9 @@ class FactorySource:
         return function  # type: ignore[no-any-return]  # callable() narrows Any to no signature
 
 
+Module = torch.nn.Module
+"""An eager module, for those who name the type without torch."""
+
 Source = TorchScriptSource | TorchvisionSource | FactorySource
 """Each has ``load(classes)``, which gives the eager module in evaluation mode."""
 

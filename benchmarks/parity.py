@@ -100,7 +100,7 @@ def build(name: str, resampling: str, folder: Path) -> None:
     command += ["--checkpoint", str(folder / f"{name}.pt"), "--labels", str(folder / "labels.txt")]
     # What a swapped filter costs is not in question here; the comparison below judges.
     command += ["--weights-dir", str(folder / "weights"), "--tolerance", "0.05"]
-    subprocess.run(command, check=True)  # noqa: S603 - our own command
+    subprocess.run(command, check=True)
 
 
 def served(server: Server, name: str, files: list[Path]) -> np.ndarray[Any, Any]:

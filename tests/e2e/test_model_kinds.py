@@ -20,10 +20,10 @@ from tests.support.server import Server
 KINDS: dict[str, tuple[torch.nn.Module, list[str], list[str]]] = {
     "two": (Binary(), ["blue", "red"], []),
     "many": (sharp(10_000), [f"class {index}" for index in range(10_000)], []),
-    "several": (MeanColour(), ["red", "green", "blue"], ["--task", "multi_label"]),
+    "several": (MeanColour(10), ["red", "green", "blue"], ["--task", "multi_label"]),
     "grey": (sharp(3, 1), ["dark", "mid", "light"], ["--color", "GRAY"]),
-    "chinese": (MeanColour(), ["红色", "绿色", "蓝色"], []),
-    "equal": (MeanColour(), ["crane", "crane", "blue"], []),
+    "chinese": (MeanColour(10), ["红色", "绿色", "蓝色"], []),
+    "equal": (MeanColour(10), ["crane", "crane", "blue"], []),
 }
 
 

@@ -10,12 +10,13 @@ from app.api.parts import Parts
 from app.api.patience import Patience
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
+from app.inference.choice import demand_of
 from app.inference.devices import resolve_device
 from app.inference.engine import cuda_count, use_one_thread_per_operation
+from app.inference.loader import TunedLoader
 from app.inference.models import Models
 from app.inference.reload import Reloader
 from app.log_ids import LogIds
-from app.machine import usable_cpus
 from app.settings import Settings
 from app.worker_status import StatusFile
 
@@ -47,10 +48,10 @@ def join_parts(settings: Settings, slot: int) -> Parts:
     """Make the parts that the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
-    threads = settings.inference_threads or max(1, usable_cpus() // settings.workers)
+    demand = demand_of(settings, device)
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
-    models = Models(settings.weights_dir, device, threads)
+    models = Models(settings.weights_dir, TunedLoader(demand, settings.state_dir), demand.threads)
     models.require_any()
     Reloader(models, status).start()
     return Parts(

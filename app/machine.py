@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -20,6 +21,24 @@ def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
     affinity = len(os.sched_getaffinity(0))
     quota = _cgroup_v2_quota(cgroup_root) or _cgroup_v1_quota(cgroup_root)
     return max(1, min(affinity, math.floor(quota))) if quota else affinity
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Name the processor, and whether it has the instructions that engines differ by.
+
+    Args:
+        cpuinfo: the kernel's description of the processors.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.machine()
+    pairs = (line.partition(":")[::2] for line in lines if ":" in line)
+    first = {key.strip(): value.strip() for key, value in reversed(list(pairs))}
+    name = first.get("model name") or first.get("CPU part") or platform.machine()
+    flags = set((first.get("flags") or first.get("Features") or "").split())
+    told = flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "bf16"}
+    return " ".join([name, *sorted(told)])
 
 
 def _cgroup_v2_quota(root: Path) -> float | None:

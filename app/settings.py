@@ -58,6 +58,21 @@ class Settings:
         minimum=0,
         maximum=1024,
     )
+    engine: Literal["auto", "torchscript", "openvino"] = _setting(
+        "auto",
+        "what computes on a CPU; auto takes the fastest that agrees with plain TorchScript, "
+        "measured once for a package and machine",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = _setting(
+        "float32", "arithmetic of the model; below float32 scores move, float16 is for CUDA"
+    )
+    score_tolerance_permille: int = _setting(
+        1,
+        "thousandths by which a score may differ from plain TorchScript's, where the package "
+        "has no golden samples",
+        minimum=0,
+        maximum=1000,
+    )
     max_in_flight: int = _setting(
         96, "requests in a worker before 336100 is answered", minimum=1, maximum=10000
     )
@@ -66,6 +81,18 @@ class Settings:
         "milliseconds that a request may wait for the model before 336100 is answered",
         minimum=1,
         maximum=3_600_000,
+    )
+    decode_memory_mb: int = _setting(
+        512,
+        "megabytes that images take while they are decoded, all requests of a worker together",
+        minimum=256,
+        maximum=65536,
+    )
+    hang_timeout_s: int = _setting(
+        60,
+        "seconds after which an inference counts as hung and its worker is replaced",
+        minimum=1,
+        maximum=3600,
     )
     read_timeout_s: int = _setting(
         30, "seconds that a client may pause while it sends a body", minimum=1, maximum=3600

@@ -9,6 +9,7 @@ from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
+from app.cli.tune import tune
 from app.errors import OperatorError
 
 
@@ -18,7 +19,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings):
+for command in (serve, predict, evaluate, package, settings, tune):
     cli.add_command(command)
 
 

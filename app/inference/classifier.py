@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import PackageError
-from app.inference.engine import Engine, FloatArray, TorchScriptEngine
+from app.inference.engine import Engine, FloatArray
 from app.inference.golden import GoldenResult, check_golden
+from app.inference.loader import Loader
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
 from app.packages.package import Package
@@ -108,14 +109,15 @@ class Classifier:
             )
 
 
-def load_classifier(package: Package, device: str, queue: InferenceQueue) -> Classifier:
-    """Load a package's model on a device, warm it up and check its known answers.
+def load_classifier(package: Package, loader: Loader, queue: InferenceQueue) -> Classifier:
+    """Load a package's model, warm it up and check its known answers.
 
     Raises:
         PackageError: the model cannot be loaded, does not fit its manifest, or gives other
             scores than the package's golden samples have.
     """
-    classifier = Classifier(package, TorchScriptEngine(package.model_path, device), queue)
+    loaded = loader.load(package)
+    classifier = Classifier(package, loaded.engine, queue, loaded.max_batch)
     classifier.warm_up()
     classifier.check()
     return classifier

@@ -10,6 +10,7 @@ from app.imaging.decode import decode
 from app.imaging.guard import guard
 from app.inference.classifier import deadline_after, load_classifier
 from app.inference.engine import FloatArray, use_one_thread_per_operation
+from app.inference.loader import ExactLoader
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
 from app.machine import usable_cpus
@@ -37,7 +38,7 @@ class LocalClassifier:
         use_one_thread_per_operation()
         self._threads = usable_cpus()
         self._classifier = load_classifier(
-            load_package(folder), "cpu", InferenceQueue(self._threads)
+            load_package(folder), ExactLoader(), InferenceQueue(self._threads)
         )
 
     @property
@@ -57,7 +58,7 @@ class LocalClassifier:
             ApiError: as a server would answer it.
         """
         header, data = guard(data)
-        image = self.package.preprocessor(decode(header, data))
+        image = self.package.preprocessor(decode(header, data, self.package.reduction(header)))
         return self._classifier.infer(image, deadline_after(_NO_HURRY_MS)).scores
 
     def classify(self, data: bytes, top_num: int) -> list[dict[str, str | float]]:

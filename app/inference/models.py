@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.errors import InvalidDeployName, ModelUnavailable, PackageError
 from app.inference.classifier import Classifier, load_classifier
+from app.inference.loader import Loader
 from app.inference.queue import InferenceQueue
 from app.packages.package import load_package
 from app.packages.store import Wanted, source_of, wanted_versions
@@ -33,15 +34,15 @@ class Models:
 
     Args:
         weights_dir: folder of the packages.
-        device: ``cpu`` or ``cuda:N``.
+        loader: loads the model of a package.
         inference_threads: how many inferences run at once.
 
     Raises:
         PackageError: the weights folder cannot be read.
     """
 
-    def __init__(self, weights_dir: Path, device: str, inference_threads: int) -> None:
-        self.device = device
+    def __init__(self, weights_dir: Path, loader: Loader, inference_threads: int) -> None:
+        self._loader = loader
         self.queue = InferenceQueue(inference_threads)
         self._weights_dir = weights_dir
         self._entries: dict[str, _Entry] = {}
@@ -178,7 +179,7 @@ class Models:
 
     def _load(self, folder: Path) -> Classifier:
         try:
-            return load_classifier(load_package(folder), self.device, self.queue)
+            return load_classifier(load_package(folder), self._loader, self.queue)
         except PackageError:
             raise
         except Exception as exc:

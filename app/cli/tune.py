@@ -1,0 +1,77 @@
+"""``classifyd tune``."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from app.cli.options import resolve_options, settings_options
+from app.errors import PackageError
+from app.inference.choice import Choice
+from app.packages.package import Package, load_package
+from app.packages.store import active_versions
+from app.settings import Settings
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
+    """Measure the engines for the active packages (or those NAMED) and remember the fastest.
+
+    A server uses the choice when its settings, this machine and the libraries are the same.
+    """
+    settings = resolve_options(options).settings
+    report = {
+        package.manifest.name: _tune_package(package, settings)
+        for package in _packages(settings, names)
+    }
+    if as_json:
+        print(json.dumps({name: asdict(choice) for name, choice in report.items()}, indent=2))
+        return
+    for name, choice in report.items():
+        print(f"{name}\n{format_choice(choice)}")
+
+
+def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
+    active = active_versions(settings.weights_dir).active
+    unknown = sorted(set(names) - set(active))
+    if unknown or not active:
+        raise PackageError(
+            str(settings.weights_dir),
+            "",
+            f"no package {', '.join(unknown) or 'is here'}; expected one of: {', '.join(active)}",
+        )
+    return [load_package(active[name]) for name in names or sorted(active)]
+
+
+def _tune_package(package: Package, settings: Settings) -> Choice:
+    # Here, so that a wrong option does not wait for torch.
+    from app.inference.choice import ChoiceStore, demand_of
+    from app.inference.devices import resolve_device
+    from app.inference.engine import cuda_count
+    from app.inference.tuning import tune
+
+    demand = demand_of(settings, resolve_device(settings.device, 0, cuda_count()))
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    return tune(package, demand, ChoiceStore(settings.state_dir), _show_progress)
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text} …", end="", file=sys.stderr, flush=True)
+
+
+def format_choice(choice: Choice) -> str:
+    """Write what was measured as a table."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    lines = [f"  {'engine':<34} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"]
+    for row in choice.measurements:
+        is_chosen = (row.engine, row.batch) == (choice.engine, choice.max_batch)
+        note = row.problem or ("chosen" if is_chosen else "")
+        speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
+        lines.append(f"  {row.engine:<34} {speed} {row.difference:>17.6f}  {note}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""The engines that can meet a demand, by the name under which a choice is remembered."""
+
+from pathlib import Path
+
+from app.inference.choice import Demand
+from app.inference.engine import Engine
+from app.inference.engines import openvino
+from app.inference.engines.cuda import CudaEngine
+from app.inference.engines.openvino import OpenVinoEngine
+from app.inference.engines.torchscript import TorchScriptEngine
+from app.packages.package import Package
+
+TORCHSCRIPT = "torchscript"
+CHANNELS_LAST = "torchscript-channels_last"
+CUDA = "torchscript-cuda"
+OPENVINO = "openvino"
+
+CPU_BATCHES = (1, 2, 4, 8)
+CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+def names_of(demand: Demand) -> list[str]:
+    """List the candidates, OpenVINO only where it is installed or asked for by name."""
+    if demand.device != "cpu":
+        return [CUDA]
+    torchscript = [TORCHSCRIPT, CHANNELS_LAST] if demand.engine != "openvino" else []
+    wants_openvino = demand.engine == "openvino" or (
+        demand.engine == "auto" and openvino.is_installed()
+    )
+    return torchscript + [OPENVINO] * wants_openvino
+
+
+def batches_of(demand: Demand) -> tuple[int, ...]:
+    """List the batch sizes to try."""
+    return CPU_BATCHES if demand.device == "cpu" else CUDA_BATCHES
+
+
+def prepare(name: str, package: Package, folder: Path) -> None:
+    """Do once what an engine needs before it can be loaded.
+
+    Raises:
+        EngineError: the engine is not there, or cannot take the model.
+    """
+    if name == OPENVINO:
+        spec = package.manifest.input
+        openvino.convert(package.model_path, (spec.channels, spec.height, spec.width), folder)
+
+
+def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
+    """Load a candidate that was prepared.
+
+    Raises:
+        EngineError: it is not there, or cannot take the model.
+        PackageError: the file is not a TorchScript module.
+    """
+    if name == OPENVINO:
+        return OpenVinoEngine(folder, demand.precision, demand.threads)
+    if name == CUDA:
+        return CudaEngine(package.model_path, demand.device, demand.precision)
+    return TorchScriptEngine(package.model_path, demand.precision, name == CHANNELS_LAST)

@@ -1,0 +1,113 @@
+"""OpenVINO on the CPU; an optional extra, imported on first use."""
+
+import os
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.inference.engine import EngineError, FloatArray
+from app.inference.engines.torchscript import engine_name, load_module
+
+MODEL_FILE = "model.xml"
+
+_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO is there, without importing it."""
+    return find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry.
+
+    ``import openvino`` alone reports to Google Analytics when the package
+    ``openvino_telemetry`` can be imported. Where it cannot, OpenVINO uses a stub of its own,
+    so this process is made one where it cannot.
+
+    Raises:
+        EngineError: OpenVINO is not installed, or not for this machine.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's own way to say absent
+    try:
+        import openvino
+    except ImportError as exc:
+        raise EngineError("openvino is not installed: pip install 'classifyd[openvino]'") from exc
+    return openvino
+
+
+def convert(model_path: Path, input_shape: tuple[int, int, int], folder: Path) -> None:
+    """Write a TorchScript file as OpenVINO's own format, in float32 and for any batch size.
+
+    Args:
+        model_path: the TorchScript file.
+        input_shape: channels, height and width of an image.
+        folder: where ``model.xml`` and ``model.bin`` are written.
+
+    Raises:
+        EngineError: OpenVINO is not there, or knows no such operation.
+    """
+    openvino = import_openvino()
+    module = load_module(model_path)
+    try:
+        model = openvino.convert_model(module, example_input=torch.zeros(1, *input_shape))
+        model.reshape([-1, *input_shape])
+        staged = folder / f".{os.getpid()}-{MODEL_FILE}"
+        openvino.save_model(model, str(staged), compress_to_fp16=False)
+    except Exception as exc:
+        # OpenVINO raises bare RuntimeError and its own kinds, with many lines of text.
+        raise EngineError("openvino cannot convert the model") from exc
+    # The weights first: whoever finds the description must find them too.
+    staged.with_suffix(".bin").replace(folder / "model.bin")
+    staged.replace(folder / MODEL_FILE)
+
+
+class OpenVinoEngine:
+    """A converted model, compiled once for all threads.
+
+    One compiled model with as many streams as threads shares the weights. Its threads are
+    not pinned: two compiled models of one process would be pinned to the same cores.
+
+    Args:
+        folder: where ``convert`` has written the model; compiled code is kept there too.
+        precision: ``float32`` or ``bfloat16``; below float32 the scores move.
+        threads: how many inferences run at once.
+
+    Raises:
+        EngineError: OpenVINO is not there, or cannot compile the model.
+    """
+
+    device = "cpu"
+
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        openvino = import_openvino()
+        self.name = engine_name("openvino", precision)
+        try:
+            self._compiled = openvino.Core().compile_model(
+                str(folder / MODEL_FILE),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+                    "NUM_STREAMS": threads,
+                    "INFERENCE_NUM_THREADS": threads,
+                    "ENABLE_CPU_PINNING": False,
+                    "CACHE_DIR": str(folder / "compiled"),
+                },
+            )
+        except Exception as exc:
+            raise EngineError("openvino cannot compile the model") from exc
+        self._local = threading.local()
+
+    def infer(self, batch: FloatArray) -> FloatArray:
+        """Run the model; see Engine.infer."""
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        # The input is read where it lies; the output is copied, as the next call reuses it.
+        results = self._local.request.infer([batch], share_inputs=True)
+        scores: FloatArray = np.asarray(results[0], dtype=np.float32)
+        return scores

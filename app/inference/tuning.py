@@ -1,0 +1,212 @@
+"""Finding the fastest engine that agrees with plain TorchScript, once for a package and machine.
+
+``python -m app.inference.tuning`` does it in a process of its own: loading every candidate
+takes memory that a worker would keep, and an engine that crashes takes no worker along.
+"""
+
+import fcntl
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import InternalError, OperatorError, PackageError
+from app.inference import candidates
+from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
+from app.inference.engine import Engine, EngineError, FloatArray, use_one_thread_per_operation
+from app.inference.engines.torchscript import PlainTorchScript
+from app.inference.measure import (
+    ms_per_image,
+    probe_batch,
+    scores_of,
+    warm_up,
+    worst_difference,
+)
+from app.packages.package import Package, load_package
+
+ROUND_S = 0.2
+ROUNDS = 3
+"""Candidates take turns, and the best of a candidate's rounds counts: what else the machine
+does at the moment then hits no candidate alone."""
+
+HOPELESS = 1.5
+"""A candidate so many times slower than the best with single images is tried no further."""
+
+WORTH = 0.95
+"""Larger batches make requests wait for each other: only a gain of 5 % pays for that."""
+
+Progress = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Candidate:
+    name: str
+    engine: Engine | None = None
+    difference: float = 0.0
+    problem: str = ""
+
+
+def tune(
+    package: Package, demand: Demand, store: ChoiceStore, progress: Progress = lambda _: None
+) -> Choice:
+    """Measure the candidates, choose one and remember the choice.
+
+    Args:
+        package: the package to serve.
+        demand: what is asked of its engine.
+        store: remembers the choice.
+        progress: is told what is done at the moment.
+
+    Raises:
+        PackageError: no candidate can serve the package.
+        OSError: the state folder cannot be written.
+    """
+    with _alone(store.folder(package, demand)):
+        choice = measure_candidates(package, demand, store.folder(package, demand), progress)
+        store.write(package, demand, choice)
+    return choice
+
+
+def measure_candidates(
+    package: Package, demand: Demand, folder: Path, progress: Progress
+) -> Choice:
+    """Check and time every candidate; see tune."""
+    use_one_thread_per_operation()
+    found = _check_candidates(package, demand, folder, progress)
+    usable = [candidate for candidate in found if candidate.engine is not None]
+    if not usable:
+        problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
+        raise PackageError(str(package.folder), "", f"no engine can serve it: {problems}")
+    measurements = _measure(usable, probe_batch(package), demand, progress)
+    best = min(row.ms for row in measurements)
+    chosen = min(
+        (row for row in measurements if row.ms * WORTH <= best), key=lambda row: (row.batch, row.ms)
+    )
+    refused = [Measurement(c.name, 0, 0.0, c.difference, c.problem) for c in found if c.problem]
+    return Choice(chosen.engine, chosen.batch, (*measurements, *refused))
+
+
+def _check_candidates(
+    package: Package, demand: Demand, folder: Path, progress: Progress
+) -> list[_Candidate]:
+    inputs = probe_batch(package)
+    try:
+        wanted = scores_of(package, PlainTorchScript(package.model_path).infer(inputs))
+    except (RuntimeError, InternalError) as exc:
+        raise PackageError(
+            str(package.model_path), "input", "the model failed on inputs that fit the manifest"
+        ) from exc
+    found = []
+    for name in candidates.names_of(demand):
+        progress(f"checking {name}")
+        candidate = _Candidate(name)
+        try:
+            candidates.prepare(name, package, folder)
+            engine = candidates.load(name, package, demand, folder)
+            candidate.difference = worst_difference(package, engine, inputs, wanted)
+            _check_agreement(candidate, demand)
+            candidate.engine = engine
+        except EngineError as exc:
+            candidate.problem = str(exc)
+        except (RuntimeError, InternalError):
+            # What torch and OpenVINO raise for an operation that they lack in a precision.
+            candidate.problem = f"it fails on this model in {demand.precision}"
+        found.append(candidate)
+    return found
+
+
+def _check_agreement(candidate: _Candidate, demand: Demand) -> None:
+    if candidate.difference > demand.tolerance:
+        raise EngineError(
+            f"a score differs by {candidate.difference:.4f} from plain TorchScript, more than "
+            f"{demand.tolerance:g} (score_tolerance_permille)"
+        )
+
+
+def _measure(
+    usable: list[_Candidate], inputs: FloatArray, demand: Demand, progress: Progress
+) -> tuple[Measurement, ...]:
+    """Time single images first, then larger batches of those that have a chance."""
+    batches = candidates.batches_of(demand)
+    inputs = np.tile(inputs, (-(-batches[-1] // len(inputs)), 1, 1, 1))
+    progress("measuring single images")
+    rows = _take_turns([(each, 1) for each in usable], inputs, demand)
+    best = min(row.ms for row in rows)
+    hopeful = [each for each, row in zip(usable, rows, strict=True) if row.ms <= best * HOPELESS]
+    for batch in batches[1:]:
+        progress(f"measuring batches of {batch}")
+        rows += _take_turns([(each, batch) for each in hopeful], inputs, demand)
+    return tuple(rows)
+
+
+def _take_turns(
+    entries: list[tuple[_Candidate, int]], inputs: FloatArray, demand: Demand
+) -> list[Measurement]:
+    rows = [
+        Measurement(each.name, batch, float("inf"), each.difference, "") for each, batch in entries
+    ]
+    for each, batch in entries:
+        assert each.engine is not None  # noqa: S101 - only usable candidates come here
+        warm_up(each.engine, inputs, batch)
+    for _ in range(ROUNDS):
+        for index, (each, batch) in enumerate(entries):
+            assert each.engine is not None  # noqa: S101 - as above
+            ms = ms_per_image(each.engine, inputs, batch, demand.threads, ROUND_S)
+            rows[index] = replace(rows[index], ms=min(rows[index].ms, ms))
+    return rows
+
+
+def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:
+    """Tune in a process of its own, unless another one has done so in the meantime.
+
+    Raises:
+        PackageError: no candidate can serve the package, or the measuring ended early.
+    """
+    arguments = {"folder": str(package.folder), "state_dir": str(state_dir), **asdict(demand)}
+    _log.info("measuring engines for %s, once for this machine", package.manifest.name)
+    ended = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "app.inference.tuning", json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+        raise PackageError(str(package.folder), "", f"its engines cannot be measured: {lines[-1]}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process measure at a time, also of different packages."""
+    with (folder.parent / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main(text: str) -> int:
+    """Tune as tune_in_process asks; see the module."""
+    arguments = json.loads(text)
+    package = load_package(Path(arguments.pop("folder")))
+    store = ChoiceStore(Path(arguments.pop("state_dir")))
+    demand = Demand(**arguments)
+    with _alone(store.folder(package, demand)):
+        if store.read(package, demand) is not None:
+            return 0
+    try:
+        tune(package, demand, store)
+    except (OperatorError, OSError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -55,6 +55,8 @@ $(VENV)/bin/python:
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV) (about 1.4 GB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[demo]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --only-binary openvino --editable '.[openvino]' \
+		|| echo "OpenVINO has no wheel for this machine: TorchScript computes instead, which is slower"
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)

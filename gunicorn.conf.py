@@ -9,6 +9,7 @@ import sys
 
 from app.errors import OperatorError
 from app.logs import configure_logging
+from app.memory import bound_heap
 from app.settings import PROJECT_ROOT, read_settings
 from app.start import check_start, describe_start, free_slot, listen_address
 
@@ -17,6 +18,7 @@ try:
 except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
 
+bound_heap()
 configure_logging(settings.log_format, settings.log_level)
 
 SPARE_THREADS = 16

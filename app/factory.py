@@ -11,11 +11,13 @@ from app.api.patience import Patience
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
 from app.inference.choice import demand_of
+from app.inference.decode_budget import DecodeBudget
 from app.inference.devices import resolve_device
 from app.inference.engine import cuda_count, use_one_thread_per_operation
 from app.inference.loader import TunedLoader
 from app.inference.models import Models
 from app.inference.reload import Reloader
+from app.inference.watchdog import Watchdog
 from app.log_ids import LogIds
 from app.settings import Settings
 from app.worker_status import StatusFile
@@ -54,10 +56,12 @@ def join_parts(settings: Settings, slot: int) -> Parts:
     models = Models(settings.weights_dir, TunedLoader(demand, settings.state_dir), demand.threads)
     models.require_any()
     Reloader(models, status).start()
+    Watchdog(models.queue, settings.hang_timeout_s).start()
     return Parts(
         settings=settings,
         models=models,
         admission=Admission(settings.max_in_flight),
+        decode_budget=DecodeBudget(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
     )

@@ -39,10 +39,12 @@ def classify(deploy_name: str) -> Response:
         with trace.stage("guard"):
             header, data = guard(data)
             trace.image = f"{header.format} {header.width}x{header.height}"
-        with trace.stage("decode"):
-            pixels = decode(header, data)
-        with trace.stage("preprocess"):
-            image = classifier.package.preprocessor(pixels)
+        with parts.decode_budget.reserve(header.width, header.height, deadline):
+            with trace.stage("decode"):
+                pixels = decode(header, data, classifier.package.reduction(header))
+            with trace.stage("preprocess"):
+                image = classifier.package.preprocessor(pixels)
+            del pixels  # up to 50 MB, which whoever waits for the model must not hold
         inference = classifier.infer(image, deadline)
         trace.stages_ms |= {"queue": inference.queue_ms, "infer": inference.infer_ms}
 

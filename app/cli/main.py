@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from app.cli.bench import bench
 from app.cli.evaluate import evaluate
 from app.cli.package import package
 from app.cli.predict import predict
@@ -19,7 +20,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings, tune):
+for command in (serve, predict, evaluate, package, settings, tune, bench):
     cli.add_command(command)
 
 

@@ -118,6 +118,8 @@ class Models:
 
     def problems(self) -> dict[str, str]:
         """For each deploy name that cannot be served, why."""
+        if self.queue.is_hung:
+            return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
         return {
             name: str(entry.problem)
             for name, entry in self._entries.items()

@@ -54,6 +54,8 @@ class InferenceQueue:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._hung = False
+        self._running: dict[int, tuple[float, list[Job]]] = {}
         self._threads = [
             threading.Thread(target=self._serve, name=f"inference-{index}", daemon=True)
             for index in range(threads)
@@ -74,7 +76,8 @@ class InferenceQueue:
             The finished job, whose output is float32 (classes,).
 
         Raises:
-            ModelUnavailable: the deadline passed before a thread was free.
+            ModelUnavailable: the deadline passed before a thread was free, or the inference
+                hangs.
             InternalError: the model failed on this image.
         """
         job = Job(engine, image, max_batch, deadline)
@@ -83,7 +86,9 @@ class InferenceQueue:
                 raise ModelUnavailable("shutting down")
             self._waiting.append(job)
             self._changed.notify()
-        job.done.wait()
+        if not job.done.wait(max(0.0, deadline - time.monotonic())):
+            self._give_up(job)
+            job.done.wait()
         if isinstance(job.failure, ModelUnavailable):
             raise job.failure
         if job.failure is not None:
@@ -93,6 +98,25 @@ class InferenceQueue:
     def depth(self) -> int:
         """Count the images that wait."""
         return len(self._waiting)
+
+    def longest_run_s(self) -> float:
+        """Say for how many seconds the oldest of the running inferences has run."""
+        now = time.monotonic()
+        return max((now - started for started, _ in list(self._running.values())), default=0.0)
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether an inference was given up."""
+        return self._hung
+
+    def abandon(self) -> None:
+        """Answer everything that waits or runs as unavailable, and take nothing more."""
+        with self._changed:
+            self._hung = self._closed = True
+            jobs = [*self._waiting, *(job for _, batch in self._running.values() for job in batch)]
+            self._waiting.clear()
+        for job in jobs:
+            job.finish(None, ModelUnavailable("an inference hangs, the worker is replaced"))
 
     def close(self) -> None:
         """Answer what waits, then end the threads."""
@@ -104,7 +128,9 @@ class InferenceQueue:
 
     def _serve(self) -> None:
         while batch := self._take():
+            self._running[threading.get_ident()] = (time.monotonic(), batch)
             _compute(batch)
+            del self._running[threading.get_ident()]
 
     def _take(self) -> list[Job]:
         """The longest waiting job and its company; empty when closed and drained."""
@@ -116,6 +142,13 @@ class InferenceQueue:
                 if self._closed:
                     return []
                 self._changed.wait()
+
+    def _give_up(self, job: Job) -> None:
+        """Answer a late job, unless a thread has it already: then its end is near."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.finish(None, ModelUnavailable("waited past the deadline"))
 
     def _drop_late(self) -> None:
         now = time.monotonic()

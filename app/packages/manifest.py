@@ -89,6 +89,7 @@ class Manifest:
     preprocess: tuple[Step, ...]
     output: OutputSpec
     golden: GoldenSpec | None = None
+    scaled_decode: bool = False
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -163,6 +164,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         preprocess=tuple(_to_step(step) for step in document["preprocess"]),
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
+        scaled_decode=document.get("scaled_decode", False),
     )
 
 

@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import PackageError
+from app.imaging.decode import Reduction
+from app.imaging.header import ImageHeader
 from app.imaging.preprocess import Preprocessor
+from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 
 FORBIDDEN_IN_LABEL = "error_code"
@@ -54,6 +57,12 @@ class Package:
     preprocessor: Preprocessor
     digest: str
     golden: Golden | None = None
+
+    def reduction(self, header: ImageHeader) -> Reduction:
+        """How much smaller an image may be decoded: not at all unless the package allows it."""
+        if not self.manifest.scaled_decode:
+            return 1
+        return largest_reduction(self.manifest.preprocess, header)
 
 
 def load_package(folder: Path) -> Package:

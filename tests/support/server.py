@@ -33,7 +33,13 @@ class Server:
         self.port = free_port()
         self.log_path = state_dir / "server.log"
         self.stdout_path = state_dir / "server.out"
-        values = {"weights_dir": weights_dir, "state_dir": state_dir, "port": self.port} | settings
+        values = {
+            "weights_dir": weights_dir,
+            "state_dir": state_dir,
+            "port": self.port,
+            # Named, so that nothing is measured at each start.
+            "engine": "torchscript",
+        } | settings
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
         self._environment = clean | {
             f"CLASSIFYD_{key.upper()}": str(value) for key, value in values.items()

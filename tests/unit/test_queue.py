@@ -11,6 +11,7 @@ import pytest
 from app.errors import InternalError, ModelUnavailable
 from app.inference.engine import FloatArray
 from app.inference.queue import InferenceQueue
+from app.inference.watchdog import Watchdog
 
 POISON = 666.0
 
@@ -97,7 +98,7 @@ def test_models_are_never_mixed_in_a_batch() -> None:
     queue.close()
 
 
-def test_late_work_is_refused_and_not_computed() -> None:
+def test_late_work_is_refused_at_its_deadline_and_never_computed() -> None:
     gate, entered = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -108,14 +109,35 @@ def test_late_work_is_refused_and_not_computed() -> None:
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(queue.infer, blocker, _image(0), 1, _soon())
         assert entered.wait(30)
-        late = pool.submit(queue.infer, engine, _image(1), 1, time.monotonic() - 1)
-        while queue.depth() < 1:
-            time.sleep(0.001)
+        with pytest.raises(ModelUnavailable):
+            queue.infer(engine, _image(1), 1, time.monotonic() + 0.05)
+        assert not busy.done()
+        assert queue.depth() == 0
         gate.set()
         busy.result()
-        with pytest.raises(ModelUnavailable):
-            late.result()
     assert engine.batches == []
+    queue.close()
+
+
+def test_hung_inference_is_abandoned_with_all_that_waits() -> None:
+    gate, entered, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(30)
+
+    queue, engine = InferenceQueue(1), Doubling(hold)
+    Watchdog(queue, 0.2, ended.set).start()
+    with ThreadPoolExecutor(2) as pool:
+        hung = pool.submit(queue.infer, engine, _image(0), 1, _soon())
+        assert entered.wait(30)
+        waiting = pool.submit(queue.infer, engine, _image(1), 1, _soon())
+        for future in (hung, waiting):
+            with pytest.raises(ModelUnavailable):
+                future.result(30)
+        assert queue.is_hung
+        assert ended.wait(30)
+        gate.set()
     queue.close()
 
 

@@ -1,0 +1,52 @@
+"""What can be seen of a server that runs on this machine."""
+
+import os
+from pathlib import Path
+
+from app.bench.load import Target
+
+_PROC = Path("/proc")
+_LISTEN = "0A"
+"""TCP_LISTEN in /proc/net/tcp (kernel: include/net/tcp_states.h)."""
+
+
+def workers_memory_mb(target: Target) -> float:
+    """Add up the resident memory of the processes that listen on a target's port.
+
+    Returns:
+        Megabytes of the workers; 0 when the server is elsewhere or of another account.
+    """
+    if target.host not in {"127.0.0.1", "localhost", "::1"}:
+        return 0.0
+    links = {f"socket:[{inode}]" for inode in _listening_inodes(target.port)}
+    sizes = [_resident_mb(process) for process in _PROC.glob("[0-9]*") if _holds(process, links)]
+    # The master holds the socket too; it is the smallest by far.
+    return sum(sizes) - min(sizes) if len(sizes) > 1 else sum(sizes)
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (_PROC / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for columns in map(str.split, lines):
+            if columns[3] == _LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
+                found.add(columns[9])
+    return found
+
+
+def _holds(process: Path, links: set[str]) -> bool:
+    try:
+        return any(os.readlink(link) in links for link in (process / "fd").iterdir())
+    except OSError:
+        return False
+
+
+def _resident_mb(process: Path) -> float:
+    try:
+        pages = int((process / "statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

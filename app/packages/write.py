@@ -49,6 +49,7 @@ class PackageDraft:
         labels: the name of each class, by class index.
         save_model: writes the TorchScript file to the path that it is given.
         golden: the images with known scores, or None to have none.
+        scaled_decode: whether large jpgs may be decoded smaller.
     """
 
     name: str
@@ -59,6 +60,7 @@ class PackageDraft:
     labels: Sequence[str]
     save_model: Callable[[Path], None]
     golden: GoldenDraft | None = None
+    scaled_decode: bool = False
 
 
 def write_package(
@@ -122,6 +124,8 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
+    if draft.scaled_decode:
+        document["scaled_decode"] = True
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -33,6 +33,17 @@ class FailsOnRed(torch.nn.Module):
         return logits
 
 
+class HangsOnRed(torch.nn.Module):
+    """Never ends on a red image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.mean(dim=(2, 3))
+        rounds = logits
+        while bool((logits[:, 0] > 0.9).any()):
+            rounds = rounds + 1
+        return logits + rounds * 0
+
+
 class Slow(torch.nn.Module):
     """Works for SLOW_S on this machine, in arithmetic that cannot be skipped."""
 
@@ -52,10 +63,20 @@ SLOW_S = 0.5
 
 
 def build_colour_package(
-    weights_dir: Path, name: str, labels: Sequence[str], version: str = "1", factor: float = 10
+    weights_dir: Path,
+    name: str,
+    labels: Sequence[str],
+    version: str = "1",
+    factor: float = 10,
+    scaled_decode: bool = False,
 ) -> Path:
     """A model that names the strongest of red, green and blue; the factor moves its scores."""
-    return _build(weights_dir, name, MeanColour(factor), labels, version)
+    return _build(weights_dir, name, MeanColour(factor), labels, version, scaled_decode)
+
+
+def build_hanging_package(weights_dir: Path, name: str) -> Path:
+    """A model that never ends on a red image."""
+    return _build(weights_dir, name, HangsOnRed(), ["red", "green", "blue"])
 
 
 def build_failing_package(weights_dir: Path, name: str) -> Path:
@@ -84,6 +105,7 @@ def _build(
     model: torch.nn.Module,
     labels: Sequence[str],
     version: str = "1",
+    scaled_decode: bool = False,
 ) -> Path:
     draft = PackageDraft(
         name=name,
@@ -93,6 +115,7 @@ def _build(
         output={"kind": "logits", "task": "single_label", "classes": len(labels)},
         labels=labels,
         save_model=lambda path: torch.jit.script(model.eval()).save(str(path)),
+        scaled_decode=scaled_decode,
     )
     return write_package(weights_dir, draft).folder
 

@@ -136,6 +136,8 @@ def test_hung_inference_is_abandoned_with_all_that_waits() -> None:
             with pytest.raises(ModelUnavailable):
                 future.result(30)
         assert queue.is_hung
+        with pytest.raises(ModelUnavailable):
+            queue.infer(engine, _image(2), 1, _soon())
         assert ended.wait(30)
         gate.set()
     queue.close()

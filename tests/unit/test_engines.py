@@ -1,0 +1,205 @@
+"""Engines: agreement, choice, memory, and no word to anybody outside."""
+
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import PackageError
+from app.inference import candidates
+from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
+from app.inference.engine import EngineError, FloatArray
+from app.inference.engines import openvino
+from app.inference.engines.cuda import infer_in_halves
+from app.inference.engines.torchscript import PlainTorchScript, TorchScriptEngine
+from app.inference.loader import ExactLoader, TunedLoader
+from app.inference.measure import probe_batch
+from app.inference.models import Models
+from app.inference.tuning import measure_candidates, tune
+from app.packages.package import Package, load_package
+from app.settings import PROJECT_ROOT
+from tests.support.packages import build_colour_package, build_failing_package
+
+needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
+AUTO = Demand(engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    folder = build_colour_package(tmp_path_factory.mktemp("w"), "colours", ["red", "green", "blue"])
+    return load_package(folder)
+
+
+@pytest.fixture(scope="module")
+def tuned(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = tmp_path_factory.mktemp("state")
+    tune(package, AUTO, ChoiceStore(state))
+    return state
+
+
+def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path: Path) -> None:
+    inputs = probe_batch(package)
+    wanted = PlainTorchScript(package.model_path).infer(inputs)
+    for name in candidates.names_of(AUTO):
+        candidates.prepare(name, package, tmp_path)
+        engine = candidates.load(name, package, AUTO, tmp_path)
+        assert np.abs(engine.infer(inputs) - wanted).max() < 1e-4, name
+
+
+def test_probes_differ_from_each_other_and_are_the_same_each_time(package: Package) -> None:
+    first, second = probe_batch(package), probe_batch(package)
+    assert np.array_equal(first, second)
+    assert len({probe.tobytes() for probe in first}) == len(first)
+
+
+def test_the_fastest_is_chosen_and_remembered(package: Package, tuned: Path) -> None:
+    choice = ChoiceStore(tuned).read(package, AUTO)
+    assert choice is not None
+    usable = [row for row in choice.measurements if not row.problem]
+    best = min(row.ms for row in usable)
+    (chosen,) = [r for r in usable if (r.engine, r.batch) == (choice.engine, choice.max_batch)]
+    assert chosen.ms <= best / 0.95
+    assert {row.engine for row in usable} == set(candidates.names_of(AUTO))
+
+
+def test_remembered_choice_is_loaded_and_not_measured_again(
+    package: Package, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = ChoiceStore(tuned).read(package, AUTO)
+    assert choice is not None
+    monkeypatch.setattr("subprocess.run", None)
+    loaded = TunedLoader(AUTO, tuned).load(package)
+    assert loaded.engine.name == choice.engine
+    assert loaded.max_batch == choice.max_batch
+
+
+def test_choice_is_forgotten_when_what_it_depends_on_changes(
+    package: Package, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ChoiceStore(tuned)
+    assert store.read(replace(package, digest="0" * 64), AUTO) is None
+    assert store.read(package, replace(AUTO, precision="bfloat16")) is None
+    assert store.read(package, replace(AUTO, threads=3)) is None
+    monkeypatch.setattr("app.inference.choice.cpu_model", lambda: "another processor")
+    assert store.read(package, AUTO) is None
+    monkeypatch.undo()
+    monkeypatch.setattr("app.inference.choice.library_versions", lambda _: {"torch": "0"})
+    assert store.read(package, AUTO) is None
+
+
+def test_damaged_choice_is_measured_again(package: Package, tmp_path: Path) -> None:
+    store = ChoiceStore(tmp_path)
+    store.write(package, AUTO, Choice("torchscript", 1, (Measurement("torchscript", 1, 1, 0, ""),)))
+    (store.folder(package, AUTO) / "choice.json").write_text('{"engine": ')
+    assert store.read(package, AUTO) is None
+    loaded = TunedLoader(AUTO, tmp_path).load(package)
+    assert store.read(package, AUTO) is not None
+    assert loaded.engine.infer(probe_batch(package)).shape == (16, 3)
+
+
+def test_precision_that_moves_scores_too_far_is_refused_with_the_difference(
+    package: Package, tmp_path: Path
+) -> None:
+    demand = replace(AUTO, engine="torchscript", precision="bfloat16", tolerance=0.0)
+    with pytest.raises(PackageError, match=r"differs by 0\.\d+ .*score_tolerance_permille"):
+        measure_candidates(package, demand, tmp_path, lambda _: None)
+    choice = measure_candidates(package, replace(demand, tolerance=0.2), tmp_path, lambda _: None)
+    assert all(0 < row.difference <= 0.2 for row in choice.measurements)
+
+
+def test_model_that_fails_on_probes_is_named(tmp_path: Path) -> None:
+    package = load_package(build_failing_package(tmp_path / "w", "failing"))
+    broken = replace(package, model_path=tmp_path / "none.pt")
+    with pytest.raises(PackageError, match=r"none\.pt"):
+        measure_candidates(broken, AUTO, tmp_path, lambda _: None)
+
+
+def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Path) -> None:
+    loader = TunedLoader(replace(AUTO, engine="torchscript"), tmp_path)
+    assert isinstance(loader.load(package).engine, TorchScriptEngine)
+    assert loader._store.read(package, loader.demand) is None
+
+
+@needs_openvino
+def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from app.inference.engines import openvino\n"
+        "model, folder = map(Path, sys.argv[1:])\n"
+        "openvino.convert(model, (3, 32, 32), folder)\n"
+        "openvino.OpenVinoEngine(folder, 'float32', 1)\n"
+        "print([n for n, m in sys.modules.items() if 'openvino_telemetry' in n and m])"
+    )
+    environment = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    (tmp_path / "home").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, package.model_path, tmp_path],
+        cwd=PROJECT_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip() == "[]"
+    # Where its telemetry runs it leaves a client number here.
+    assert not list((tmp_path / "home").iterdir())
+
+
+@needs_openvino
+def test_openvino_opens_no_socket(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    openvino.convert(package.model_path, (3, 32, 32), tmp_path)
+    engine = openvino.OpenVinoEngine(tmp_path, "float32", 1)
+    assert engine.infer(np.ones((2, 3, 32, 32), np.float32)).shape == (2, 3)
+
+
+@needs_openvino
+def test_openvino_names_what_it_cannot_take(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="compile"):
+        openvino.OpenVinoEngine(tmp_path, "float32", 1)
+
+
+def test_batch_too_large_for_the_card_is_run_in_parts_and_in_order() -> None:
+    sizes: list[int] = []
+
+    def run(batch: FloatArray) -> FloatArray:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError
+        return batch.reshape(len(batch), -1) * 2
+
+    freed: list[bool] = []
+    batch = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
+    found = infer_in_halves(run, batch, lambda: freed.append(True))
+    assert found.tolist() == [[2.0 * value] for value in range(10)]
+    assert max(size for size in sizes if size <= 3) == 3
+    assert len(freed) == sum(size > 3 for size in sizes)
+
+
+def test_single_image_that_does_not_fit_fails() -> None:
+    def run(_: FloatArray) -> FloatArray:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        infer_in_halves(run, np.zeros((4, 1, 1, 1), np.float32), lambda: None)
+
+
+def test_unknown_engine_is_not_a_candidate_of_a_card() -> None:
+    assert candidates.names_of(replace(AUTO, device="cuda:0")) == [candidates.CUDA]
+
+
+def test_hung_inference_makes_every_model_unready(package: Package) -> None:
+    models = Models(package.folder.parent.parent, ExactLoader(), 1)
+    assert models.problems() == {}
+    models.queue.abandon()
+    assert "hangs" in models.problems()["colours"]
+    models.queue.close()

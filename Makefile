@@ -9,10 +9,11 @@ WEIGHTS := weights
 # What is installed follows from these files alone: unchanged files cost nothing.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test check lint format types coverage clean
+.PHONY: help install demo run test check lint format types coverage bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,15 @@ types: $(INSTALLED_DEV) ## static types
 
 coverage: $(INSTALLED_DEV) $(DEMO) ## branch coverage of the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: $(INSTALLED) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
+	@PYTHONPATH=. $(BIN)/python benchmarks/run.py
+
+$(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
+	@echo "Installing the other servers into benchmarks/.venv"
+	@$(PYTHON) -m venv benchmarks/.venv
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
+	@touch $@
 
 clean: ## remove the virtual environment, the built packages and the state
 	rm -rf $(VENV) $(WEIGHTS)/imagenet var build dist *.egg-info

@@ -38,6 +38,9 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as exc:
         raise EngineError("openvino is not installed: pip install 'classifyd[openvino]'") from exc
+    # Its bindings look numpy up at their first tensor, and two threads that do so at once
+    # wait for each other for ever: one holds the interpreter's lock, one a C++ guard.
+    openvino.Tensor(np.zeros(1, np.float32))
     return openvino
 
 

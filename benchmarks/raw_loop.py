@@ -1,0 +1,58 @@
+"""The same work without HTTP: all cores, each batch size, the engine that the server chose.
+
+Prints one JSON line: images in a second of the best batch size.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from app.imaging.decode import decode
+from app.imaging.guard import guard
+from app.inference.choice import demand_of
+from app.inference.engine import use_one_thread_per_operation
+from app.inference.loader import LoadedEngine, TunedLoader
+from app.packages.package import Package, load_package
+from app.settings import read_settings
+
+
+def measure(
+    package: Package, loaded: LoadedEngine, data: bytes, batch: int, time_s: float
+) -> float:
+    """Images in a second from the file's bytes to the model's output."""
+    threads, end = len(os.sched_getaffinity(0)), time.monotonic() + time_s
+    counts = [0] * threads
+
+    def work(index: int) -> None:
+        while time.monotonic() < end:
+            images = [package.preprocessor(decode(*guard(data))) for _ in range(batch)]
+            loaded.engine.infer(np.stack(images))
+            counts[index] += batch
+
+    started = time.monotonic()
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.monotonic() - started)
+
+
+def main(folder: str, photo: str, time_s: str) -> None:
+    """Measure and print."""
+    use_one_thread_per_operation()
+    settings = read_settings(os.environ).settings
+    package, data = load_package(Path(folder)), Path(photo).read_bytes()
+    loaded = TunedLoader(demand_of(settings, "cpu"), settings.state_dir).load(package)
+    measure(package, loaded, data, 1, 0.5)
+    rates = {batch: measure(package, loaded, data, batch, float(time_s) / 3) for batch in (1, 2, 4)}
+    sys.stdout.write(json.dumps({"engine": loaded.engine.name, "rate": max(rates.values())}) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -5,6 +5,7 @@ after round, and the median of the rounds counts; one server runs at a time.
 """
 
 import argparse
+import base64
 import json
 import os
 import signal
@@ -103,7 +104,6 @@ def _raw_loop(package: Path, photo: Path, time_s: float) -> float:
 
 
 def _measure(peer: Peer, package: Path, options: argparse.Namespace) -> dict[int, LoadResult]:
-    import base64
 
     image = base64.b64encode(options.photo.read_bytes()).decode()
     with _running(peer, package) as port:

@@ -68,12 +68,13 @@ def describe_verified(package: "Package") -> dict[str, Any]:
     from app.inference.classifier import load_classifier
     from app.inference.engine import use_one_thread_per_operation
     from app.inference.golden import find_unnoticed
+    from app.inference.loader import ExactLoader
     from app.inference.queue import InferenceQueue
 
     use_one_thread_per_operation()
     queue = InferenceQueue(1)
     try:
-        classifier = load_classifier(package, "cpu", queue)
+        classifier = load_classifier(package, ExactLoader(), queue)
         golden = classifier.golden
         return {
             "package": str(package.folder),

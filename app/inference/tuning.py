@@ -21,6 +21,7 @@ from app.inference import candidates
 from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
 from app.inference.engine import Engine, EngineError, FloatArray, use_one_thread_per_operation
 from app.inference.engines.torchscript import PlainTorchScript
+from app.inference.golden import GoldenResult, check_golden, measure_golden
 from app.inference.measure import (
     ms_per_image,
     probe_batch,
@@ -83,6 +84,8 @@ def measure_candidates(
     found = _check_candidates(package, demand, folder, progress)
     usable = [candidate for candidate in found if candidate.engine is not None]
     if not usable:
+        # Where not even the plain module gives the known answers, this says the likely cause.
+        check_golden(package, PlainTorchScript(package.model_path))
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
         raise PackageError(str(package.folder), "", f"no engine can serve it: {problems}")
     measurements = _measure(usable, probe_batch(package), demand, progress)
@@ -111,23 +114,31 @@ def _check_candidates(
         try:
             candidates.prepare(name, package, folder)
             engine = candidates.load(name, package, demand, folder)
-            candidate.difference = worst_difference(package, engine, inputs, wanted)
-            _check_agreement(candidate, demand)
+            golden = measure_golden(package, engine)
+            candidate.difference = (
+                golden.worst_difference
+                if golden
+                else worst_difference(package, engine, inputs, wanted)
+            )
+            _check_agreement(candidate.difference, golden, demand)
             candidate.engine = engine
         except EngineError as exc:
             candidate.problem = str(exc)
-        except (RuntimeError, InternalError):
+        except (RuntimeError, InternalError, PackageError):
             # What torch and OpenVINO raise for an operation that they lack in a precision.
             candidate.problem = f"it fails on this model in {demand.precision}"
         found.append(candidate)
     return found
 
 
-def _check_agreement(candidate: _Candidate, demand: Demand) -> None:
-    if candidate.difference > demand.tolerance:
+def _check_agreement(difference: float, golden: GoldenResult | None, demand: Demand) -> None:
+    tolerance = golden.tolerance if golden else demand.tolerance
+    if difference > tolerance:
+        wanted = "the package's golden samples" if golden else "plain TorchScript"
+        setting = "the package's tolerance" if golden else "score_tolerance_permille"
         raise EngineError(
-            f"a score differs by {candidate.difference:.4f} from plain TorchScript, more than "
-            f"{demand.tolerance:g} (score_tolerance_permille)"
+            f"a score differs by {difference:.4f} from {wanted}, "
+            f"more than {tolerance:g} ({setting})"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from app.errors import PackageError
 from app.inference.classifier import load_classifier
+from app.inference.loader import ExactLoader
 from app.inference.queue import InferenceQueue
 from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
 from app.packages.build.reference import transform_of
@@ -68,7 +69,7 @@ def change(folder: Path, mistake: Callable[[Manifest], object]) -> None:
 def load(folder: Path) -> float | None:
     queue = InferenceQueue(1)
     try:
-        return load_classifier(load_package(folder), "cpu", queue).worst_difference
+        return load_classifier(load_package(folder), ExactLoader(), queue).worst_difference
     finally:
         queue.close()
 

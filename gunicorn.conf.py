@@ -7,8 +7,11 @@ not survive a fork, and a small master survives everything.
 import os
 import sys
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from app.errors import OperatorError
 from app.logs import configure_logging
+from app.metrics.folder import FOLDER_KEY, open_metrics_folder
 from app.settings import PROJECT_ROOT, read_settings
 from app.start import check_start, describe_start, free_slot, listen_address
 
@@ -42,8 +45,11 @@ def on_starting(server):
     """Refuse to start where no worker could work."""
     try:
         check_start(settings)
+        os.environ[FOLDER_KEY] = str(open_metrics_folder(settings.state_dir))
     except OperatorError as exc:
         sys.exit(f"classifyd: {exc}")
+    except OSError as exc:
+        sys.exit(f"classifyd: setting state_dir: {exc.filename}: {exc.strerror}")
 
 
 def pre_fork(server, worker):
@@ -61,3 +67,8 @@ def post_worker_init(worker):
     if worker.age == 1:
         sys.stdout.write(describe_start(settings))
         sys.stdout.flush()
+
+
+def child_exit(server, worker):
+    """Drop what a dead worker showed of its load; what it counted stays."""
+    mark_process_dead(worker.slot, os.environ[FOLDER_KEY])

@@ -1,5 +1,7 @@
 """The only place that joins the parts."""
 
+from functools import partial
+
 from flask import Flask
 
 from app.api.bodies import MAX_BODY_BYTES
@@ -16,15 +18,18 @@ from app.inference.models import Models
 from app.inference.reload import Reloader
 from app.log_ids import LogIds
 from app.machine import usable_cpus
+from app.metrics.record import Metrics
+from app.metrics.sampling import resident_memory_bytes, start_sampling
 from app.settings import Settings
 from app.worker_status import StatusFile
 
 
-def create_app(settings: Settings, slot: int = 0) -> Flask:
+def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     """Load the models, warm them up and build the WSGI app of one worker.
 
     Args:
         settings: the settings in force.
+        metrics: where the worker counts what it does.
         slot: the worker's place, from 0; a replacement has the place of the worker before.
 
     Raises:
@@ -35,7 +40,8 @@ def create_app(settings: Settings, slot: int = 0) -> Flask:
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
-    app.extensions["classifyd"] = join_parts(settings, slot)
+    app.extensions["classifyd"] = join_parts(settings, metrics, slot)
+    start_sampling(partial(_sample, app.extensions["classifyd"]))
     register_lifecycle(app)
     register_error_handlers(app)
     app.register_blueprint(classify_blueprint)
@@ -43,7 +49,7 @@ def create_app(settings: Settings, slot: int = 0) -> Flask:
     return app
 
 
-def join_parts(settings: Settings, slot: int) -> Parts:
+def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     """Make the parts that the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
@@ -59,4 +65,13 @@ def join_parts(settings: Settings, slot: int) -> Parts:
         admission=Admission(settings.max_in_flight),
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
+        metrics=metrics,
     )
+
+
+def _sample(parts: Parts) -> None:
+    """Show what the worker is busy with and what it serves."""
+    parts.metrics.show_load(
+        parts.admission.in_flight(), parts.models.queue.depth(), resident_memory_bytes()
+    )
+    parts.metrics.show_models(parts.models.describe())

@@ -48,6 +48,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             exc_info=None if is_client_error else exc,
             extra={"fields": fields},
         )
+        self.wsgi.extensions["classifyd"].metrics.count_request("", error.error_code)
         body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
         try:
             client.sendall(_http_answer(status_line, detail, orjson.dumps(body)))

@@ -44,8 +44,7 @@ def classify(deploy_name: str) -> Response:
         with trace.stage("preprocess"):
             image = classifier.package.preprocessor(pixels)
         inference = classifier.infer(image, deadline)
-        trace.stages_ms |= {"queue": inference.queue_ms, "infer": inference.infer_ms}
+        trace.note_inference(inference, classifier.package.labels)
 
     results = rank(inference.scores, classifier.package.labels, fields.top_num)
-    trace.top = str(results[0]["name"])
     return json_response({"log_id": trace.log_id, "results": results})

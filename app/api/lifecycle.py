@@ -6,9 +6,10 @@ from flask import Flask, Response, request
 
 from app.api.bodies import DRAIN_PAUSE_S, DRAIN_S, drain_body
 from app.api.parts import current_parts
+from app.api.recording import record_request
 from app.api.trace import Trace, current_trace, start_trace
 
-QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by whoever watches; logged at debug level."""
 
 _log = logging.getLogger("classifyd.request")
@@ -32,6 +33,7 @@ def _end(response: Response) -> Response:
         response.headers["Server-Timing"] = trace.server_timing()
     if trace.version:
         response.headers["X-Model-Version"] = trace.version
+    record_request(trace)
     _write_log_line(trace, response)
     return response
 

@@ -8,6 +8,7 @@ from app.api.patience import Patience
 from app.inference.admission import Admission
 from app.inference.models import Models
 from app.log_ids import LogIds
+from app.metrics.record import Metrics
 from app.settings import Settings
 
 _EXTENSION = "classifyd"
@@ -22,6 +23,7 @@ class Parts:
     admission: Admission
     log_ids: LogIds
     patience: Patience
+    metrics: Metrics
 
 
 def current_parts() -> Parts:

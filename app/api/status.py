@@ -1,6 +1,7 @@
-"""Health and readiness: cheap, outside the queue, open to whoever watches."""
+"""Health, readiness and metrics: cheap, outside the queue."""
 
 from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.api.answers import json_response
 from app.api.parts import current_parts
@@ -27,3 +28,9 @@ def readyz() -> Response:
         "pending": models.pending(),
     }
     return json_response(payload, 503 if reasons else 200)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Write the numbers of all workers for Prometheus."""
+    return Response(current_parts().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -8,6 +8,7 @@ from app.api.bodies import MAX_BODY_BYTES
 from app.api.classify import blueprint as classify_blueprint
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
+from app.api.pages import blueprint as pages_blueprint
 from app.api.parts import Parts
 from app.api.patience import Patience
 from app.api.status import blueprint as status_blueprint
@@ -46,6 +47,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     register_error_handlers(app)
     app.register_blueprint(classify_blueprint)
     app.register_blueprint(status_blueprint)
+    app.register_blueprint(pages_blueprint)
     return app
 
 

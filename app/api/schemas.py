@@ -6,11 +6,25 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from app.errors import ApiError, InvalidArgument, MissingParameter
+from app.errors import REGISTRY, ApiError, InvalidArgument, MissingParameter
 
 DEFAULT_TOP_NUM = 6
 
+SAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mP8z0AaYGIY1TCqYdhqAABALgEf"
+    "FO4+AgAAAABJRU5ErkJggg=="
+)
+"""A red png of 16 x 16 px."""
+
+LOG_ID: dict[str, Any] = {
+    "description": "Names this request in the log and in the header X-Log-Id.",
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 2**53 - 1,
+}
+
 CLASSIFY_REQUEST: dict[str, Any] = {
+    "description": "One image. Keys that are not listed are ignored.",
     "type": "object",
     "required": ["image"],
     "properties": {
@@ -18,6 +32,8 @@ CLASSIFY_REQUEST: dict[str, Any] = {
             "description": "The image file in base64, without a data: header.",
             "type": "string",
             "minLength": 1,
+            "contentEncoding": "base64",
+            "examples": [SAMPLE_IMAGE],
         },
         "top_num": {
             "description": "How many classes to return.",
@@ -28,6 +44,47 @@ CLASSIFY_REQUEST: dict[str, Any] = {
                 # Not $ at the end: in Python it would let a final line feed through.
                 {"type": "string", "pattern": "^0*[1-9][0-9]*(?![\\s\\S])"},
             ],
+        },
+    },
+}
+
+CLASSIFY_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["log_id", "results"],
+    "additionalProperties": False,
+    "properties": {
+        "log_id": LOG_ID,
+        "results": {
+            "description": "The classes by descending score, equal scores by class index.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "score"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"description": "The label of the class.", "type": "string"},
+                    "score": {"description": "The model's float32, unrounded.", "type": "number"},
+                },
+            },
+        },
+    },
+}
+
+ERROR_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["error_code", "error_msg", "log_id"],
+    "additionalProperties": False,
+    "properties": {
+        "error_code": {"type": "integer", "enum": sorted(REGISTRY)},
+        "error_msg": {
+            "type": "string",
+            "enum": [REGISTRY[code].error_msg for code in sorted(REGISTRY)],
+        },
+        "log_id": LOG_ID,
+        "error_detail": {
+            "description": "What exactly was wrong; only with error_detail = body.",
+            "type": "string",
         },
     },
 }

@@ -38,6 +38,8 @@ keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be t
 timeout = settings.start_timeout_s
 graceful_timeout = settings.grace_period_s
 limit_request_line = 8190  # the most that gunicorn takes: tokens travel in the query string
+certfile = settings.tls_certificate and str(settings.tls_certificate)
+keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
 
 

@@ -23,6 +23,7 @@ from app.metrics.record import Metrics
 from app.metrics.sampling import resident_memory_bytes, start_sampling
 from app.settings import Settings
 from app.worker_status import StatusFile
+from app.tokens import TokenList
 
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
@@ -68,6 +69,7 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
         metrics=metrics,
+        tokens=TokenList(settings.tokens_path()) if settings.access_tokens == "on" else None,
     )
 
 

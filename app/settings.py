@@ -88,12 +88,26 @@ class Settings:
     error_detail: Literal["header", "body"] = _setting(
         "header", "body adds what exactly was wrong to the answer as a fourth key"
     )
+    access_tokens: Literal["off", "on"] = _setting(
+        "off", "on answers 337000 to calls without a valid access token"
+    )
+    tokens_file: Path | None = _setting(
+        None, "file of the access tokens; without it tokens.json in state_dir"
+    )
+    tls_certificate: Path | None = _setting(
+        None, "PEM file with the certificate and its chain; with tls_key the server speaks HTTPS"
+    )
+    tls_key: Path | None = _setting(None, "PEM file with the certificate's private key")
     log_format: Literal["auto", "text", "json"] = _setting(
         "auto", "auto is text on a terminal and JSON otherwise"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "least severe level that is logged; a request's line is info"
     )
+
+    def tokens_path(self) -> Path:
+        """The tokens file: the one named, else the one in the state folder."""
+        return self.tokens_file or self.state_dir / "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,11 @@ def _convert(setting: "Field[Any]", raw: Any) -> Any:
         return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
     if not isinstance(raw, str) or not raw:
         return None
-    return Path(raw) if setting.type is Path else raw
+    return Path(raw) if _is_path(setting) else raw
+
+
+def _is_path(setting: "Field[Any]") -> bool:
+    return setting.type in (Path, Path | None)
 
 
 def _within_bounds(setting: "Field[Any]", value: Any) -> bool:
@@ -213,6 +231,6 @@ def describe_expected(setting: "Field[Any]") -> str:
         return "one of " + ", ".join(get_args(setting.type))
     if setting.type is int:
         return f"a whole number from {setting.metadata['minimum']} to {setting.metadata['maximum']}"
-    if setting.type is Path:
+    if _is_path(setting):
         return "a path"
     return f"text matching {setting.metadata['pattern']}"

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, request
 
+from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
 from app.api.parts import current_parts
@@ -22,6 +23,7 @@ def classify(deploy_name: str) -> Response:
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     trace.version = classifier.package.manifest.version
+    authorize()
 
     with parts.admission.admit():
         with (

@@ -59,6 +59,7 @@ def _write_log_line(trace: Trace, response: Response) -> None:
         "detail": trace.detail,
         "image": trace.image,
         "top": trace.top,
+        "token": trace.token,
         "client": request.remote_addr or "",
         "total_ms": round(trace.elapsed_ms(), 2),
         "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},

@@ -10,6 +10,7 @@ from app.inference.models import Models
 from app.log_ids import LogIds
 from app.metrics.record import Metrics
 from app.settings import Settings
+from app.tokens import TokenList
 
 _EXTENSION = "classifyd"
 
@@ -24,6 +25,7 @@ class Parts:
     log_ids: LogIds
     patience: Patience
     metrics: Metrics
+    tokens: TokenList | None
 
 
 def current_parts() -> Parts:

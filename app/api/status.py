@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.parts import current_parts
 
@@ -33,4 +34,5 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
+    authorize()
     return Response(current_parts().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

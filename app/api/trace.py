@@ -25,6 +25,7 @@ class Trace:
         top_index: its class index.
         top_score: its score.
         batch_size: how many images were computed together with this one, itself included.
+        token: the name of the access token, when those are on.
         version: the version of the model that answers, once known.
         stages_ms: milliseconds by stage, in the order of the stages.
     """
@@ -39,6 +40,7 @@ class Trace:
     top_index: int = 0
     top_score: float = 0.0
     batch_size: int = 0
+    token: str = ""
     version: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
+from app.cli.token import token
 from app.errors import OperatorError
 
 
@@ -19,6 +20,7 @@ def cli() -> None:
 
 
 for command in (serve, predict, evaluate, package, settings):
+for command in (serve, predict, settings, token):
     cli.add_command(command)
 
 

@@ -24,6 +24,9 @@ create series. No package can have it, because names begin with a letter or digi
 OTHER_LABEL = "_other"
 """The label of classes from index MAX_TOP_CLASSES on."""
 
+REJECTED = "_rejected"
+"""The token label of requests without a valid one; no token can be named so."""
+
 MAX_TOP_CLASSES = 1000
 """So many series at most for each deploy name; it holds ImageNet."""
 
@@ -94,6 +97,12 @@ class Metrics:
             buckets=_SCORES,
             registry=registry,
         )
+        self._tokens = Counter(
+            "classifyd_token_requests",
+            "Requests by the name of the access token, _rejected without a valid one.",
+            ["token"],
+            registry=registry,
+        )
         self._starts = Counter(
             "classifyd_worker_starts",
             "Workers started; each beyond the first start is a reload or a replacement.",
@@ -147,6 +156,14 @@ class Metrics:
     def observe_batch(self, deploy_name: str, size: int) -> None:
         """Record how many images were computed together with one image, itself included."""
         self._batch_size.labels(deploy_name).observe(size)
+
+    def count_token(self, name: str) -> None:
+        """Count one request by the name of its access token."""
+        self._tokens.labels(name).inc()
+
+    def count_rejected_token(self) -> None:
+        """Count one request without a valid access token."""
+        self._tokens.labels(REJECTED).inc()
 
     def show_load(self, in_flight: int, queue_depth: int, memory_bytes: int) -> None:
         """Show what this worker is busy with now."""

@@ -6,6 +6,7 @@ from flask import Flask
 
 from app.api.bodies import MAX_BODY_BYTES
 from app.api.classify import blueprint as classify_blueprint
+from app.api.console import blueprint as console_blueprint
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
@@ -49,6 +50,8 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app.register_blueprint(classify_blueprint)
     app.register_blueprint(status_blueprint)
     app.register_blueprint(pages_blueprint)
+    if settings.console == "on":
+        app.register_blueprint(console_blueprint)
     return app
 
 

@@ -88,6 +88,9 @@ class Settings:
     error_detail: Literal["header", "body"] = _setting(
         "header", "body adds what exactly was wrong to the answer as a fourth key"
     )
+    console: Literal["on", "off"] = _setting(
+        "on", "off removes the page at / on which a person tries the models"
+    )
     access_tokens: Literal["off", "on"] = _setting(
         "off", "on answers 337000 to calls without a valid access token"
     )

@@ -13,6 +13,10 @@ _SAMPLE_LOG_ID = 8589934592000001
 _SAMPLE_RESULTS = [{"name": "goldfish", "score": 0.9971342086791992}]
 
 _HEADERS: dict[str, Any] = {
+    "X-Log-Id": {
+        "description": "The log_id, also of answers that have none in the body.",
+        "schema": {"type": "integer"},
+    },
     "X-Error-Detail": {
         "description": "What exactly was wrong, in ASCII; it never repeats image data.",
         "schema": {"type": "string"},

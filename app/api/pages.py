@@ -32,7 +32,7 @@ def openapi() -> Response:
 @blueprint.get("/docs")
 def docs() -> Response:
     """Write the description of the API for people."""
-    return html_page("docs.html", api=_describe())
+    return html_page("docs.html", api=_describe(), console=current_parts().settings.console)
 
 
 def _describe() -> dict[str, Any]:

@@ -13,14 +13,13 @@ from app.errors import OperatorError
 from app.logs import configure_logging
 from app.metrics.folder import FOLDER_KEY, open_metrics_folder
 from app.settings import PROJECT_ROOT, read_settings
-from app.start import check_start, describe_start, free_slot, listen_address
+from app.start import check_start, describe_start, free_slot, listen_address, open_log_file
 
 try:
     settings = read_settings(os.environ).settings
+    configure_logging(settings.log_format, settings.log_level, open_log_file(settings))
 except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
-
-configure_logging(settings.log_format, settings.log_level)
 
 SPARE_THREADS = 16
 """Beyond max_in_flight: to refuse, and to answer health checks, when every place is taken."""

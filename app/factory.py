@@ -42,6 +42,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app = Flask("classifyd", static_folder=None)
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
+    app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
     app.extensions["classifyd"] = join_parts(settings, metrics, slot)
     start_sampling(partial(_sample, app.extensions["classifyd"]))

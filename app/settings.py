@@ -107,6 +107,13 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "least severe level that is logged; a request's line is info"
     )
+    log_file: Path | None = _setting(
+        None, "file of the log; without it the log goes to standard error"
+    )
+    log_file_max_mib: int = _setting(
+        0, "size at which log_file is renamed to NAME.1, 0 = never", minimum=0, maximum=1_048_576
+    )
+    log_file_keep: int = _setting(5, "how many files renamed so are kept", minimum=1, maximum=1000)
 
     def tokens_path(self) -> Path:
         """The tokens file: the one named, else the one in the state folder."""

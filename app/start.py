@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 
 from app.errors import PackageError, SettingsError
+from app.log_file import RotatedFileHandler
 from app.log_ids import advance_block
 from app.packages.store import active_versions
 from app.settings import PROJECT_ROOT, Settings
@@ -39,6 +40,26 @@ def check_start(settings: Settings) -> None:
         raise PackageError(
             str(settings.weights_dir), "", "no model package is here; make demo builds one"
         )
+
+
+def open_log_file(settings: Settings) -> RotatedFileHandler | None:
+    """Open the log file that the settings name, if any.
+
+    Raises:
+        SettingsError: it cannot be opened.
+    """
+    if settings.log_file is None:
+        return None
+    try:
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return RotatedFileHandler(
+            settings.log_file, settings.log_file_max_mib, settings.log_file_keep
+        )
+    except OSError as exc:
+        raise SettingsError(
+            f"setting log_file = {str(settings.log_file)!r} cannot be written: {exc.strerror}; "
+            "name a file that the server's user may write"
+        ) from exc
 
 
 def check_tls(settings: Settings) -> None:

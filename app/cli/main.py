@@ -6,6 +6,7 @@ import click
 
 from app.cli.evaluate import evaluate
 from app.cli.package import package
+from app.cli.logs import logs
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
@@ -21,6 +22,7 @@ def cli() -> None:
 
 for command in (serve, predict, evaluate, package, settings):
 for command in (serve, predict, settings, token):
+for command in (serve, predict, settings, token, logs):
     cli.add_command(command)
 
 

@@ -4,9 +4,11 @@ from functools import partial
 
 from flask import Flask
 
+from app.api.batch import blueprint as batch_blueprint
 from app.api.bodies import MAX_BODY_BYTES
 from app.api.classify import blueprint as classify_blueprint
 from app.api.console import blueprint as console_blueprint
+from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
@@ -48,7 +50,9 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     start_sampling(partial(_sample, app.extensions["classifyd"]))
     register_lifecycle(app)
     register_error_handlers(app)
+    register_cors(app, settings.cors_origins)
     app.register_blueprint(classify_blueprint)
+    app.register_blueprint(batch_blueprint)
     app.register_blueprint(status_blueprint)
     app.register_blueprint(pages_blueprint)
     if settings.console == "on":

@@ -91,6 +91,11 @@ class Settings:
     console: Literal["on", "off"] = _setting(
         "on", "off removes the page at / on which a person tries the models"
     )
+    cors_origins: str = _setting(
+        "off",
+        "web pages that may call: off, * or origins separated by commas",
+        pattern=r"off|\*|https?://[^\s,/]+(,https?://[^\s,/]+)*",
+    )
     access_tokens: Literal["off", "on"] = _setting(
         "off", "on answers 337000 to calls without a valid access token"
     )

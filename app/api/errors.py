@@ -76,7 +76,7 @@ def _is_api_call() -> bool:
 
 def is_api_path() -> bool:
     """Whether the current request's path is that of the API, of any deploy name."""
-    return request.path.rstrip("/").endswith(API_PATH_END)
+    return request.path.rstrip("/").removesuffix("/batch").endswith(API_PATH_END)
 
 
 def _log_traceback(error: BaseException) -> None:

@@ -4,8 +4,16 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
-from app.api.schemas import CLASSIFY_ANSWER, CLASSIFY_REQUEST, ERROR_ANSWER, SAMPLE_IMAGE
-from app.errors import REGISTRY, ApiError, InvalidArgument, InvalidDeployName
+from app.api.schemas import (
+    BATCH_ANSWER,
+    BATCH_REQUEST,
+    CLASSIFY_ANSWER,
+    CLASSIFY_REQUEST,
+    ERROR_ANSWER,
+    MAX_BATCH_IMAGES,
+    SAMPLE_IMAGE,
+)
+from app.errors import REGISTRY, ApiError, InvalidArgument, InvalidBase64, InvalidDeployName
 from app.settings import Settings
 
 _JSON = "application/json"
@@ -39,6 +47,7 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
         settings: the settings in force.
         deploy_names: which models can be called.
     """
+    names = sorted(deploy_names)
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -52,9 +61,8 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
         "servers": [{"url": "/"}],
         "tags": [{"name": "classification"}, {"name": "operation"}],
         "paths": {
-            "/{deploy_name}/ImageClassification": {
-                "post": _classify(settings, sorted(deploy_names))
-            },
+            "/{deploy_name}/ImageClassification": {"post": _classify(settings, names)},
+            "/{deploy_name}/ImageClassification/batch": {"post": _batch(settings, names)},
             "/healthz": {"get": _status("healthz", "Whether the process answers.")},
             "/readyz": {"get": _readiness()},
             "/metrics": {"get": _metrics()},
@@ -64,6 +72,8 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
             "schemas": {
                 "ClassifyRequest": CLASSIFY_REQUEST,
                 "ClassifyAnswer": CLASSIFY_ANSWER,
+                "BatchRequest": BATCH_REQUEST,
+                "BatchAnswer": BATCH_ANSWER,
                 "Error": ERROR_ANSWER,
             },
             "headers": _HEADERS,
@@ -94,6 +104,33 @@ def _classify(settings: Settings, deploy_names: list[str]) -> dict[str, Any]:
         "responses": _responses(settings, "ClassifyAnswer", _SAMPLE_ANSWER),
     }
 
+
+def _batch(settings: Settings, deploy_names: list[str]) -> dict[str, Any]:
+    samples = {"two images": {"value": {"images": [SAMPLE_IMAGE, "%%%"], "top_num": 1}}}
+    content = {_JSON: {"schema": _reference("BatchRequest"), "examples": samples}}
+    return {
+        "tags": ["classification"],
+        "operationId": "classify_batch",
+        "summary": "Classify several images.",
+        "description": f"At most {MAX_BATCH_IMAGES} images and 32 MiB in all, each within the "
+        "limits of the single call. The call fails as a whole only when it cannot be read.",
+        "parameters": [_deploy_name(deploy_names)],
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(settings, "BatchAnswer", _SAMPLE_BATCH_ANSWER),
+    }
+
+
+_SAMPLE_BATCH_ANSWER = {
+    "log_id": _SAMPLE_LOG_ID,
+    "answers": [
+        {"results": _SAMPLE_RESULTS},
+        {
+            "error_code": InvalidBase64.error_code,
+            "error_msg": InvalidBase64.error_msg,
+            "error_detail": "image: character 0 is not base64",
+        },
+    ],
+}
 
 _SAMPLE_ANSWER = {"log_id": _SAMPLE_LOG_ID, "results": _SAMPLE_RESULTS}
 

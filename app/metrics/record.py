@@ -84,6 +84,12 @@ class Metrics:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+        self._batch_images = Counter(
+            "classifyd_batch_images",
+            "Images of batch calls by the error_code answered, 0 for a result.",
+            ["deploy_name", "code"],
+            registry=registry,
+        )
         self._top_class = Counter(
             "classifyd_top_class",
             "Images by the class of the highest score.",
@@ -134,6 +140,10 @@ class Metrics:
     def count_request(self, deploy_name: str, code: int) -> None:
         """Count one answered call of the API; an empty name is an unknown one."""
         self._requests.labels(deploy_name or UNKNOWN_NAME, str(code)).inc()
+
+    def count_batch_image(self, deploy_name: str, code: int) -> None:
+        """Count one image of a batch call."""
+        self._batch_images.labels(deploy_name, str(code)).inc()
 
     def count_shed(self, deploy_name: str, reason: str) -> None:
         """Count one call that was answered 336100."""

@@ -20,6 +20,7 @@ def _exposed_names() -> set[str]:
     metrics.observe_result("pets", 0, "cat", 0.5)
     metrics.observe_batch("pets", 1)
     metrics.count_token("till-1")
+    metrics.count_batch_image("pets", 0)
     metrics.show_load(1, 1, 1)
     metrics.show_models({"pets": {"version": "1", "engine": "torchscript", "device": "cpu"}})
     families = text_string_to_metric_families(metrics.exposition().decode())

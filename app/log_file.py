@@ -43,6 +43,11 @@ class RotatedFileHandler(logging.Handler):
         except OSError:
             sys.stderr.write(line)
 
+    def close(self) -> None:
+        """Close the file; at a reload another handler takes over."""
+        os.close(self._descriptor)
+        super().close()
+
     def _follow(self) -> None:
         """Open the file anew when its name means another one, or after rotating it."""
         held = os.fstat(self._descriptor)

@@ -23,6 +23,8 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
     handler = file or logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter(is_terminal) if is_text else JsonFormatter())
     root = logging.getLogger()
+    for old in root.handlers:
+        old.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
 

@@ -37,7 +37,10 @@ def classify_batch(deploy_name: str) -> Response:
     authorize()
 
     with parts.admission.admit():
-        with trace.stage("read"):
+        with (
+            trace.stage("read"),
+            parts.patience.bound(request.environ.get("gunicorn.socket")),
+        ):
             body = read_body(request)
         with trace.stage("parse"):
             payload = parse_json(body, request.headers.get("Content-Type", ""))

@@ -61,7 +61,9 @@ def preview(deploy_name: str) -> Response:
     preprocessor = parts.models.get(deploy_name).package.preprocessor
     authorize()
     with parts.admission.admit():
-        payload = parse_json(read_body(request), request.headers.get("Content-Type", ""))
+        with parts.patience.bound(request.environ.get("gunicorn.socket")):
+            body = read_body(request)
+        payload = parse_json(body, request.headers.get("Content-Type", ""))
         header, data = guard(decode_base64(validate_classify_request(payload).image))
         seen = preprocessor.fit(decode(header, data))
         return Response(encode_png(seen), content_type="image/png")

@@ -29,7 +29,6 @@ def _end(response: Response) -> Response:
     trace = current_trace()
     if trace.code:
         _drain()
-        drain_body(request)
     response.headers["X-Log-Id"] = str(trace.log_id)
     if trace.stages_ms:
         response.headers["Server-Timing"] = trace.server_timing()

@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server:
-        _wait_until(lambda: len(server.worker_pids()) == 2)
+        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 2})
         counted = _ask(server, 10)
         victim = server.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)

@@ -25,8 +25,8 @@ from app.machine import usable_cpus
 from app.metrics.record import Metrics
 from app.metrics.sampling import resident_memory_bytes, start_sampling
 from app.settings import Settings
-from app.worker_status import StatusFile
 from app.tokens import TokenList
+from app.worker_status import StatusFile
 
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:

@@ -45,6 +45,8 @@ def _describe(package: Package) -> dict[str, Any]:
         "input": asdict(manifest.input),
         "output": asdict(manifest.output),
         "preprocess": [_describe_step(step) for step in manifest.preprocess],
+        "golden": manifest.golden
+        and {"samples": len(manifest.golden.samples), "tolerance": manifest.golden.tolerance},
         "labels": package.labels,
     }
 

@@ -218,7 +218,7 @@ def _status(operation: str, summary: str) -> dict[str, Any]:
 
 def _readiness() -> dict[str, Any]:
     text = {"type": "string"}
-    served = {"type": "object", "additionalProperties": text}
+    served = {"type": "object", "required": ["version", "engine", "device"]}
     schema = {
         "type": "object",
         "required": ["ready", "serving", "reasons"],

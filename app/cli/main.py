@@ -5,8 +5,8 @@ import sys
 import click
 
 from app.cli.evaluate import evaluate
-from app.cli.package import package
 from app.cli.logs import logs
+from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
@@ -20,9 +20,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings):
-for command in (serve, predict, settings, token):
-for command in (serve, predict, settings, token, logs):
+for command in (serve, predict, evaluate, package, settings, token, logs):
     cli.add_command(command)
 
 

@@ -181,10 +181,10 @@ class Metrics:
         self._queue_depth.set(queue_depth)
         self._memory.labels(self._worker).set(memory_bytes)
 
-    def show_models(self, models: Mapping[str, Mapping[str, str]]) -> None:
+    def show_models(self, models: Mapping[str, Mapping[str, object]]) -> None:
         """Show which versions this worker serves now; see Models.describe."""
         serving = {
-            (name, model["version"], model["engine"], model["device"])
+            (name, str(model["version"]), str(model["engine"]), str(model["device"]))
             for name, model in models.items()
         }
         for model in serving | self._models_shown:

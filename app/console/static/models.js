@@ -9,6 +9,7 @@ export function showModel(model) {
     [text("device"), model.device],
     [text("digest"), make("code", {}, model.digest)],
     [text("input"), `${model.input.dtype} ${model.input.layout} ${model.input.channels} × ${model.input.height} × ${model.input.width}`],
+    [text("golden"), describeGolden(model)],
     [text("output"), `${model.output.kind}, ${model.output.task}, ${model.output.classes}`],
   ];
   return [
@@ -20,6 +21,11 @@ export function showModel(model) {
     make("h3", { id: "labels-title" }, text("labels", { count: model.labels.length })),
     make("ol", { start: "0", class: "labels", tabindex: "0", "aria-labelledby": "labels-title" }, ...model.labels.map((label) => make("li", {}, label))),
   ];
+}
+
+function describeGolden({ golden, worst_difference: difference }) {
+  if (!golden) return text("noGolden");
+  return text("goldenKept", { samples: golden.samples, difference, tolerance: golden.tolerance });
 }
 
 function describe({ step, ...rest }) {

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -100,13 +101,26 @@ def test_load_and_shed_requests_are_shown(tmp_path: Path) -> None:
     state.mkdir()
     build_slow_package(weights, "slow")
     settings = {"max_in_flight": 4, "inference_threads": 1, "deadline_ms": 60_000}
+    seen = threading.Event()
     with Server(weights, state, **settings) as server, ThreadPoolExecutor(5) as pool:
-        asking = [pool.submit(server.classify, "slow", {"image": RED}) for _ in range(5)]
-        _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
-        assert _samples(server, "classifyd_queue_depth")[()] > 0
-        codes = sorted(future.result().code for future in asking)
-        assert codes == [0] * 4 + [336100]
-        assert _samples(server, "classifyd_requests_shed_total") == {("slow", "busy"): 1}
+
+        def ask_until_seen(_: int) -> list[int]:
+            codes = []
+            while not seen.is_set():
+                codes.append(server.classify("slow", {"image": RED}).code)
+            return codes
+
+        asking = [pool.submit(ask_until_seen, index) for index in range(5)]
+        try:
+            _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
+            _wait_until(lambda: _samples(server, "classifyd_queue_depth")[()] > 0)
+            _wait_until(lambda: bool(_samples(server, "classifyd_requests_shed_total")))
+        finally:
+            seen.set()
+        codes = [code for future in asking for code in future.result()]
+        assert set(codes) == {0, 336100}
+        shed = _samples(server, "classifyd_requests_shed_total")
+        assert shed == {("slow", "busy"): codes.count(336100)}
         _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] == 0)
         serving = {("slow", "cpu", "torchscript", "1"): 1}
         assert _samples(server, "classifyd_model_info") == serving

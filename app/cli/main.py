@@ -6,6 +6,7 @@ import click
 
 from app.cli.bench import bench
 from app.cli.evaluate import evaluate
+from app.cli.licence import licence
 from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
@@ -20,7 +21,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings, tune, bench):
+for command in (serve, predict, evaluate, package, settings, tune, bench, licence):
     cli.add_command(command)
 
 

@@ -18,7 +18,7 @@ from app.licence.licence import DeviceClass
 from app.licence.verdict import Verdict
 from app.packages.manifest import LicenceSpec, Manifest
 
-REFRESH_S = 5
+REFRESH_S = 2
 """How long a licence that was put in place, or has expired, may take to count."""
 
 FACTS_EVERY_S = 600

@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     def put(name: str, **grant: object) -> None:
         key = grant.pop("key", keys[name])
         fingerprint = grant.pop("fingerprint", here)
-        names = [str(grant.pop("name", name))]
+        names = [str(grant.pop("deploy_name", name))]
         path = licences / f"{name}.licence"
         licence = write_licence(path, key, fingerprint, *names, **grant)  # type: ignore[arg-type]
         if name == "clock":
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
     put("forged", key=Ed25519PrivateKey.generate())
     put("copied", fingerprint=elsewhere)
-    put("misnamed", name="other-name")
+    put("misnamed", deploy_name="other-name")
     put("gpu", device="gpu", card="0" * 32)
     put("expired", expires=now)
     put("tomorrow", not_before=now + DAY_S)

@@ -10,17 +10,15 @@ import click
 
 from app.cli.licence_publisher import issue, keygen, seal
 from app.cli.options import resolve_options, settings_options
-from app.errors import LicenceError, PackageError
+from app.errors import LicenceError
 from app.licence.clock import ClockRecord
 from app.licence.documents import write_whole
-from app.licence.facts import Facts, gpu_models, read_facts
+from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
 from app.licence.folder import Decision, LicenceFolder
 from app.licence.keys import clock_key, ensure_machine_key
-from app.licence.licence import DeviceClass, Licence, read_licence, to_time
-from app.packages.manifest import MANIFEST_FILE, Manifest, read_manifest
-from app.packages.store import active_versions
-from app.settings import Settings
+from app.licence.licence import Licence, read_licence, to_time
+from app.licence.standing import active_manifests, device_of
 
 
 @click.group()
@@ -80,11 +78,11 @@ def check(as_json: bool, **options: str | None) -> None:
     """Say for each package here whether its licence is good, and if not, what to do."""
     settings = resolve_options(options).settings
     facts = read_facts()
-    device, cards = _device(settings, facts)
+    device, cards = device_of(settings, facts)
     folder = LicenceFolder(settings.licence_dir, settings.state_dir, device, cards)
     decisions = {
         manifest.name: folder.best(manifest.name, manifest.licence, facts)
-        for manifest in _manifests(settings.weights_dir)
+        for manifest in active_manifests(settings.weights_dir)
         if manifest.licence is not None
     }
     if as_json:
@@ -99,27 +97,6 @@ def check(as_json: bool, **options: str | None) -> None:
 
 for command in (keygen, seal, issue):
     licence.add_command(command)
-
-
-def _device(settings: Settings, facts: Facts) -> tuple[DeviceClass, tuple[str, ...]]:
-    """What the server will run on, told without loading torch."""
-    cards = facts.get("gpu", ())
-    is_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and bool(cards))
-    return ("gpu", cards) if is_gpu else ("cpu", ())
-
-
-def _manifests(weights_dir: Path) -> list[Manifest]:
-    """The manifests of the active packages; a broken one is told and passed over."""
-    manifests = []
-    listing = active_versions(weights_dir)
-    for error in listing.broken.values():
-        print(f"classifyd: {error}", file=sys.stderr)
-    for folder in listing.active.values():
-        try:
-            manifests.append(read_manifest(folder / MANIFEST_FILE)[0])
-        except PackageError as exc:
-            print(f"classifyd: {exc}", file=sys.stderr)
-    return manifests
 
 
 def _summary(granted: Licence) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from app.cli.bench import bench
+from app.cli.doctor import doctor
 from app.cli.evaluate import evaluate
 from app.cli.licence import licence
 from app.cli.package import package
@@ -21,7 +22,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings, tune, bench, licence):
+for command in (serve, predict, evaluate, package, settings, tune, bench, licence, doctor):
     cli.add_command(command)
 
 

@@ -80,7 +80,9 @@ class Package:
         if not self.sealed:
             return self.model_path
         if self.content_key is None:
-            raise LockedPackage(str(self.folder), "licence", "the package is sealed")
+            raise LockedPackage(
+                str(self.folder), "licence", "the package is sealed: ask a server with a licence"
+            )
         return unseal_model(self.model_path, self.content_key, self.manifest)
 
     def reduction(self, header: ImageHeader) -> Reduction:

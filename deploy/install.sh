@@ -67,9 +67,9 @@ check_machine() {
         || fail "glibc ${glibc:-unknown}: 2.28 or later is needed (Debian 10, Ubuntu 20.04, RHEL 8)"
     [ -d /run/systemd/system ] && ok "systemd" || fail "systemd does not run this machine"
     check_python
-    local free_mb memory_mb
-    mkdir -p "$OPT" 2>/dev/null || true
-    free_mb=$(df -Pm "$OPT" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    local free_mb memory_mb place=$OPT
+    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+    free_mb=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
     [ "${free_mb:-0}" -ge "$INSTALLED_MB" ] && ok "disk: $free_mb MB free in $OPT" \
         || fail "disk: ${free_mb:-0} MB free in $OPT, $INSTALLED_MB MB are needed"
     memory_mb=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
@@ -181,7 +181,10 @@ write_units() {
         *) rm -f "$UNITS/classifyd.service.d/gpu.conf" ;;
     esac
     install -m 0755 "$target/deploy/classifydctl" /usr/local/bin/classifydctl
-    ln -sfn "$OPT/current/venv/bin/classifyd" /usr/local/bin/classifyd
+    # The command with the service's settings.
+    printf '#!/bin/sh\nexport CLASSIFYD_CONFIG="${CLASSIFYD_CONFIG:-%s}" PYTHONDONTWRITEBYTECODE=1\nexec %s "$@"\n' \
+        "$ETC/classifyd.toml" "$OPT/current/venv/bin/classifyd" > /usr/local/bin/classifyd
+    chmod 0755 /usr/local/bin/classifyd
     systemctl daemon-reload
 }
 

@@ -199,11 +199,11 @@ if [ "$yes" = 0 ] && [ -t 0 ]; then
     read -r -p "Install release $RELEASE, listening on $bind:$port? [Y/n] " answer
     case $answer in [nN]*) exit 1 ;; esac
 fi
-stage
-[ "$stage_only" = 1 ] && exit 0
-if [ -e "$OPT/current" ] && [ "$(readlink "$OPT/current")" != "$target" ]; then
+if [ "$stage_only" = 0 ] && [ -e "$OPT/current" ] && [ "$(readlink "$OPT/current")" != "$target" ]; then
     stop "release $(basename "$(readlink "$OPT/current")") is installed: use classifydctl upgrade BUNDLE"
 fi
+stage
+[ "$stage_only" = 1 ] && exit 0
 create_account
 create_folders
 add_packages

@@ -23,7 +23,7 @@ boot() {
 }
 in_container() {
     nsenter -t "$leader" -m -u -i -n -p -C -- env -i HOME=/root LANG=C.UTF-8 \
-        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c "$1"
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -eo pipefail -c "$1"
 }
 halt() { in_container 'systemctl poweroff' || true; wait "$nspawn" 2>/dev/null || true; }
 step() { printf '\n== %s\n' "$1"; }
@@ -49,6 +49,7 @@ boot
 trap halt EXIT
 
 step "install"
+in_container 'if [ -x /usr/local/bin/classifydctl ]; then classifydctl uninstall --purge; fi'
 in_container 'cd /root/classifyd-* && ./install.sh --yes'
 in_container 'systemd-analyze security classifyd | tail -n 1'
 step "kill -9 of the worker, then of the master"
@@ -61,19 +62,19 @@ boot
 in_container 'classifydctl verify | tail -n 1'
 step "a full disk under the log"
 in_container 'mount -t tmpfs -o size=2m tmpfs /var/log && mkdir /var/log/journal && systemctl restart systemd-journald
-    dd if=/dev/zero of=/var/log/fill bs=64k 2>/dev/null; classifydctl verify | tail -n 1
+    dd if=/dev/zero of=/var/log/fill bs=64k 2>/dev/null || true; classifydctl verify | tail -n 1
     systemctl restart classifyd; classifydctl verify | tail -n 1; umount -l /var/log; systemctl restart systemd-journald'
 step "upgrade and rollback under load"
 in_container 'rm -f /run/stop; python3 /root/load.py /run/stop > /run/load & sleep 2
     classifydctl upgrade /root/9.0-good.tar | tail -n 1; classifydctl rollback | tail -n 1; classifydctl rollback | tail -n 1
-    touch /run/stop; wait; cat /run/load'
+    touch /run/stop; wait; cat /run/load; grep -q "answers {.0.: [0-9]*}" /run/load'
 step "broken releases come back by themselves, under load"
 in_container 'rm -f /run/stop; python3 /root/load.py /run/stop > /run/load & sleep 2
-    for release in 9.1-broken 9.2-badunit; do classifydctl upgrade /root/$release.tar 2>&1 | tail -n 1; done
-    classifydctl status | head -n 2; touch /run/stop; wait; cat /run/load'
+    for release in 9.1-broken 9.2-badunit; do if classifydctl upgrade /root/$release.tar > /run/upgrade 2>&1; then exit 1; fi; tail -n 1 /run/upgrade; done
+    classifydctl status | head -n 2; touch /run/stop; wait; cat /run/load; grep -q "answers {.0.: [0-9]*}" /run/load'
 step "doctor"
 in_container 'classifyd doctor'
 step "uninstall, twice"
 in_container 'classifydctl uninstall; ls -d /etc/classifyd /var/lib/classifyd; cd /root/classifyd-* && ./install.sh --yes | tail -n 1
-    classifydctl uninstall --purge; getent passwd classifyd
-    ls -d /opt/classifyd /etc/classifyd /var/lib/classifyd /usr/local/bin/classifyd* /etc/systemd/system/classifyd* 2>/dev/null; true'
+    classifydctl uninstall --purge
+    ls -d /opt/classifyd /etc/classifyd /var/lib/classifyd /usr/local/bin/classifyd* /etc/systemd/system/classifyd* 2>/dev/null && exit 1; getent passwd classifyd && exit 1; true'

@@ -18,8 +18,8 @@ from app.licence.keys import content_key, wrap_key
 from app.licence.licence import DeviceClass, Licence, Tolerance
 from app.packages.manifest import MANIFEST_FILE, parse_manifest
 from app.packages.package import Package, load_package, read_package
-from app.packages.signing import SIGNATURE_FILE as ARCHIVE_SIGNATURE
 from app.packages.sealing import MAX_MODEL_BYTES, SIGNATURE_FILE, seal_model
+from app.packages.signing import SIGNATURE_FILE as ARCHIVE_SIGNATURE
 from app.packages.staging import staged_folder
 
 DAY_S = 86_400

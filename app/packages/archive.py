@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 from app.errors import OperatorError, PackageError
 from app.packages.manifest import MANIFEST_FILE, parse_manifest
 from app.packages.package import Package, load_package, read_package
-from app.packages.sealing import SIGNATURE_FILE as SEAL_FILE
 from app.packages.schema import parse_json
+from app.packages.sealing import SIGNATURE_FILE as SEAL_FILE
 from app.packages.signing import (
     SIGNATURE_FILE,
     TrustedKeys,

@@ -21,6 +21,7 @@ from app.licence.keys import MACHINE_KEY_FILE, clock_key, read_machine_key
 from app.licence.licence import DeviceClass
 from app.licence.licences import Licences
 from app.licence.verdict import Verdict
+from app.packages.archive import install_archive, write_archive
 from app.packages.manifest import LicenceSpec
 from app.packages.package import Package, load_package
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
@@ -297,6 +298,14 @@ def test_a_manifest_edited_to_need_no_licence_has_no_model_to_run(
     manifest.write_text(text[:begin] + "\n}\n")
     with pytest.raises(TamperedPackage, match="needs no licence"):
         load_package(folder)
+
+
+def test_a_sealed_package_travels_in_an_archive(sealed: Package, tmp_path: Path) -> None:
+    archive = tmp_path / "pets.pkg"
+    write_archive(sealed.folder, archive)
+    installed = install_archive(archive, tmp_path / "weights", None)
+    assert installed.sealed
+    assert installed.digest == sealed.digest
 
 
 def test_a_package_under_another_publishers_key_does_not_open(

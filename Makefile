@@ -13,7 +13,7 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test check lint format types coverage bench clean
+.PHONY: help install demo run test check lint format types coverage bench bundle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@$(PYTHON) -m venv benchmarks/.venv
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
 	@touch $@
+
+FLAVOUR ?= cpu
+
+bundle: $(DEMO) ## make one offline archive for servers in dist/ (FLAVOUR=cuda PIP_ARGS=... for CUDA)
+	@deploy/bundle.sh $(BIN)/python dist $(WEIGHTS) $(FLAVOUR)
 
 clean: ## remove the virtual environment, the built packages and the state
 	rm -rf $(VENV) $(WEIGHTS)/imagenet var build dist *.egg-info

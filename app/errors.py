@@ -142,3 +142,15 @@ class PackageError(OperatorError):
         self.file = file
         self.field = field
         self.problem = problem
+
+
+class TamperedPackage(PackageError):
+    """A sealed package was changed after its publisher had signed it: 337000."""
+
+
+class LockedPackage(PackageError):
+    """A sealed package for which this machine has no valid licence: 337000."""
+
+
+class LicenceError(OperatorError):
+    """A licence, a fingerprint or a key cannot be read, made or written."""

@@ -19,11 +19,12 @@ from app.inference.admission import Admission
 from app.inference.choice import demand_of
 from app.inference.decode_budget import DecodeBudget
 from app.inference.devices import resolve_device
-from app.inference.engine import cuda_count, use_one_thread_per_operation
+from app.inference.engine import card_uuid, cuda_count, use_one_thread_per_operation
 from app.inference.loader import TunedLoader
 from app.inference.models import Models
 from app.inference.reload import Reloader
 from app.inference.watchdog import Watchdog
+from app.licence.licences import Licences
 from app.log_ids import LogIds
 from app.metrics.record import Metrics
 from app.metrics.sampling import resident_memory_bytes, start_sampling
@@ -70,13 +71,17 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     demand = demand_of(settings, device)
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
-    models = Models(settings.weights_dir, TunedLoader(demand, settings.state_dir), demand.threads)
+    licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
+    loader = TunedLoader(demand, settings.state_dir)
+    models = Models(settings.weights_dir, loader, demand.threads, licences.unlock)
     models.require_any()
     Reloader(models, status).start()
+    licences.watch(models.retry)
     Watchdog(models.queue, settings.hang_timeout_s).start()
     return Parts(
         settings=settings,
         models=models,
+        licences=licences,
         admission=Admission(settings.max_in_flight),
         decode_budget=DecodeBudget(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
@@ -92,3 +97,4 @@ def _sample(parts: Parts) -> None:
         parts.admission.in_flight(), parts.models.queue.depth(), resident_memory_bytes()
     )
     parts.metrics.show_models(parts.models.describe())
+    parts.metrics.show_licences(parts.licences.describe())

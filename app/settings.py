@@ -46,6 +46,9 @@ class Settings:
         PROJECT_ROOT / "trusted-keys",
         "folder of public keys, *.pem; where it is, archives must be signed with one of them",
     )
+    licence_dir: Path = _setting(
+        PROJECT_ROOT / "licences", "folder of the licence files, which end with .licence"
+    )
     device: str = _setting(
         "auto",
         "where the model runs: auto, cpu, cuda (spread over the cards) or cuda:N",

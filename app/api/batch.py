@@ -33,6 +33,7 @@ def classify_batch(deploy_name: str) -> Response:
     parts, trace = current_parts(), current_trace()
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
+    parts.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
     authorize()
 

@@ -22,6 +22,7 @@ def classify(deploy_name: str) -> Response:
     parts, trace = current_parts(), current_trace()
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
+    parts.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
     authorize()
 

@@ -8,6 +8,7 @@ from app.api.patience import Patience
 from app.inference.admission import Admission
 from app.inference.decode_budget import DecodeBudget
 from app.inference.models import Models
+from app.licence.licences import Licences
 from app.log_ids import LogIds
 from app.metrics.record import Metrics
 from app.settings import Settings
@@ -22,6 +23,7 @@ class Parts:
 
     settings: Settings
     models: Models
+    licences: Licences
     admission: Admission
     decode_budget: DecodeBudget
     log_ids: LogIds

@@ -19,7 +19,8 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether every deploy name can be served, and if not, why."""
-    models = current_parts().models
+    parts = current_parts()
+    models = parts.models
     reasons = models.problems()
     payload = {
         "ready": not reasons,
@@ -27,6 +28,8 @@ def readyz() -> Response:
         "reasons": reasons,
         # An earlier version answers: worth an alarm, no reason to send the requests elsewhere.
         "pending": models.pending(),
+        # Without effect on readiness: the other deploy names go on, and the process is well.
+        "licences": parts.licences.describe(),
     }
     return json_response(payload, 503 if reasons else 200)
 

@@ -5,7 +5,9 @@ import sys
 import click
 
 from app.cli.bench import bench
+from app.cli.doctor import doctor
 from app.cli.evaluate import evaluate
+from app.cli.licence import licence
 from app.cli.logs import logs
 from app.cli.package import package
 from app.cli.predict import predict
@@ -22,7 +24,10 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-COMMANDS = (serve, predict, evaluate, package, settings, token, logs, tune, bench)
+COMMANDS = (
+    *(serve, predict, evaluate, package, settings),
+    *(licence, token, logs, doctor, tune, bench),
+)
 
 for command in COMMANDS:
     cli.add_command(command)

@@ -56,5 +56,5 @@ def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
     if name == OPENVINO:
         return OpenVinoEngine(folder, demand.precision, demand.threads)
     if name == CUDA:
-        return CudaEngine(package.model_path, demand.device, demand.precision)
-    return TorchScriptEngine(package.model_path, demand.precision, name == CHANNELS_LAST)
+        return CudaEngine(package.model_source(), demand.device, demand.precision)
+    return TorchScriptEngine(package.model_source(), demand.precision, name == CHANNELS_LAST)

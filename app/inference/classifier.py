@@ -117,6 +117,7 @@ def load_classifier(package: Package, loader: Loader, queue: InferenceQueue) -> 
     Raises:
         PackageError: the model cannot be loaded, does not fit its manifest, or gives other
             scores than the package's golden samples have.
+        LockedPackage: it is sealed, and the package has no content key.
     """
     loaded = loader.load(package)
     classifier = Classifier(package, loaded.engine, queue, loaded.max_batch)

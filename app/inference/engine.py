@@ -48,3 +48,15 @@ def use_one_thread_per_operation() -> None:
 def cuda_count() -> int:
     """Count the CUDA devices that torch can use."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def card_uuid(device: str) -> str:
+    """Name the card behind a CUDA device as ``nvidia-smi -L`` does; empty for the CPU.
+
+    Args:
+        device: ``cpu`` or ``cuda:N``.
+    """
+    if device == "cpu":
+        return ""
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"

@@ -41,7 +41,7 @@ class ExactLoader:
 
     def load(self, package: Package) -> LoadedEngine:
         """Load a package's model; see Loader.load."""
-        return LoadedEngine(TorchScriptEngine(package.model_path), 1)
+        return LoadedEngine(TorchScriptEngine(package.model_source()), 1)
 
 
 class TunedLoader:
@@ -63,6 +63,11 @@ class TunedLoader:
         Raises:
             PackageError: no engine can serve the package as it is asked for.
         """
+        if package.sealed:
+            # Measuring and converting leave files; of a sealed model none may be left.
+            is_cpu = self.demand.device == "cpu"
+            name = candidates.TORCHSCRIPT if is_cpu else candidates.CUDA
+            return self._load(package, Choice(name, 1, ()))
         if self._is_given():
             return self._load(package, Choice(candidates.TORCHSCRIPT, 1, ()))
         try:

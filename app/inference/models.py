@@ -1,16 +1,28 @@
 """The classifiers that one worker serves, by deploy name."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.errors import InvalidDeployName, ModelUnavailable, PackageError
+from app.errors import (
+    AuthFailed,
+    InvalidDeployName,
+    LockedPackage,
+    ModelUnavailable,
+    PackageError,
+    TamperedPackage,
+)
 from app.inference.classifier import Classifier, load_classifier
 from app.inference.loader import Loader
 from app.inference.queue import InferenceQueue
+from app.packages.manifest import Manifest
 from app.packages.package import load_package
 from app.packages.store import Wanted, source_of, wanted_versions
 from app.worker_status import NameStatus
+
+Unlock = Callable[[Manifest], bytes | None]
+"""The content key of a sealed package, None for an open one, or LockedPackage is raised."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +48,18 @@ class Models:
         weights_dir: folder of the packages.
         loader: loads the model of a package.
         inference_threads: how many inferences run at once.
+        unlock: gives the content keys of sealed packages.
 
     Raises:
         PackageError: the weights folder cannot be read.
     """
 
-    def __init__(self, weights_dir: Path, loader: Loader, inference_threads: int) -> None:
+    def __init__(
+        self, weights_dir: Path, loader: Loader, inference_threads: int, unlock: Unlock
+    ) -> None:
         self._loader = loader
+        self._unlock = unlock
+        self._retry: set[str] = set()
         self.queue = InferenceQueue(inference_threads)
         self._weights_dir = weights_dir
         self._entries: dict[str, _Entry] = {}
@@ -54,11 +71,14 @@ class Models:
         Raises:
             InvalidDeployName: no package has this name.
             ModelUnavailable: its package could not be loaded.
+            AuthFailed: its package is sealed, and has no valid licence or was changed.
         """
         entry = self._entries.get(deploy_name)
         if entry is None:
             raise InvalidDeployName("no model is deployed under this name")
         if entry.classifier is None:
+            if isinstance(entry.problem, LockedPackage | TamperedPackage):
+                raise AuthFailed(entry.problem.problem)
             raise ModelUnavailable("the model of this deploy name could not be loaded", 60)
         return entry.classifier
 
@@ -76,11 +96,15 @@ class Models:
             PackageError: the weights folder cannot be read; then nothing is changed.
         """
         wanted = wanted_versions(self._weights_dir)
+        retry = set(self._retry)
+        self._retry -= retry
         gone = self._entries.keys() - wanted.keys()
         changed = {
             name: want
             for name, want in wanted.items()
-            if name not in self._entries or self._entries[name].wanted.generation != want.generation
+            if name in retry
+            or name not in self._entries
+            or self._entries[name].wanted.generation != want.generation
         }
         if gone:
             _log.info("no longer served, as removed: %s", ", ".join(sorted(gone)))
@@ -89,6 +113,10 @@ class Models:
             self._entries = {**self._entries, name: self._settle(name, want)}
         return bool(gone or changed)
 
+    def retry(self, name: str) -> None:
+        """Have the next refresh load what one deploy name wants, though it wants the same."""
+        self._retry.add(name)
+
     def require_any(self) -> None:
         """Refuse to go on with nothing to serve.
 
@@ -96,7 +124,9 @@ class Models:
             PackageError: the first problem, when no deploy name can be served.
         """
         problems = [entry.problem for entry in self._entries.values() if entry.problem]
-        if problems and not any(entry.classifier for entry in self._entries.values()):
+        is_licence_awaited = any(isinstance(problem, LockedPackage) for problem in problems)
+        is_any_served = any(entry.classifier for entry in self._entries.values())
+        if problems and not is_any_served and not is_licence_awaited:
             raise problems[0]
 
     def describe(self) -> dict[str, dict[str, str | float | None]]:
@@ -117,13 +147,13 @@ class Models:
         }
 
     def problems(self) -> dict[str, str]:
-        """For each deploy name that cannot be served, why."""
+        """For each deploy name that cannot be served, why; a missing licence is no fault."""
         if self.queue.is_hung:
             return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
         return {
             name: str(entry.problem)
             for name, entry in self._entries.items()
-            if not entry.classifier
+            if not entry.classifier and not isinstance(entry.problem, LockedPackage)
         }
 
     def pending(self) -> dict[str, dict[str, str]]:
@@ -181,7 +211,9 @@ class Models:
 
     def _load(self, folder: Path) -> Classifier:
         try:
-            return load_classifier(load_package(folder), self._loader, self.queue)
+            package = load_package(folder)
+            package = replace(package, content_key=self._unlock(package.manifest))
+            return load_classifier(package, self._loader, self.queue)
         except PackageError:
             raise
         except Exception as exc:
@@ -194,4 +226,4 @@ class Models:
 
 def _without_frames(error: PackageError) -> PackageError:
     """The same error without its traceback, whose frames would keep a failed model in memory."""
-    return PackageError(error.file, error.field, error.problem)
+    return type(error)(error.file, error.field, error.problem)

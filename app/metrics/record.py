@@ -1,9 +1,11 @@
 """The metrics of a worker: their names, their labels and how they are recorded."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -132,6 +134,14 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._licence_days = Gauge(
+            "classifyd_licence_days_left",
+            "Days until the licence of a deploy name ends; +Inf for a permanent one, "
+            "0 where none covers it.",
+            ["deploy_name"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self._starts.inc()
 
     def _sampled(self, name: str, text: str) -> Gauge:
@@ -190,6 +200,12 @@ class Metrics:
         for model in serving | self._models_shown:
             self._model.labels(*model).set(model in serving)
         self._models_shown |= serving
+
+    def show_licences(self, licences: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show how long each licence holds; see Licences.describe."""
+        for name, standing in licences.items():
+            days = standing["days_left"] if standing["serves"] else 0
+            self._licence_days.labels(name).set(math.inf if days is None else days)
 
     def exposition(self) -> bytes:
         """Write the numbers of all workers in Prometheus' text format."""

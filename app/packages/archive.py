@@ -21,6 +21,7 @@ from app.errors import OperatorError, PackageError
 from app.packages.manifest import MANIFEST_FILE, parse_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.schema import parse_json
+from app.packages.sealing import SIGNATURE_FILE as SEAL_FILE
 from app.packages.signing import (
     SIGNATURE_FILE,
     TrustedKeys,
@@ -64,6 +65,9 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
             signature = _signature(folder, raw, key_path)
             if signature is not None:
                 _add(archive, SIGNATURE_FILE, io.BytesIO(signature), len(signature))
+            if (folder / SEAL_FILE).exists():
+                seal = (folder / SEAL_FILE).read_bytes()
+                _add(archive, SEAL_FILE, io.BytesIO(seal), len(seal))
             for name in sorted(_named_files(raw, str(folder))):
                 with (folder / name).open("rb") as stream:
                     _add(archive, name, stream, (folder / name).stat().st_size)
@@ -92,6 +96,7 @@ def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | Non
     with _opened(archive) as members:
         raw = members.read(MANIFEST_FILE)
         signature = members.read(SIGNATURE_FILE) if members.name == SIGNATURE_FILE else None
+        seal = members.read(SEAL_FILE) if members.name == SEAL_FILE else None
         if trusted is not None:
             check_signature(raw, signature, trusted, str(archive))
         manifest = parse_manifest(raw, f"{archive}: {MANIFEST_FILE}")
@@ -99,6 +104,8 @@ def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | Non
             (folder / MANIFEST_FILE).write_bytes(raw)
             if signature is not None:
                 (folder / SIGNATURE_FILE).write_bytes(signature)
+            if seal is not None:
+                (folder / SEAL_FILE).write_bytes(seal)
             members.unpack(_named_files(raw, str(archive)), folder)
             read_package(folder)
     return load_package(weights_dir / manifest.name / manifest.version)
@@ -226,7 +233,7 @@ def _named_files(raw: bytes, file: str) -> dict[str, str]:
                 collect(inner)
 
     collect(parse_json(raw, file))
-    reserved = named.keys() & {MANIFEST_FILE, SIGNATURE_FILE}
+    reserved = named.keys() & {MANIFEST_FILE, SIGNATURE_FILE, SEAL_FILE}
     if reserved:
         raise PackageError(
             file, "", f"the manifest names {', '.join(reserved)} as one of its files"

@@ -77,6 +77,19 @@ class GoldenSpec:
 
 
 @dataclass(frozen=True)
+class LicenceSpec:
+    """Whose licence the package needs.
+
+    Attributes:
+        publisher: who to ask for one, such as ``Example Ltd <licence@example.com>``.
+        publisher_key: the raw Ed25519 public key in base64.
+    """
+
+    publisher: str
+    publisher_key: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A checked manifest; ``docs/package.md`` describes each field."""
 
@@ -90,6 +103,7 @@ class Manifest:
     output: OutputSpec
     golden: GoldenSpec | None = None
     scaled_decode: bool = False
+    licence: LicenceSpec | None = None
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -165,6 +179,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
         scaled_decode=document.get("scaled_decode", False),
+        licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
     )
 
 

@@ -1,18 +1,23 @@
 """A model package that has been checked as far as that goes without running its model."""
 
 import hashlib
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import PackageError
+from app.errors import LockedPackage, PackageError
 from app.imaging.decode import Reduction
 from app.imaging.header import ImageHeader
 from app.imaging.preprocess import Preprocessor
 from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
+from app.packages.sealing import check_licence_block, unseal_model
+
+ModelSource = Path | io.BytesIO
+"""What a model is loaded from: a file, or a sealed one's bytes."""
 
 FORBIDDEN_IN_LABEL = "error_code"
 """Clients tell an error from a result by finding this text in the answer."""
@@ -48,6 +53,7 @@ class Package:
         digest: SHA-256 of the manifest's bytes in hexadecimal; as the manifest holds those
             of the other files, it names the content of the whole package.
         golden: its images with known scores, or None when it has none.
+        content_key: what opens the model of a sealed package, once a licence gave it.
     """
 
     folder: Path
@@ -57,6 +63,27 @@ class Package:
     preprocessor: Preprocessor
     digest: str
     golden: Golden | None = None
+    content_key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the model file is encrypted: then nothing plain of it may reach a disk."""
+        return self.manifest.licence is not None
+
+    def model_source(self) -> ModelSource:
+        """Give what a model is loaded from: the file, or a sealed one's bytes in memory.
+
+        Raises:
+            LockedPackage: it is sealed and has no content key.
+            PackageError: see unseal_model.
+        """
+        if not self.sealed:
+            return self.model_path
+        if self.content_key is None:
+            raise LockedPackage(
+                str(self.folder), "licence", "the package is sealed: ask a server with a licence"
+            )
+        return unseal_model(self.model_path, self.content_key, self.manifest)
 
     def reduction(self, header: ImageHeader) -> Reduction:
         """How much smaller an image may be decoded: not at all unless the package allows it."""
@@ -74,12 +101,12 @@ def load_package(folder: Path) -> Package:
     package = read_package(folder)
     # Not resolve(): where a link leads, the names may be others.
     place = folder.absolute()
-    for field, found in (("version", place.name), ("name", place.parent.name)):
-        declared = getattr(package.manifest, field)
+    for part, found in (("version", place.name), ("name", place.parent.name)):
+        declared = getattr(package.manifest, part)
         if declared != found:
             raise PackageError(
                 str(folder / MANIFEST_FILE),
-                field,
+                part,
                 f"found {declared!r}, expected {found!r}, the name of the folder it lies in",
             )
     return package
@@ -91,8 +118,10 @@ def read_package(folder: Path) -> Package:
     Raises:
         PackageError: a file is missing or has another SHA-256, the manifest is wrong, or
             the labels are not as many clean lines as there are classes.
+        TamperedPackage: it is sealed and its manifest was changed.
     """
     manifest, raw = read_manifest(folder / MANIFEST_FILE)
+    check_licence_block(folder, manifest, raw)
     model_path = _check_file(folder, "model", manifest.model)
     labels_path = _check_file(folder, "labels", manifest.labels)
     return Package(

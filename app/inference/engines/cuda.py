@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from app.inference.engine import FloatArray
 from app.inference.engines.torchscript import DTYPES, convert_module, engine_name, load_module
+from app.packages.package import ModelSource
 
 
 class CudaEngine:
@@ -19,7 +19,7 @@ class CudaEngine:
     off unless torch was told otherwise: float32 means float32.
 
     Args:
-        model_path: the TorchScript file.
+        model_path: the TorchScript file, or a sealed one's bytes.
         device: ``cuda:N``.
         precision: ``float32``, ``float16`` or ``bfloat16``; below float32 the scores move.
 
@@ -27,7 +27,7 @@ class CudaEngine:
         PackageError: see load_module.
     """
 
-    def __init__(self, model_path: Path, device: str, precision: str) -> None:
+    def __init__(self, model_path: ModelSource, device: str, precision: str) -> None:
         self.name = engine_name("torchscript-cuda", precision)
         self.device = device
         self._dtype = DTYPES[precision]

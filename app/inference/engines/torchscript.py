@@ -6,21 +6,24 @@ import torch
 
 from app.errors import PackageError
 from app.inference.engine import FloatArray
+from app.packages.package import ModelSource
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_module(model_path: Path, device: str = "cpu") -> torch.jit.ScriptModule:
+def load_module(model_path: ModelSource, device: str = "cpu") -> torch.jit.ScriptModule:
     """Load a package's module for inference, as it is.
 
     Raises:
         PackageError: the file is not a TorchScript module that can be loaded.
     """
     try:
-        module: torch.jit.ScriptModule = torch.jit.load(str(model_path), map_location=device).eval()
+        module: torch.jit.ScriptModule = torch.jit.load(model_path, map_location=device).eval()
     except (RuntimeError, ValueError) as exc:
         raise PackageError(
-            str(model_path), "", "expected a TorchScript file, torch cannot load it"
+            str(model_path) if isinstance(model_path, Path) else "a sealed model",
+            "",
+            "expected a TorchScript file, torch cannot load it",
         ) from exc
     return module
 
@@ -42,7 +45,7 @@ class PlainTorchScript:
     """A module exactly as it was saved: the reference that every engine is held against.
 
     Args:
-        model_path: the TorchScript file.
+        model_path: the TorchScript file, or a sealed one's bytes.
 
     Raises:
         PackageError: see load_module.
@@ -51,7 +54,7 @@ class PlainTorchScript:
     name = "torchscript-plain"
     device = "cpu"
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: ModelSource) -> None:
         self._module = load_module(model_path)
 
     def infer(self, batch: FloatArray) -> FloatArray:
@@ -68,7 +71,7 @@ class TorchScriptEngine:
     convolutional network without a difference in its scores.
 
     Args:
-        model_path: the TorchScript file.
+        model_path: the TorchScript file, or a sealed one's bytes.
         precision: a key of DTYPES; below float32 the scores move.
         channels_last: lay images out as (N, H, W, C) in memory, which suits some networks
             and processors better.
@@ -80,7 +83,7 @@ class TorchScriptEngine:
     device = "cpu"
 
     def __init__(
-        self, model_path: Path, precision: str = "float32", channels_last: bool = False
+        self, model_path: ModelSource, precision: str = "float32", channels_last: bool = False
     ) -> None:
         name = "torchscript-channels_last" if channels_last else "torchscript"
         self.name = engine_name(name, precision)

@@ -1,0 +1,1 @@
+"""The offline licence: fingerprint of a machine, issue, check."""

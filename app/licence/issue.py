@@ -1,0 +1,167 @@
+"""The publisher's side: issue a licence for a fingerprint, seal a package."""
+
+import base64
+import hashlib
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.errors import LicenceError, PackageError
+from app.licence.fingerprint import MACHINE_FACTS, SHARED_FACTS, Fingerprint
+from app.licence.keys import content_key, wrap_key
+from app.licence.licence import DeviceClass, Licence, Tolerance
+from app.packages.manifest import MANIFEST_FILE, parse_manifest
+from app.packages.package import Package, load_package, read_package
+from app.packages.sealing import MAX_MODEL_BYTES, SIGNATURE_FILE, seal_model
+from app.packages.signing import SIGNATURE_FILE as ARCHIVE_SIGNATURE
+from app.packages.staging import staged_folder
+
+DAY_S = 86_400
+GRACE_DAYS = 14
+SERIAL_BYTES = 8
+SEALED_SUFFIX = ".sealed"
+
+
+def issue_licence(
+    publisher: Ed25519PrivateKey,
+    fingerprint: Fingerprint,
+    licensee: str,
+    deploy_names: Sequence[str],
+    *,
+    card: str | None = None,
+    not_before: int | None = None,
+    days: int | None = None,
+    grace_days: int = GRACE_DAYS,
+) -> Licence:
+    """Grant deploy names to a machine; sign_licence makes the file.
+
+    Args:
+        publisher: whose packages they are.
+        fingerprint: of the machine.
+        licensee: to whom.
+        deploy_names: at least one.
+        card: the hash of a card's UUID for the device class gpu; None for cpu.
+        not_before: Unix seconds; None is the begin of today in UTC, so that a customer's
+            clock that is a little slow is no obstacle.
+        days: how long from now, or from not_before when that is later; None is permanent.
+        grace_days: see Tolerance.
+
+    Raises:
+        LicenceError: the fingerprint cannot tell its machine from another one, or has not
+            this card.
+    """
+    if not set(fingerprint.facts) - SHARED_FACTS:
+        raise LicenceError(
+            "the fingerprint holds nothing that only this machine has; have the customer run "
+            "classifyd licence fingerprint with sudo, and outside a container"
+        )
+    if card is not None and card not in fingerprint.cards:
+        raise LicenceError("the fingerprint has no such card")
+    now = int(time.time())
+    begin = now - now % DAY_S if not_before is None else not_before
+    serial = secrets.token_hex(SERIAL_BYTES)
+    return Licence(
+        serial=serial,
+        licensee=licensee,
+        deploy_names=tuple(deploy_names),
+        device=_device_class(card),
+        card=card or "",
+        issued=now,
+        not_before=begin,
+        expires=None if days is None else max(now, begin) + days * DAY_S,
+        salt=fingerprint.salt,
+        facts=fingerprint.facts,
+        machine_key=fingerprint.machine_key,
+        tolerance=default_tolerance(fingerprint, grace_days),
+        wrapped_keys={
+            name: wrap_key(content_key(publisher, name), fingerprint.machine_key, serial, name)
+            for name in deploy_names
+        },
+        publisher_key=publisher.public_key().public_bytes_raw(),
+    )
+
+
+def default_tolerance(fingerprint: Fingerprint, grace_days: int) -> Tolerance:
+    """One fact may change for good and a second one for the grace days.
+
+    Two facts must always be left: any two hold one that other machines have not.
+    """
+    count = len([kind for kind in MACHINE_FACTS if kind in fingerprint.facts])
+    required = min(count, max(2, count - 1))
+    return Tolerance(required, min(required, max(2, count - 2)), grace_days)
+
+
+def seal_package(
+    source: Path, weights_dir: Path, publisher: Ed25519PrivateKey, contact: str
+) -> Package:
+    """Write a copy of a package that runs with a licence only.
+
+    Args:
+        source: the open package's folder, which stays as it is.
+        weights_dir: where to write it, as ``NAME/VERSION``.
+        publisher: whose licence it will need.
+        contact: who to ask for one.
+
+    Raises:
+        PackageError: the package is wrong, sealed already or too large, or the target
+            exists.
+    """
+    package = read_package(source)
+    if package.sealed:
+        raise PackageError(str(source), "licence", "the package is sealed already")
+    target = weights_dir / package.manifest.name / package.manifest.version
+    with staged_folder(target) as folder:
+        document = json.loads((source / MANIFEST_FILE).read_text(encoding="utf-8-sig"))
+        document["licence"] = {"publisher": contact, "publisher_key": _public_text(publisher)}
+        _copy_other_files(package, folder)
+        _seal_into(folder, document, package, publisher)
+        read_package(folder)
+    return load_package(target)
+
+
+def _seal_into(
+    folder: Path, document: dict[str, Any], package: Package, publisher: Ed25519PrivateKey
+) -> None:
+    """Write the sealed model, the manifest that names it, and its signature."""
+    plain = package.model_path.read_bytes()
+    if len(plain) > MAX_MODEL_BYTES:
+        raise PackageError(str(package.model_path), "", "a model of 2 GiB or more cannot be sealed")
+    manifest = parse_manifest(_manifest_bytes(document), MANIFEST_FILE)
+    sealed = seal_model(plain, content_key(publisher, manifest.name), manifest)
+    name = package.model_path.name + SEALED_SUFFIX
+    (folder / name).write_bytes(sealed)
+    document["model"] = {"file": name, "sha256": _sha256(sealed)}
+    raw = _manifest_bytes(document)
+    (folder / MANIFEST_FILE).write_bytes(raw)
+    signature = base64.b64encode(publisher.sign(raw)).decode()
+    (folder / SIGNATURE_FILE).write_text(f"{signature}\n", encoding="ascii")
+
+
+def _copy_other_files(package: Package, folder: Path) -> None:
+    # An archive's signature is of the open manifest.
+    written_anew = {package.model_path.name, MANIFEST_FILE, SIGNATURE_FILE, ARCHIVE_SIGNATURE}
+    for path in package.folder.iterdir():
+        if path.name not in written_anew and path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _manifest_bytes(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _public_text(publisher: Ed25519PrivateKey) -> str:
+    return base64.b64encode(publisher.public_key().public_bytes_raw()).decode()
+
+
+def _device_class(card: str | None) -> DeviceClass:
+    return "cpu" if card is None else "gpu"

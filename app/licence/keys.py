@@ -1,0 +1,156 @@
+"""Key pairs: the publisher's, which signs, and a machine's own, which opens content keys.
+
+The content key of a deploy name follows from the publisher's private key, so that a
+publisher has one secret to keep, and a licence goes on working for new versions.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, hpke, serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.errors import LicenceError
+
+MACHINE_KEY_FILE = "machine.key"
+"""In the state folder, readable for its owner alone."""
+
+KEY_BYTES = 32
+WRAPPED_KEY_BYTES = 80
+"""An HPKE message (RFC 9180): 32 of the ephemeral key, 32 of ours, 16 of the tag."""
+
+_SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+def make_publisher_key(path: Path) -> Ed25519PrivateKey:
+    """Write a new private key to a file that only its owner can read.
+
+    Raises:
+        LicenceError: the file exists or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    _write_private(path, _to_pem(key))
+    return key
+
+
+def read_publisher_key(path: Path) -> Ed25519PrivateKey:
+    """Read a publisher's private key.
+
+    Raises:
+        LicenceError: the file cannot be read or is no such key.
+    """
+    key = _read_private(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise LicenceError(f"{path}: expected an Ed25519 private key; licence keygen makes one")
+    return key
+
+
+def ensure_machine_key(state_dir: Path) -> X25519PrivateKey:
+    """Read this machine's key pair, or make it, for the account that owns the state folder.
+
+    Raises:
+        LicenceError: it cannot be read or written, or is no such key.
+    """
+    path = state_dir / MACHINE_KEY_FILE
+    if not path.exists():
+        _write_private(path, _to_pem(X25519PrivateKey.generate()))
+        give_to_owner(path)
+    return read_machine_key(state_dir)
+
+
+def read_machine_key(state_dir: Path) -> X25519PrivateKey:
+    """Read this machine's key pair.
+
+    Raises:
+        LicenceError: it cannot be read or is no such key.
+    """
+    key = _read_private(state_dir / MACHINE_KEY_FILE)
+    if not isinstance(key, X25519PrivateKey):
+        raise LicenceError(f"{state_dir / MACHINE_KEY_FILE}: expected an X25519 private key")
+    return key
+
+
+def give_to_owner(path: Path) -> None:
+    """Hand a file that root has made to the account that owns its folder."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def content_key(publisher: Ed25519PrivateKey, deploy_name: str) -> bytes:
+    """Derive the 32 bytes that seal every package of one deploy name."""
+    info = b"classifyd content key 1\0" + deploy_name.encode()
+    return _derive(publisher.private_bytes_raw(), info)
+
+
+def clock_key(machine: X25519PrivateKey) -> bytes:
+    """Derive the 32 bytes that authenticate this machine's clock record."""
+    return _derive(machine.private_bytes_raw(), b"classifyd clock record 1")
+
+
+def wrap_key(key: bytes, machine_public: bytes, serial: str, deploy_name: str) -> bytes:
+    """Encrypt a content key to one machine.
+
+    Args:
+        key: the content key.
+        machine_public: the machine's raw public key, 32 bytes.
+        serial: of the licence, bound in.
+        deploy_name: of the key, bound in.
+
+    Returns:
+        WRAPPED_KEY_BYTES bytes.
+    """
+    public = X25519PublicKey.from_public_bytes(machine_public)
+    return _SUITE.encrypt(key, public, info=_wrap_info(serial, deploy_name))
+
+
+def unwrap_key(wrapped: bytes, machine: X25519PrivateKey, serial: str, deploy_name: str) -> bytes:
+    """Undo wrap_key.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: it is for another machine, licence or name.
+    """
+    return _SUITE.decrypt(wrapped, machine, info=_wrap_info(serial, deploy_name))
+
+
+def _wrap_info(serial: str, deploy_name: str) -> bytes:
+    return b"\0".join([b"classifyd wrapped key 1", serial.encode(), deploy_name.encode()])
+
+
+def _derive(secret: bytes, info: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def _to_pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR)
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError as exc:
+        raise LicenceError(f"{path} exists already; a key is never overwritten") from exc
+    except OSError as exc:
+        raise LicenceError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def _read_private(path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as exc:
+        raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, TypeError) as exc:
+        raise LicenceError(f"{path}: expected an unencrypted private key in PEM") from exc

@@ -1,0 +1,182 @@
+"""Whether one licence lets this machine serve one deploy name, and if not, why."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.licence.clock import Memory
+from app.licence.facts import Facts
+from app.licence.fingerprint import hash_fact
+from app.licence.licence import DeviceClass, Licence, to_time
+
+DAY_S = 86_400
+WARN_DAYS = 30
+
+CLOCK_TOLERANCE_S = 300
+"""A clock that is corrected steps back by seconds; a dead battery takes it back by years."""
+
+ASK_AGAIN = "run classifyd licence fingerprint here and send its file to the publisher"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a licence is held against.
+
+    Attributes:
+        device: what the models run on here.
+        cards: UUIDs of the cards that they run on; one for a worker.
+        facts: as read_facts gives them.
+        public_key: the machine's raw public key.
+    """
+
+    device: DeviceClass
+    cards: tuple[str, ...]
+    facts: Facts
+    public_key: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome.
+
+    Attributes:
+        state: ``valid``, ``grace`` (valid, with a machine that matches in part) or
+            ``refused``.
+        detail: what is wrong in ASCII, for clients too; empty when nothing is.
+        advice: what to do about it, for the operator.
+        days_left: until it ends, rounded up; None for a permanent licence.
+        serial: of the licence; empty without one.
+        matches: for each fact ``matched``, ``changed`` or ``unreadable``.
+    """
+
+    state: Literal["valid", "grace", "refused"]
+    detail: str = ""
+    advice: str = ""
+    days_left: int | None = None
+    serial: str = ""
+    matches: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered."""
+        return self.state != "refused"
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the operator should act while all still goes well."""
+        ends_soon = self.days_left is not None and self.days_left <= WARN_DAYS
+        return self.state == "grace" or ends_soon
+
+
+def judge(
+    licence: Licence, deploy_name: str, machine: Machine, memory: Memory, now: int
+) -> Verdict:
+    """Hold a licence, whose signature was right, against a machine.
+
+    Args:
+        licence: of the package's publisher.
+        deploy_name: what is to be served.
+        machine: where.
+        memory: what is remembered of this licence.
+        now: Unix seconds.
+    """
+    matches = match_facts(licence, machine.facts)
+    reasons = (
+        *_wrong_scope(licence, deploy_name, machine),
+        *_wrong_machine(licence, machine, matches),
+        *_wrong_time(licence, memory, now),
+    )
+    grace_left_s = _grace_left_s(licence, matches, memory, now)
+    if not reasons and grace_left_s is not None and grace_left_s <= 0:
+        reasons = (("the days of grace for a changed machine are over", ASK_AGAIN),)
+    if reasons:
+        detail, advice = reasons[0]
+        return Verdict("refused", detail, advice, None, licence.serial, matches)
+    ends = [s for s in (_left_s(licence, now), grace_left_s) if s is not None]
+    days_left = math.ceil(min(ends) / DAY_S) if ends else None
+    if grace_left_s is None:
+        return Verdict("valid", "", "", days_left, licence.serial, matches)
+    detail = f"the machine has changed, it is served for {days_left} more days"
+    return Verdict("grace", detail, ASK_AGAIN, days_left, licence.serial, matches)
+
+
+def match_facts(licence: Licence, facts: Facts) -> dict[str, str]:
+    """Compare each fact of a licence with the machine's."""
+    matches: dict[str, str] = {}
+    for kind, hashes in licence.facts.items():
+        values = facts.get(kind, ())
+        is_there = any(hash_fact(licence.salt, kind, value) in hashes for value in values)
+        matches[kind] = "matched" if is_there else "changed" if values else "unreadable"
+    return matches
+
+
+_Reasons = Iterator[tuple[str, str]]
+
+
+def _wrong_scope(licence: Licence, deploy_name: str, machine: Machine) -> _Reasons:
+    if deploy_name not in licence.deploy_names:
+        yield "the licence is for another deploy name", "ask the publisher to add this name"
+    if licence.device != machine.device:
+        yield (
+            f"the licence is for a {licence.device}, this server runs on a {machine.device}",
+            f"set device = {'cuda' if licence.device == 'gpu' else 'cpu'}, "
+            "or ask the publisher for a licence for this device",
+        )
+    elif licence.device == "gpu" and not any(
+        hash_fact(licence.salt, "gpu", uuid) == licence.card for uuid in machine.cards
+    ):
+        yield (
+            "the licence is for another card",
+            f"set device = cuda:N to the licensed card, or {ASK_AGAIN}",
+        )
+
+
+def _wrong_machine(licence: Licence, machine: Machine, matches: dict[str, str]) -> _Reasons:
+    count = list(matches.values()).count("matched")
+    if count < licence.tolerance.partial:
+        yield (
+            f"the licence is for another machine: {count} of {len(matches)} facts match, "
+            f"at least {licence.tolerance.partial} must",
+            ASK_AGAIN,
+        )
+    if machine.public_key != licence.machine_key:
+        yield "the licence is for another machine key than the state folder's", ASK_AGAIN
+
+
+def _wrong_time(licence: Licence, memory: Memory, now: int) -> _Reasons:
+    if now < memory.seen - CLOCK_TOLERANCE_S:
+        yield (
+            f"the clock was set back: it says {to_time(now)}, the last time seen is "
+            f"{to_time(memory.seen)}",
+            "set the clock; if it was once wrongly ahead, ask the publisher for a new licence",
+        )
+    if now < licence.not_before:
+        yield (
+            f"the licence is not yet valid: it begins on {to_time(licence.not_before)}",
+            "wait, or check this machine's clock",
+        )
+    if licence.expires is not None and now >= licence.expires:
+        yield (
+            f"the licence expired on {to_time(licence.expires)}",
+            "ask the publisher to renew it; the fingerprint they have is still good",
+        )
+
+
+def _left_s(licence: Licence, now: int) -> int | None:
+    return None if licence.expires is None else licence.expires - now
+
+
+def _grace_left_s(
+    licence: Licence, matches: dict[str, str], memory: Memory, now: int
+) -> int | None:
+    """Seconds of grace that are left; None when enough facts match."""
+    if list(matches.values()).count("matched") >= licence.tolerance.required:
+        return None
+    since = now if memory.partial_since is None else memory.partial_since
+    return since + licence.tolerance.grace_days * DAY_S - now
+
+
+def is_partial(licence: Licence, verdict: Verdict) -> bool:
+    """Say whether fewer facts matched than the licence asks for."""
+    return list(verdict.matches.values()).count("matched") < licence.tolerance.required

@@ -1,0 +1,30 @@
+"""What doctor reads from an nginx in front of the server."""
+
+from pathlib import Path
+
+import pytest
+
+from app.cli.surroundings import check_proxy
+from app.settings import PROJECT_ROOT, Settings
+
+SITE = "server {{ {limit} location / {{\n proxy_pass http://127.0.0.1:8000; }} }}\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "level"),
+    [
+        ("", "warning"),
+        ("\nclient_max_body_size 1m;\n", "warning"),
+        ("\nclient_max_body_size 40m;\n", "ok"),
+        ("\nclient_max_body_size 0;\n", "ok"),
+    ],
+)
+def test_a_body_limit_that_refuses_photos_is_found(tmp_path: Path, limit: str, level: str) -> None:
+    (tmp_path / "site.conf").write_text(SITE.format(limit=limit))
+    assert [finding.level for finding in check_proxy(Settings(), tmp_path)] == [level]
+
+
+def test_the_example_of_the_project_is_well(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text((PROJECT_ROOT / "deploy/nginx.conf").read_text())
+    assert [finding.level for finding in check_proxy(Settings(), tmp_path)] == ["ok"]
+    assert list(check_proxy(Settings(port=9999), tmp_path)) == []

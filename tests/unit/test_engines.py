@@ -198,7 +198,7 @@ def test_unknown_engine_is_not_a_candidate_of_a_card() -> None:
 
 
 def test_hung_inference_makes_every_model_unready(package: Package) -> None:
-    models = Models(package.folder.parent.parent, ExactLoader(), 1)
+    models = Models(package.folder.parent.parent, ExactLoader(), 1, lambda _: None)
     assert models.problems() == {}
     models.queue.abandon()
     assert "hangs" in models.problems()["colours"]

@@ -23,7 +23,7 @@ def load_module(model_path: ModelSource, device: str = "cpu") -> torch.jit.Scrip
         raise PackageError(
             str(model_path) if isinstance(model_path, Path) else "a sealed model",
             "",
-            "expected a TorchScript file, torch cannot load it"
+            "expected a TorchScript file, torch cannot load it",
         ) from exc
     return module
 

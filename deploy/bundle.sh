@@ -4,6 +4,7 @@
 set -euo pipefail
 
 python=$1 out=$2 weights=$3 flavour=${4:-cpu}
+if [ "$flavour" = cpu ]; then extras=${BUNDLE_EXTRAS-openvino}; else extras=${BUNDLE_EXTRAS-}; fi
 root=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^version = //p' "$root/setup.cfg")
 commit=$(git -C "$root" rev-parse --short=8 HEAD 2>/dev/null || echo local)
@@ -27,7 +28,7 @@ find "$bundle/release" -name __pycache__ -prune -exec rm -rf {} +
 cp "$root/deploy/install.sh" "$bundle/install.sh"
 
 echo "Collecting the wheels"
-requirements=$("$python" - "$root/setup.cfg" "${BUNDLE_EXTRAS:-}" <<'PY'
+requirements=$("$python" - "$root/setup.cfg" "$extras" <<'PY'
 import configparser
 import sys
 
@@ -58,6 +59,7 @@ done
 {
     echo "RELEASE=$release"
     echo "FLAVOUR=$flavour"
+    echo "EXTRAS=${extras// /,}"
     echo "ARCHITECTURE=$(uname -m)"
     "$python" -c 'import sys; print(f"PYTHON_VERSION={sys.version_info[0]}.{sys.version_info[1]}")'
     echo "INSTALLED_MB=$(( $(du -sm "$bundle" | cut -f1) * 5 ))"

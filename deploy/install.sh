@@ -114,12 +114,13 @@ stage() {
     echo "Installing release $RELEASE into $target"
     rm -rf "$target"
     trap 'rm -rf "$target"; echo "install.sh: line $LINENO failed; $target is removed" >&2' ERR
+    install -d -m 0755 "$OPT"
     cp -a "$here/release" "$target"
     "$python" -m venv "$target/venv"
     local pip=("$target/venv/bin/python" -m pip install --quiet --no-index --disable-pip-version-check
         --no-cache-dir --find-links "$here/wheels")
     "${pip[@]}" "setuptools>=77"
-    "${pip[@]}" --no-build-isolation --constraint "$target/constraints.txt" --editable "$target"
+    "${pip[@]}" --no-build-isolation --constraint "$target/constraints.txt" --editable "$target${EXTRAS:+[$EXTRAS]}"
     chmod 0755 "$target"/deploy/*.sh "$target/deploy/classifydctl"
     chown -R root:root "$target"
     chmod -R go+rX,go-w "$target"

@@ -7,19 +7,22 @@ not survive a fork, and a small master survives everything.
 import os
 import sys
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from app.errors import OperatorError
 from app.logs import configure_logging
 from app.memory import bound_heap
+from app.metrics.folder import FOLDER_KEY, open_metrics_folder
 from app.settings import PROJECT_ROOT, read_settings
-from app.start import check_start, describe_start, free_slot, listen_address
+from app.start import check_start, describe_start, free_slot, listen_address, open_log_file
 
 try:
     settings = read_settings(os.environ).settings
+    configure_logging(settings.log_format, settings.log_level, open_log_file(settings))
 except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
 
 bound_heap()
-configure_logging(settings.log_format, settings.log_level)
 
 SPARE_THREADS = 16
 """Beyond max_in_flight: to refuse, and to answer health checks, when every place is taken."""
@@ -37,6 +40,8 @@ keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be t
 timeout = settings.start_timeout_s
 graceful_timeout = settings.grace_period_s
 limit_request_line = 8190  # the most that gunicorn takes: tokens travel in the query string
+certfile = settings.tls_certificate and str(settings.tls_certificate)
+keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
 
 
@@ -44,8 +49,11 @@ def on_starting(server):
     """Refuse to start where no worker could work."""
     try:
         check_start(settings)
+        os.environ[FOLDER_KEY] = str(open_metrics_folder(settings.state_dir))
     except OperatorError as exc:
         sys.exit(f"classifyd: {exc}")
+    except OSError as exc:
+        sys.exit(f"classifyd: setting state_dir: {exc.filename}: {exc.strerror}")
 
 
 def pre_fork(server, worker):
@@ -63,3 +71,8 @@ def post_worker_init(worker):
     if worker.age == 1:
         sys.stdout.write(describe_start(settings))
         sys.stdout.flush()
+
+
+def child_exit(server, worker):
+    """Drop what a dead worker showed of its load; what it counted stays."""
+    mark_process_dead(worker.slot, os.environ[FOLDER_KEY])

@@ -1,12 +1,15 @@
 """The WSGI entry point of a gunicorn worker."""
 
 import os
+from pathlib import Path
 
 from app.factory import create_app
+from app.metrics.folder import FOLDER_KEY
+from app.metrics.record import Metrics
 from app.settings import read_settings
 
-app = create_app(
-    read_settings(os.environ).settings,
-    # Set for each worker by gunicorn.conf.py.
-    slot=int(os.environ.get("WORKER_SLOT", "0")),
-)
+# Both are set by gunicorn.conf.py: the slot for each worker, the folder once for all.
+slot = int(os.environ.get("WORKER_SLOT", "0"))
+metrics_folder = Path(os.environ[FOLDER_KEY]) if FOLDER_KEY in os.environ else None
+
+app = create_app(read_settings(os.environ).settings, Metrics(slot, metrics_folder), slot)

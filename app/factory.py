@@ -1,11 +1,17 @@
 """The only place that joins the parts."""
 
+from functools import partial
+
 from flask import Flask
 
+from app.api.batch import blueprint as batch_blueprint
 from app.api.bodies import MAX_BODY_BYTES
 from app.api.classify import blueprint as classify_blueprint
+from app.api.console import blueprint as console_blueprint
+from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
+from app.api.pages import blueprint as pages_blueprint
 from app.api.parts import Parts
 from app.api.patience import Patience
 from app.api.status import blueprint as status_blueprint
@@ -19,15 +25,19 @@ from app.inference.models import Models
 from app.inference.reload import Reloader
 from app.inference.watchdog import Watchdog
 from app.log_ids import LogIds
+from app.metrics.record import Metrics
+from app.metrics.sampling import resident_memory_bytes, start_sampling
 from app.settings import Settings
+from app.tokens import TokenList
 from app.worker_status import StatusFile
 
 
-def create_app(settings: Settings, slot: int = 0) -> Flask:
+def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     """Load the models, warm them up and build the WSGI app of one worker.
 
     Args:
         settings: the settings in force.
+        metrics: where the worker counts what it does.
         slot: the worker's place, from 0; a replacement has the place of the worker before.
 
     Raises:
@@ -37,16 +47,23 @@ def create_app(settings: Settings, slot: int = 0) -> Flask:
     app = Flask("classifyd", static_folder=None)
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
+    app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
-    app.extensions["classifyd"] = join_parts(settings, slot)
+    app.extensions["classifyd"] = join_parts(settings, metrics, slot)
+    start_sampling(partial(_sample, app.extensions["classifyd"]))
     register_lifecycle(app)
     register_error_handlers(app)
+    register_cors(app, settings.cors_origins)
     app.register_blueprint(classify_blueprint)
+    app.register_blueprint(batch_blueprint)
     app.register_blueprint(status_blueprint)
+    app.register_blueprint(pages_blueprint)
+    if settings.console == "on":
+        app.register_blueprint(console_blueprint)
     return app
 
 
-def join_parts(settings: Settings, slot: int) -> Parts:
+def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     """Make the parts that the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
@@ -64,4 +81,14 @@ def join_parts(settings: Settings, slot: int) -> Parts:
         decode_budget=DecodeBudget(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
+        metrics=metrics,
+        tokens=TokenList(settings.tokens_path()) if settings.access_tokens == "on" else None,
     )
+
+
+def _sample(parts: Parts) -> None:
+    """Show what the worker is busy with and what it serves."""
+    parts.metrics.show_load(
+        parts.admission.in_flight(), parts.models.queue.depth(), resident_memory_bytes()
+    )
+    parts.metrics.show_models(parts.models.describe())

@@ -10,18 +10,21 @@ import orjson
 _RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
 
 
-def configure_logging(log_format: str, level: str) -> None:
-    """Send every log line of the process to standard error.
+def configure_logging(log_format: str, level: str, file: logging.Handler | None = None) -> None:
+    """Send every log line of the process to standard error, or to a file.
 
     Args:
         log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
         level: the least severe level that is logged.
+        file: where to send them instead.
     """
-    is_terminal = sys.stderr.isatty()
+    is_terminal = file is None and sys.stderr.isatty()
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = file or logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter(is_terminal) if is_text else JsonFormatter())
     root = logging.getLogger()
+    for old in root.handlers:
+        old.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Looking up the calling line and the thread costs more than the rest of a

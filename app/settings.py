@@ -115,12 +115,41 @@ class Settings:
     error_detail: Literal["header", "body"] = _setting(
         "header", "body adds what exactly was wrong to the answer as a fourth key"
     )
+    console: Literal["on", "off"] = _setting(
+        "on", "off removes the page at / on which a person tries the models"
+    )
+    cors_origins: str = _setting(
+        "off",
+        "web pages that may call: off, * or origins separated by commas",
+        pattern=r"off|\*|https?://[^\s,/]+(,https?://[^\s,/]+)*",
+    )
+    access_tokens: Literal["off", "on"] = _setting(
+        "off", "on answers 337000 to calls without a valid access token"
+    )
+    tokens_file: Path | None = _setting(
+        None, "file of the access tokens; without it tokens.json in state_dir"
+    )
+    tls_certificate: Path | None = _setting(
+        None, "PEM file with the certificate and its chain; with tls_key the server speaks HTTPS"
+    )
+    tls_key: Path | None = _setting(None, "PEM file with the certificate's private key")
     log_format: Literal["auto", "text", "json"] = _setting(
         "auto", "auto is text on a terminal and JSON otherwise"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "least severe level that is logged; a request's line is info"
     )
+    log_file: Path | None = _setting(
+        None, "file of the log; without it the log goes to standard error"
+    )
+    log_file_max_mib: int = _setting(
+        0, "size at which log_file is renamed to NAME.1, 0 = never", minimum=0, maximum=1_048_576
+    )
+    log_file_keep: int = _setting(5, "how many files renamed so are kept", minimum=1, maximum=1000)
+
+    def tokens_path(self) -> Path:
+        """The tokens file: the one named, else the one in the state folder."""
+        return self.tokens_file or self.state_dir / "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -221,7 +250,11 @@ def _convert(setting: "Field[Any]", raw: Any) -> Any:
         return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
     if not isinstance(raw, str) or not raw:
         return None
-    return Path(raw) if setting.type is Path else raw
+    return Path(raw) if _is_path(setting) else raw
+
+
+def _is_path(setting: "Field[Any]") -> bool:
+    return setting.type in (Path, Path | None)
 
 
 def _within_bounds(setting: "Field[Any]", value: Any) -> bool:
@@ -240,6 +273,6 @@ def describe_expected(setting: "Field[Any]") -> str:
         return "one of " + ", ".join(get_args(setting.type))
     if setting.type is int:
         return f"a whole number from {setting.metadata['minimum']} to {setting.metadata['maximum']}"
-    if setting.type is Path:
+    if _is_path(setting):
         return "a path"
     return f"text matching {setting.metadata['pattern']}"

@@ -1,14 +1,17 @@
 """What the master process does around a start: checks before, a greeting after."""
 
 import socket
+import ssl
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
 from app.errors import PackageError, SettingsError
+from app.log_file import RotatedFileHandler
 from app.log_ids import advance_block
 from app.packages.store import active_versions
 from app.settings import PROJECT_ROOT, Settings
+from app.tokens import read_tokens
 
 SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
 
@@ -17,9 +20,13 @@ def check_start(settings: Settings) -> None:
     """Find what would keep every worker from working, before one is started.
 
     Raises:
-        SettingsError: the state folder cannot be written.
+        SettingsError: the state folder cannot be written, or the TLS files are wrong.
         PackageError: the weights folder holds no package.
+        OperatorError: the tokens file is wrong.
     """
+    check_tls(settings)
+    if settings.access_tokens == "on":
+        read_tokens(settings.tokens_path())
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         advance_block(settings.state_dir)
@@ -33,6 +40,51 @@ def check_start(settings: Settings) -> None:
         raise PackageError(
             str(settings.weights_dir), "", "no model package is here; make demo builds one"
         )
+
+
+def open_log_file(settings: Settings) -> RotatedFileHandler | None:
+    """Open the log file that the settings name, if any.
+
+    Raises:
+        SettingsError: it cannot be opened.
+    """
+    if settings.log_file is None:
+        return None
+    try:
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return RotatedFileHandler(
+            settings.log_file, settings.log_file_max_mib, settings.log_file_keep
+        )
+    except OSError as exc:
+        raise SettingsError(
+            f"setting log_file = {str(settings.log_file)!r} cannot be written: {exc.strerror}; "
+            "name a file that the server's user may write"
+        ) from exc
+
+
+def check_tls(settings: Settings) -> None:
+    """Load the certificate and its key, when they are set.
+
+    Raises:
+        SettingsError: one of the two is missing, unreadable or does not fit the other.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise SettingsError("settings tls_certificate and tls_key: give both, or neither")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as exc:
+        raise SettingsError(
+            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
+            "expected a PEM certificate and the unencrypted PEM key that belongs to it"
+        ) from exc
+    except OSError as exc:
+        raise SettingsError(
+            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
+            f"{exc.strerror}; name files that the server's user may read"
+        ) from exc
 
 
 def require_free_port(settings: Settings) -> None:
@@ -70,7 +122,8 @@ def describe_start(settings: Settings) -> str:
     """Write where the server can be called, with a curl line for the first deploy name."""
     # Whoever listens everywhere can be called here.
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
-    base = f"http://{listen_address(replace(settings, bind=local))}"
+    scheme = "https" if settings.tls_certificate else "http"
+    base = f"{scheme}://{listen_address(replace(settings, bind=local))}"
     names = sorted(active_versions(settings.weights_dir).active)
     urls = [f"{base}/{name}/ImageClassification" for name in names]
     lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]
@@ -82,4 +135,6 @@ def describe_start(settings: Settings) -> str:
 def curl_line(url: str) -> str:
     """Write a command that classifies the sample photo, to be pasted into a shell."""
     body = f"""printf '{{"image":"%s"}}' "$(base64 -w0 '{SAMPLE_PHOTO}')\""""
-    return f"{body} | curl -s --data-binary @- '{url}'"
+    # The certificate names the server as its callers do, not as 127.0.0.1.
+    insecure = "-k " if url.startswith("https:") else ""
+    return f"{body} | curl -s {insecure}--data-binary @- '{url}'"

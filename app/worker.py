@@ -1,6 +1,7 @@
 """gunicorn's thread worker and logger, made to speak the contract and the log format."""
 
 import logging
+import ssl
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ _STATUS_LINES: dict[type[Exception], str] = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
     ParseException: "400 Bad Request",
+    ssl.SSLError: "400 Bad Request",
     Exception: "500 Internal Server Error",
 }
 
@@ -37,7 +39,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         gunicorn's own method would answer HTML with the exception's text.
         """
         status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
-        is_client_error = isinstance(exc, ParseException)
+        is_client_error = isinstance(exc, ParseException | ssl.SSLError)
         error = InvalidArgument if is_client_error else InternalError
         log_id = self.wsgi.extensions["classifyd"].log_ids.take()
         fields = {"log_id": log_id, "client": addr[0] if addr else "", "code": error.error_code}
@@ -48,6 +50,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             exc_info=None if is_client_error else exc,
             extra={"fields": fields},
         )
+        self.wsgi.extensions["classifyd"].metrics.count_request("", error.error_code)
         body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
         try:
             client.sendall(_http_answer(status_line, detail, orjson.dumps(body)))

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, request
 
+from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
 from app.api.parts import current_parts
@@ -22,6 +23,7 @@ def classify(deploy_name: str) -> Response:
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     trace.version = classifier.package.manifest.version
+    authorize()
 
     with parts.admission.admit():
         with (
@@ -46,8 +48,7 @@ def classify(deploy_name: str) -> Response:
                 image = classifier.package.preprocessor(pixels)
             del pixels  # up to 50 MB, which whoever waits for the model must not hold
         inference = classifier.infer(image, deadline)
-        trace.stages_ms |= {"queue": inference.queue_ms, "infer": inference.infer_ms}
+        trace.note_inference(inference, classifier.package.labels)
 
     results = rank(inference.scores, classifier.package.labels, fields.top_num)
-    trace.top = str(results[0]["name"])
     return json_response({"log_id": trace.log_id, "results": results})

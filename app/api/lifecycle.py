@@ -6,9 +6,10 @@ from flask import Flask, Response, request
 
 from app.api.bodies import DRAIN_PAUSE_S, DRAIN_S, drain_body
 from app.api.parts import current_parts
+from app.api.recording import record_request
 from app.api.trace import Trace, current_trace, start_trace
 
-QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by whoever watches; logged at debug level."""
 
 _log = logging.getLogger("classifyd.request")
@@ -28,10 +29,12 @@ def _end(response: Response) -> Response:
     trace = current_trace()
     if trace.code:
         _drain()
+    response.headers["X-Log-Id"] = str(trace.log_id)
     if trace.stages_ms:
         response.headers["Server-Timing"] = trace.server_timing()
     if trace.version:
         response.headers["X-Model-Version"] = trace.version
+    record_request(trace)
     _write_log_line(trace, response)
     return response
 
@@ -57,6 +60,7 @@ def _write_log_line(trace: Trace, response: Response) -> None:
         "detail": trace.detail,
         "image": trace.image,
         "top": trace.top,
+        "token": trace.token,
         "client": request.remote_addr or "",
         "total_ms": round(trace.elapsed_ms(), 2),
         "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},

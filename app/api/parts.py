@@ -9,7 +9,9 @@ from app.inference.admission import Admission
 from app.inference.decode_budget import DecodeBudget
 from app.inference.models import Models
 from app.log_ids import LogIds
+from app.metrics.record import Metrics
 from app.settings import Settings
+from app.tokens import TokenList
 
 _EXTENSION = "classifyd"
 
@@ -24,6 +26,8 @@ class Parts:
     decode_budget: DecodeBudget
     log_ids: LogIds
     patience: Patience
+    metrics: Metrics
+    tokens: TokenList | None
 
 
 def current_parts() -> Parts:

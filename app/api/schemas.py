@@ -6,11 +6,25 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from app.errors import ApiError, InvalidArgument, MissingParameter
+from app.errors import REGISTRY, ApiError, InvalidArgument, MissingParameter
 
 DEFAULT_TOP_NUM = 6
 
+SAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mP8z0AaYGIY1TCqYdhqAABALgEf"
+    "FO4+AgAAAABJRU5ErkJggg=="
+)
+"""A red png of 16 x 16 px."""
+
+LOG_ID: dict[str, Any] = {
+    "description": "Names this request in the log and in the header X-Log-Id.",
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 2**53 - 1,
+}
+
 CLASSIFY_REQUEST: dict[str, Any] = {
+    "description": "One image. Keys that are not listed are ignored.",
     "type": "object",
     "required": ["image"],
     "properties": {
@@ -18,6 +32,8 @@ CLASSIFY_REQUEST: dict[str, Any] = {
             "description": "The image file in base64, without a data: header.",
             "type": "string",
             "minLength": 1,
+            "contentEncoding": "base64",
+            "examples": [SAMPLE_IMAGE],
         },
         "top_num": {
             "description": "How many classes to return.",
@@ -32,8 +48,104 @@ CLASSIFY_REQUEST: dict[str, Any] = {
     },
 }
 
+MAX_BATCH_IMAGES = 64
+"""Of one batch call; together they must fit into a body of 32 MiB."""
+
+BATCH_REQUEST: dict[str, Any] = {
+    "description": "Several images. Keys that are not listed are ignored.",
+    "type": "object",
+    "required": ["images"],
+    "properties": {
+        "images": {
+            "description": "Each as image of ClassifyRequest; what is wrong with one is "
+            "answered in its place.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_BATCH_IMAGES,
+            "items": {"examples": [SAMPLE_IMAGE]},
+        },
+        "top_num": CLASSIFY_REQUEST["properties"]["top_num"],
+    },
+}
+
+CLASSIFY_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["log_id", "results"],
+    "additionalProperties": False,
+    "properties": {
+        "log_id": LOG_ID,
+        "results": {
+            "description": "The classes by descending score, equal scores by class index.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "score"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"description": "The label of the class.", "type": "string"},
+                    "score": {"description": "The model's float32, unrounded.", "type": "number"},
+                },
+            },
+        },
+    },
+}
+
+ERROR_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["error_code", "error_msg", "log_id"],
+    "additionalProperties": False,
+    "properties": {
+        "error_code": {"type": "integer", "enum": sorted(REGISTRY)},
+        "error_msg": {
+            "type": "string",
+            "enum": [REGISTRY[code].error_msg for code in sorted(REGISTRY)],
+        },
+        "log_id": LOG_ID,
+        "error_detail": {
+            "description": "What exactly was wrong; only with error_detail = body.",
+            "type": "string",
+        },
+    },
+}
+
+_ERROR_FIELDS: dict[str, Any] = ERROR_ANSWER["properties"]
+
+BATCH_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["log_id", "answers"],
+    "additionalProperties": False,
+    "properties": {
+        "log_id": LOG_ID,
+        "answers": {
+            "description": "For each image, in their order, its results or its error.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": False,
+                "properties": {
+                    "results": CLASSIFY_ANSWER["properties"]["results"],
+                    "error_code": _ERROR_FIELDS["error_code"],
+                    "error_msg": _ERROR_FIELDS["error_msg"],
+                    "error_detail": {
+                        "description": "What exactly was wrong with this image.",
+                        "type": "string",
+                    },
+                },
+            },
+        },
+    },
+}
+
 _VALIDATOR = Draft202012Validator(CLASSIFY_REQUEST)
-_EXPECTED = {"image": "a base64 string", "top_num": "a positive whole number"}
+_BATCH_VALIDATOR = Draft202012Validator(BATCH_REQUEST)
+_EXPECTED = {
+    "image": "a base64 string",
+    "images": f"a list of 1 to {MAX_BATCH_IMAGES} base64 strings",
+    "top_num": "a positive whole number",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +174,34 @@ def validate_classify_request(payload: object) -> ClassifyRequest:
         raise _to_api_error(violation)
     assert isinstance(payload, dict)  # noqa: S101 - the schema said so
     return ClassifyRequest(payload["image"], _top_num(payload.get("top_num")))
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """The fields of a valid batch request.
+
+    Attributes:
+        images: each still to be checked as ``image`` of a ClassifyRequest.
+        top_num: how many classes to return for each, at least 1.
+    """
+
+    images: list[object]
+    top_num: int
+
+
+def validate_batch_request(payload: object) -> BatchRequest:
+    """Check a parsed batch body against the schema, without the single images.
+
+    Raises:
+        InvalidArgument: no object, or a field of the wrong type or value.
+        MissingParameter: ``images`` is absent, null or empty.
+    """
+    if isinstance(payload, dict) and payload.get("images") in (None, []):
+        raise MissingParameter("images: absent, null or empty, a list of base64 strings wanted")
+    for violation in _BATCH_VALIDATOR.iter_errors(payload):
+        raise _to_api_error(violation)
+    assert isinstance(payload, dict)  # noqa: S101 - the schema said so
+    return BatchRequest(payload["images"], _top_num(payload.get("top_num")))
 
 
 def _to_api_error(violation: ValidationError) -> ApiError:

@@ -1,7 +1,9 @@
-"""Health and readiness: cheap, outside the queue, open to whoever watches."""
+"""Health, readiness and metrics: cheap, outside the queue."""
 
 from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.parts import current_parts
 
@@ -27,3 +29,10 @@ def readyz() -> Response:
         "pending": models.pending(),
     }
     return json_response(payload, 503 if reasons else 200)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Write the numbers of all workers for Prometheus."""
+    authorize()
+    return Response(current_parts().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

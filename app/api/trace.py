@@ -1,11 +1,13 @@
 """What is known of one request: for its log line and its headers, never for its answer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flask import g
+
+from app.inference.classifier import Inference
 
 
 @dataclass
@@ -20,6 +22,10 @@ class Trace:
         detail: what exactly was wrong.
         image: format and size, such as ``jpg 640x480``, once known.
         top: the first result's label, once known.
+        top_index: its class index.
+        top_score: its score.
+        batch_size: how many images were computed together with this one, itself included.
+        token: the name of the access token, when those are on.
         version: the version of the model that answers, once known.
         stages_ms: milliseconds by stage, in the order of the stages.
     """
@@ -31,6 +37,10 @@ class Trace:
     detail: str = ""
     image: str = ""
     top: str = ""
+    top_index: int = 0
+    top_score: float = 0.0
+    batch_size: int = 0
+    token: str = ""
     version: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
 
@@ -42,6 +52,14 @@ class Trace:
             yield
         finally:
             self.stages_ms[name] = (time.monotonic() - started) * 1000
+
+    def note_inference(self, inference: Inference, labels: Sequence[str]) -> None:
+        """Record what the model said and what that took."""
+        self.stages_ms |= {"queue": inference.queue_ms, "infer": inference.infer_ms}
+        self.batch_size = inference.batch_size
+        self.top_index = int(inference.scores.argmax())
+        self.top = labels[self.top_index]
+        self.top_score = float(inference.scores[self.top_index])
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request began."""

@@ -6,10 +6,12 @@ import click
 
 from app.cli.bench import bench
 from app.cli.evaluate import evaluate
+from app.cli.logs import logs
 from app.cli.package import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
+from app.cli.token import token
 from app.cli.tune import tune
 from app.errors import OperatorError
 
@@ -20,7 +22,7 @@ def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
 
-for command in (serve, predict, evaluate, package, settings, tune, bench):
+for command in (serve, predict, evaluate, package, settings, tune, bench, token, logs):
     cli.add_command(command)
 
 

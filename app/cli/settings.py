@@ -31,5 +31,5 @@ def settings(as_json: bool, **options: str | None) -> None:
         print(f"{row['name']:<20} {row['value']!s:<{width}}  {row['source']}")
 
 
-def _plain(value: object) -> str | int:
-    return value if isinstance(value, int) else str(value)
+def _plain(value: object) -> str | int | None:
+    return value if isinstance(value, int | None) else str(value)

@@ -25,11 +25,13 @@ class Inference:
         scores: float32 (classes,).
         queue_ms: time waited for an inference thread.
         infer_ms: time of the batch that it was computed in.
+        batch_size: how many images that batch had.
     """
 
     scores: FloatArray
     queue_ms: float
     infer_ms: float
+    batch_size: int
 
 
 class Classifier:
@@ -65,7 +67,7 @@ class Classifier:
         job = self._queue.infer(self.engine, image, self._max_batch, deadline)
         assert job.output is not None  # noqa: S101 - infer() raised otherwise
         scores = to_scores(job.output, self.package.manifest.output)
-        return Inference(scores, job.queue_ms, job.infer_ms)
+        return Inference(scores, job.queue_ms, job.infer_ms, job.batch_size)
 
     def warm_up(self) -> None:
         """Run every batch size until it is fast, and check the output's shape.

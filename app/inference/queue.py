@@ -24,6 +24,7 @@ class Job:
         image: float32 (C, H, W).
         queue_ms: how long it waited, once taken.
         infer_ms: how long its batch was computed, once done.
+        batch_size: how many images that batch had, once done.
     """
 
     engine: Engine
@@ -33,6 +34,7 @@ class Job:
     submitted: float = field(default_factory=time.monotonic)
     queue_ms: float = 0.0
     infer_ms: float = 0.0
+    batch_size: int = 0
     output: FloatArray | None = None
     failure: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
@@ -178,6 +180,7 @@ def _compute(batch: list[Job]) -> None:
     for job, output in zip(batch, outputs, strict=True):
         job.queue_ms = (started - job.submitted) * 1000
         job.infer_ms = infer_ms
+        job.batch_size = len(batch)
         job.finish(output)
 
 

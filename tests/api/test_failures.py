@@ -165,7 +165,9 @@ def test_wrong_method_names_the_right_one(rest_server: Server) -> None:
     assert "POST" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/colours", "/colours/", "/a/b/c", "//", "/%ff"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/colours", "/colours/", "/a/b/c", "//nothing", "/%ff"]
+)
 def test_other_paths_answer_404_in_json(server: Server, path: str) -> None:
     answer = server.request("GET", path)
     assert (answer.status, answer.code) == (404, 336001)

@@ -88,6 +88,14 @@ class Server:
                 return
         raise AssertionError(f"the server is not ready: {self.log_text()}")
 
+    def wait_for_port(self) -> None:
+        """Wait until connections are taken and a worker is warm, whatever it speaks."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "is ready" not in self.stdout_path.read_text():
+            assert self.running.poll() is None, self.log_text()
+            assert time.monotonic() < deadline, self.log_text()
+            time.sleep(0.05)
+
     @property
     def running(self) -> "subprocess.Popen[bytes]":
         """The gunicorn master."""

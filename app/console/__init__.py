@@ -1,0 +1,1 @@
+"""The pages for people: static files and templates, no code."""

@@ -1,0 +1,51 @@
+// Calls of the server.
+const headersWith = (token) => ({
+  "Content-Type": "application/json",
+  ...(token ? { Authorization: `Bearer ${token}` } : {}),
+});
+
+export function toBase64(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+export async function fetchModels(token) {
+  const response = await fetch("/console/models", { headers: headersWith(token) });
+  return response.json();
+}
+
+// The answer, what its headers say, and the milliseconds seen from here.
+export async function classify(name, image, topNum, token) {
+  const started = performance.now();
+  const body = JSON.stringify(topNum ? { image, top_num: topNum } : { image });
+  const response = await fetch(`/${encodeURIComponent(name)}/ImageClassification`, {
+    method: "POST",
+    headers: headersWith(token),
+    body,
+  });
+  const answer = await response.json();
+  return {
+    answer,
+    detail: response.headers.get("X-Error-Detail") || "",
+    stages: parseTiming(response.headers.get("Server-Timing") || ""),
+    total: performance.now() - started,
+  };
+}
+
+function parseTiming(header) {
+  return [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map((match) => [match[1], match[2]]);
+}
+
+// The picture as the model saw it, or null when the server could not read it.
+export async function preview(name, image, token) {
+  const response = await fetch(`/console/preview/${encodeURIComponent(name)}`, {
+    method: "POST",
+    headers: headersWith(token),
+    body: JSON.stringify({ image }),
+  });
+  return response.ok ? URL.createObjectURL(await response.blob()) : null;
+}

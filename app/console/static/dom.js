@@ -1,0 +1,15 @@
+// Small helpers around the document.
+export const find = (id) => document.getElementById(id);
+
+// Make an element: attributes by name, then children, which are elements or texts.
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+export function table(rows, caption) {
+  const body = rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  return make("table", {}, make("caption", {}, caption), make("tbody", {}, ...body));
+}

@@ -1,0 +1,185 @@
+"""Access tokens and TLS, with the real server and the real command."""
+
+import datetime
+import json
+import os
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from app.errors import AuthFailed, OperatorError
+from app.settings import PROJECT_ROOT
+from app.tokens import TokenList, add_token, read_tokens, revoke_token
+from tests.support.images import RED
+from tests.support.server import Answer, Server
+
+CALL = json.dumps({"image": RED}).encode()
+PATH = "/colours/ImageClassification"
+
+
+def _token(state: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(Path(sys.executable).with_name("classifyd")), "token", *arguments]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
+    environment = clean | {"CLASSIFYD_STATE_DIR": str(state), "CLASSIFYD_ACCESS_TOKENS": "on"}
+    return subprocess.run(
+        command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def locked(colour_weights: Path, state: Path) -> Iterator[Server]:
+    with Server(colour_weights, state, access_tokens="on") as running:
+        yield running
+
+
+def _bearer(server: Server, token: str) -> Answer:
+    return server.request("POST", PATH, CALL, {"Authorization": f"Bearer {token}"})
+
+
+def test_token_lets_a_call_through_until_it_is_revoked(locked: Server, state: Path) -> None:
+    token = _token(state, "add", "till-1").stdout.strip()
+    assert _bearer(locked, token).code == 0
+    in_query = locked.request("POST", f"{PATH}?access_token={token}", CALL)
+    assert in_query.code == 0
+    assert "till-1" in locked.log_line(in_query.json["log_id"]).values()
+    metrics = locked.request("GET", "/metrics", None, {"Authorization": f"bearer {token}"})
+    assert b'classifyd_token_requests_total{token="till-1"} 3.0' in metrics.body
+    listed = json.loads(_token(state, "list", "--json").stdout)
+    assert [row["name"] for row in listed] == ["till-1"]
+    assert _token(state, "revoke", "till-1").returncode == 0
+    assert _bearer(locked, token).code == 337000
+    assert token not in locked.log_text()
+    assert token not in locked.log_path.with_name("tokens.json").read_text()
+
+
+@pytest.mark.parametrize("header", ["", "Bearer ", "Bearer wrong", "Basic dTpw", "Bearer \xff"])
+def test_call_without_a_valid_token_is_337000(locked: Server, header: str) -> None:
+    answer = locked.request("POST", PATH, CALL, {"Authorization": header} if header else {})
+    assert (answer.status, answer.code) == (200, 337000)
+    assert "access token" in answer.detail
+    assert locked.request("GET", "/metrics").status == 403
+
+
+def test_unknown_name_comes_before_the_token_and_the_body_after_it(locked: Server) -> None:
+    assert locked.request("POST", "/nobody/ImageClassification", CALL).code == 336001
+    assert locked.request("POST", PATH, b"no json").code == 337000
+
+
+def test_health_stays_open(locked: Server) -> None:
+    assert locked.request("GET", "/healthz").status == 200
+    assert locked.request("GET", "/readyz").status == 200
+
+
+def test_expired_token_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    today = datetime.datetime.now(datetime.UTC).date()
+    valid = add_token(path, "today", today)
+    late = add_token(path, "late", today - datetime.timedelta(days=1))
+    tokens = TokenList(path)
+    assert tokens.check(valid) == "today"
+    with pytest.raises(AuthFailed, match="late expired"):
+        tokens.check(late)
+
+
+def test_damaged_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    token = add_token(path, "a")
+    tokens = TokenList(path)
+    path.write_text('{"tokens": [')
+    assert tokens.check(token) == "a"
+    with pytest.raises(OperatorError, match="not a tokens file"):
+        TokenList(path)
+
+
+def test_tokens_file_is_the_owners_alone_and_names_are_unique(tmp_path: Path) -> None:
+    path = tmp_path / "deeper" / "tokens.json"
+    add_token(path, "a")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(OperatorError, match="a token named a exists"):
+        add_token(path, "a")
+    with pytest.raises(OperatorError, match="expected 1 to 64"):
+        add_token(path, "_rejected")
+    with pytest.raises(OperatorError, match="no token is named b; there are: a"):
+        revoke_token(path, "b")
+    assert [token.name for token in read_tokens(path)] == ["a"]
+
+
+def test_wrong_use_of_the_command_is_one_line(tmp_path: Path) -> None:
+    ended = _token(tmp_path, "revoke", "nobody")
+    assert ended.returncode == 2
+    assert ended.stderr == "classifyd: no token is named nobody; there are: none\n"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path, key_path = tmp_path / "server.pem", tmp_path / "server.key"
+    certificate_path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_path, key_path
+
+
+def test_tls_by_certificate_files(
+    colour_weights: Path, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    settings = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    server = Server(colour_weights, tmp_path, **settings)
+    server.start()
+    try:
+        # A plain request is dropped without an answer and without a traceback in the log.
+        server.wait_for_port()
+        with pytest.raises(OSError, match=r"reset|closed|without response"):
+            server.request("POST", PATH, CALL)
+        trusted = ssl.create_default_context(cafile=str(certificate[0]))
+        connection = HTTPSConnection("localhost", server.port, context=trusted, timeout=60)
+        connection.request("POST", PATH, CALL)
+        assert json.loads(connection.getresponse().read())["results"][0]["name"] == "red"
+        connection.close()
+        assert "https://127.0.0.1" in server.stdout_path.read_text()
+        assert "Traceback" not in server.log_text()
+    finally:
+        server.stop()
+
+
+def test_certificate_without_its_key_refuses_to_start(
+    colour_weights: Path, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    command = [str(Path(sys.executable).with_name("classifyd")), "serve"]
+    folders = [f"--weights-dir={colour_weights}", f"--state-dir={tmp_path}"]
+    for key, told in ((None, "give both"), (certificate[0], "that belongs to it")):
+        options = [f"--tls-certificate={certificate[0]}", *([f"--tls-key={key}"] if key else [])]
+        ended = subprocess.run(
+            [*command, *folders, *options], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 2
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr

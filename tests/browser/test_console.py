@@ -1,0 +1,224 @@
+"""The console in a real browser: sizes of a desk and of a phone, both languages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.support.images import PHOTOS, solid
+from tests.support.server import Server
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("needs chromium (or CHROMIUM set to its path)", allow_module_level=True)
+playwright_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs: pip install -e '.[browser]'"
+)
+axe_api = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="needs: pip install -e '.[browser]'"
+)
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 375, "height": 740}, "has_touch": True, "is_mobile": True}
+LOOKS = [
+    pytest.param((size, language), id=f"{name}-{language}")
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE))
+    for language in ("en-US", "zh-CN")
+]
+SHOTS = os.environ.get("SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+class Watched:
+    """A page whose console errors and requests are kept."""
+
+    def __init__(self, browser: Any, server: Server, look: tuple[dict[str, Any], str]) -> None:
+        size, self.language = look
+        self.origin = f"http://127.0.0.1:{server.port}"
+        self.context = browser.new_context(**size, locale=self.language)
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def _note(self, message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            self.errors.append(f"{message.text} {message.location}")
+
+    def open(self, path: str = "/") -> None:
+        self.page.goto(self.origin + path)
+        self.page.wait_for_load_state("networkidle")
+
+    def choose(self, *paths: Path) -> None:
+        """Choose pictures and wait for their answers."""
+        before = self.page.locator("article").count()
+        self.page.set_input_files("#files", [str(path) for path in paths])
+        playwright_api.expect(self.page.locator("article")).to_have_count(before + len(paths))
+        self.page.wait_for_load_state("networkidle")
+
+    def shoot(self, name: str) -> None:
+        if SHOTS:
+            width = self.page.viewport_size["width"]
+            self.page.screenshot(path=f"{SHOTS}/{name}-{width}-{self.language}.png", full_page=True)
+
+    def check(self) -> None:
+        """No error, no request elsewhere, nothing wider than the screen, accessible."""
+        assert self.errors == []
+        assert {url for url in self.asked if not url.startswith((self.origin, "blob:"))} == set()
+        width = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert width <= 0
+        # axe's own call: the page's Content-Security-Policy allows no injected script.
+        found = axe_api.Axe().run(self.page)
+        problems = found.response["violations"]
+        assert problems == [], [(p["id"], [n["html"] for n in p["nodes"]]) for p in problems]
+
+
+@pytest.fixture(params=LOOKS)
+def opened(request: pytest.FixtureRequest, browser: Any, demo_server: Server) -> Iterator[Watched]:
+    watched = Watched(browser, demo_server, request.param)
+    yield watched
+    watched.context.close()
+
+
+def _large(folder: Path) -> Path:
+    path = folder / "large.jpg"
+    Image.new("RGB", (4096, 4096), (120, 160, 90)).save(path)
+    return path
+
+
+def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((PHOTOS / "coffee.jpg").read_bytes()[:2000])
+    opened.open()
+    opened.shoot("empty")
+    opened.choose(PHOTOS / "coffee.jpg", PHOTOS / "chelsea.png")
+    opened.choose(_large(tmp_path))
+    opened.choose(broken)
+    articles = opened.page.locator("article")
+    assert "espresso" in articles.nth(3).inner_text()
+    assert articles.nth(3).locator(".classes li").count() == 5
+    assert articles.nth(3).locator("img").count() == 2
+    assert "infer" in articles.nth(3).inner_text()
+    assert "log_id" in articles.nth(1).inner_text()
+    wrong = articles.nth(0).inner_text()
+    assert "336005" in wrong
+    assert "图片解码失败" in wrong
+    assert ("模型" in opened.page.locator("#results").inner_text()) == (opened.language == "zh-CN")
+    sizes = articles.nth(3).locator("img").nth(1).evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert sizes == [224, 224]
+    opened.shoot("answers")
+    opened.check()
+
+
+def test_language_can_be_switched_and_is_kept(opened: Watched, tmp_path: Path) -> None:
+    opened.open()
+    before = opened.page.locator("html").get_attribute("lang")
+    opened.page.click("#language")
+    after = opened.page.locator("html").get_attribute("lang")
+    assert {before, after} == {"en", "zh-CN"}
+    opened.open()
+    assert opened.page.locator("html").get_attribute("lang") == after
+    opened.check()
+
+
+def test_page_of_a_model_shows_its_labels_and_preprocessing(opened: Watched) -> None:
+    opened.open("/#/model/imagenet")
+    assert opened.page.locator(".labels li").count() == 1000
+    text = opened.page.locator("#model").inner_text()
+    assert "goldfish" in text
+    assert "CenterCropFraction" in text
+    opened.shoot("model")
+    opened.check()
+    opened.open("/docs")
+    opened.shoot("docs")
+    opened.check()
+
+
+@pytest.fixture
+def desktop(browser: Any, demo_server: Server) -> Iterator[Watched]:
+    watched = Watched(browser, demo_server, (DESKTOP, "en-US"))
+    yield watched
+    watched.context.close()
+
+
+def test_keyboard_alone_is_enough(desktop: Watched) -> None:
+    desktop.open()
+    reached = set()
+    for _ in range(20):
+        desktop.page.keyboard.press("Tab")
+        reached.add(desktop.page.evaluate("document.activeElement.id"))
+    assert reached >= {"name", "top-num", "token", "files", "client", "copy", "language", "code"}
+
+
+def test_picture_can_be_dropped_and_pasted(desktop: Watched) -> None:
+    desktop.open()
+    for event in ("drop", "paste"):
+        desktop.page.evaluate(_SEND, [event, list(solid((10, 250, 10), kind="PNG"))])
+    playwright_api.expect(desktop.page.locator("article")).to_have_count(2)
+    desktop.page.wait_for_load_state("networkidle")
+    assert desktop.page.locator("article .classes").count() == 2
+    desktop.check()
+
+
+_SEND = """([kind, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], "green.png", { type: "image/png" }));
+  const names = { drop: "dataTransfer", paste: "clipboardData" };
+  const types = { drop: DragEvent, paste: ClipboardEvent };
+  window.dispatchEvent(new types[kind](kind, { [names[kind]]: data, cancelable: true }));
+}"""
+
+
+def test_program_to_copy_holds_what_was_asked(desktop: Watched, tmp_path: Path) -> None:
+    desktop.open()
+    desktop.page.fill("#top-num", "3")
+    desktop.choose(PHOTOS / "coffee.jpg")
+    for language in ("curl", "Python", "Java", "C#", "JavaScript", "Go", "PHP"):
+        desktop.page.select_option("#client", language)
+        code = desktop.page.locator("#code")
+        playwright_api.expect(code).to_contain_text(f"{desktop.origin}/imagenet/")
+        playwright_api.expect(code).to_contain_text("coffee.jpg")
+        lines = code.inner_text().lower().replace("_", "").splitlines()
+        assert any("topnum" in line and "3" in line for line in lines), language
+    desktop.check()
+
+
+def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_path: Path) -> None:
+    from app.tokens import add_token
+
+    picture = tmp_path / "green.png"
+    picture.write_bytes(solid((10, 250, 10)))
+    with Server(colour_weights, tmp_path, access_tokens="on") as server:
+        token = add_token(tmp_path / "tokens.json", "desk")
+        watched = Watched(browser, server, (DESKTOP, "en-US"))
+        watched.open()
+        assert "token" in watched.page.locator("#status").inner_text()
+        watched.page.fill("#token", token)
+        watched.page.press("#token", "Enter")
+        playwright_api.expect(watched.page.locator("#name option")).to_have_count(2)
+        watched.choose(picture)
+        assert "green" in watched.page.locator("article").inner_text()
+        assert token not in server.log_text()
+        watched.context.close()

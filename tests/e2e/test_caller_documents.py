@@ -1,0 +1,91 @@
+"""The documents for callers: what they show is run, and both languages say the same."""
+
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app.errors import REGISTRY
+from app.settings import PROJECT_ROOT, Settings
+from tests.support.server import Server
+
+DOCS = PROJECT_ROOT / "docs"
+PAIRS = ["clients.md", "errors.md", "migrate.md"]
+CLIENTS = PROJECT_ROOT / "app" / "console" / "static" / "clients"
+AT_WILL = set(REGISTRY) - {336000, 336100}
+"""The others depend on the state of the server."""
+
+
+def _read(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def _error_sections() -> dict[int, str]:
+    parts = re.split(r"^## (\d+) .*$", _read("errors.md"), flags=re.MULTILINE)
+    return {int(code): text for code, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_every_code_has_a_section_with_its_message_and_status() -> None:
+    sections = _error_sections()
+    assert set(sections) == set(REGISTRY)
+    for code, leaf in REGISTRY.items():
+        assert f"## {code} {leaf.error_msg}\n" in _read("errors.md")
+        assert f"Status {leaf.status} in `rest`" in sections[code]
+        assert "What to do:" in sections[code]
+    assert {code for code, text in sections.items() if _blocks(text)} == AT_WILL
+
+
+@pytest.mark.parametrize("code", sorted(AT_WILL))
+def test_request_of_a_section_shows_its_code(
+    server: Server, colour_weights: Path, tmp_path: Path, code: int
+) -> None:
+    (command,) = _blocks(_error_sections()[code])
+    if code != 337000:
+        _expect(command, server, code)
+        return
+    with Server(colour_weights, tmp_path, access_tokens="on") as locked:
+        _expect(command, locked, code)
+
+
+def _expect(command: str, server: Server, code: int) -> None:
+    url = f"http://127.0.0.1:{server.port}/colours/ImageClassification"
+    ended = subprocess.run(
+        ["sh", "-c", command], env={"URL": url, "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
+    assert f'"error_code":{code},'.encode() in ended.stdout
+
+
+@pytest.mark.parametrize("folder", ["", "zh/"])
+def test_clients_are_the_files_that_are_run(folder: str) -> None:
+    shown = _blocks(_read(f"{folder}clients.md"))
+    assert sorted(shown) == sorted(path.read_text(encoding="utf-8") for path in CLIENTS.iterdir())
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_both_languages_have_the_same_sections_codes_and_settings(name: str) -> None:
+    english, chinese = _read(name), _read(f"zh/{name}")
+    facts = [r"^#+ ", r"^\|", r"\b\d{6}\b", r"`[^`\n]+`", r"^```"]
+    for fact in facts:
+        found = [sorted(re.findall(fact, text, re.MULTILINE)) for text in (english, chinese)]
+        assert found[0] == found[1], fact
+    assert _blocks(english) == _blocks(chinese)
+
+
+def test_settings_that_are_named_exist() -> None:
+    known = {setting.name for setting in fields(Settings)}
+    for name in PAIRS:
+        named = set(re.findall(r"`([a-z_]+) = \w+`", _read(name)))
+        assert named <= known, name
+
+
+def test_every_metric_is_documented() -> None:
+    dashboard = (PROJECT_ROOT / "deploy" / "grafana-dashboard.json").read_text(encoding="utf-8")
+    documented = set(re.findall(r"classifyd_[a-z_]+", _read("monitoring.md")))
+    shown = re.findall(r"classifyd_[a-z_]+", dashboard)
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} == documented

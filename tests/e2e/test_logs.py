@@ -1,0 +1,93 @@
+"""The log file under rotation, and finding a request in it again."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.settings import PROJECT_ROOT
+from tests.support.images import RED
+from tests.support.packages import build_failing_package
+from tests.support.server import Server
+
+
+def _logs(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    command = [str(Path(sys.executable).with_name("classifyd")), "logs", *arguments]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
+    return subprocess.run(
+        command, env=clean, cwd=PROJECT_ROOT, input=stdin, capture_output=True, check=False
+    )
+
+
+def _logged_ids(folder: Path) -> list[int]:
+    lines = b"".join(path.read_bytes() for path in folder.glob("access.log*")).splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [entry["log_id"] for entry in entries if entry["message"] == "request"]
+
+
+@pytest.mark.parametrize("way", ["renamed by others", "renamed by size"])
+def test_rotation_loses_no_line_of_two_workers(
+    colour_weights: Path, tmp_path: Path, way: str
+) -> None:
+    log = tmp_path / "logs" / "access.log"
+    by_size = {"log_file_max_mib": 1, "log_file_keep": 100} if way == "renamed by size" else {}
+    settings = {"workers": 2, "log_file": log, **by_size}
+    with Server(colour_weights, tmp_path, **settings) as server, ThreadPoolExecutor(4) as pool:
+        # A long query string is not logged; a long path is, and fills a file soon.
+        path = f"/{'x' * 6000}/ImageClassification"
+        count = 400 if by_size else 200
+        asking = [pool.submit(server.request, "POST", path, b"{}") for _ in range(count)]
+        for number, future in enumerate(asking):
+            future.result()
+            if not by_size and number % 20 == 19:
+                log.rename(f"{log}.{1000 - number}")
+        answered = sorted(future.result().json["log_id"] for future in asking)
+    assert set(answered) <= set(_logged_ids(log.parent))
+    assert len(_logged_ids(log.parent)) == len(set(_logged_ids(log.parent)))
+    assert len(list(log.parent.glob("access.log.*"))) > 1
+
+
+def test_emptied_file_is_filled_from_its_beginning(colour_weights: Path, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    with Server(colour_weights, tmp_path, log_file=log) as server:
+        server.classify("colours", {"image": RED})
+        os.truncate(log, 0)
+        log_id = server.classify("colours", {"image": RED}).json["log_id"]
+        assert _logged_ids(tmp_path) == [log_id]
+        assert log.read_bytes()[:1] == b"{"
+
+
+def test_request_is_found_by_id_code_name_and_time(tmp_path: Path) -> None:
+    weights, log = tmp_path / "weights", tmp_path / "access.log"
+    build_failing_package(weights, "failing")
+    with Server(weights, tmp_path, log_file=log) as server:
+        failed = server.classify("failing", {"image": RED}).json["log_id"]
+        wrong = server.classify("failing", {}).json["log_id"]
+    file = ["--file", str(log)]
+    by_id = _logs(*file, str(failed)).stdout.decode()
+    assert f"log_id={failed}" in by_id
+    assert "red is not supported" in by_id  # the traceback
+    by_code = [
+        json.loads(x) for x in _logs(*file, "--code", "336006", "--json").stdout.splitlines()
+    ]
+    assert [line["log_id"] for line in by_code] == [wrong]
+    assert len(_logs(*file, "--name", "failing", "--since", "1h").stdout.splitlines()) == 2
+    for nothing in (["1"], ["--name", "other"], ["--since", "2999-01-01"]):
+        ended = _logs(*file, *nothing)
+        assert (ended.returncode, ended.stdout) == (1, b"")
+    log.rename(f"{log}.1")
+    log.touch()
+    assert str(wrong).encode() in _logs(*file, str(wrong)).stdout
+    piped = _logs("--file", "-", str(wrong), stdin=Path(f"{log}.1").read_bytes())
+    assert str(wrong).encode() in piped.stdout
+
+
+def test_missing_log_is_said_in_one_line(tmp_path: Path) -> None:
+    ended = _logs("--file", str(tmp_path / "none.log"), "5")
+    assert ended.returncode == 2
+    assert ended.stderr.decode().startswith(f"classifyd: {tmp_path / 'none.log'} cannot be read")
+    assert ended.stderr.count(b"\n") == 1

@@ -1,0 +1,63 @@
+"""The dashboard and the alert rules ask for metrics that there are."""
+
+import json
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.metrics.record import Metrics
+from app.settings import PROJECT_ROOT
+
+DEPLOY = PROJECT_ROOT / "deploy"
+METRIC = re.compile(r"classifyd_[a-z_]+")
+
+
+def _exposed_names() -> set[str]:
+    metrics = Metrics()
+    metrics.count_request("pets", 0)
+    metrics.count_shed("pets", "busy")
+    metrics.observe_durations("pets", 1.0, {"infer": 1.0})
+    metrics.observe_result("pets", 0, "cat", 0.5)
+    metrics.observe_batch("pets", 1)
+    metrics.count_token("till-1")
+    metrics.count_batch_image("pets", 0)
+    metrics.show_load(1, 1, 1)
+    metrics.show_models({"pets": {"version": "1", "engine": "torchscript", "device": "cpu"}})
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {sample.name for family in families for sample in family.samples}
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    expressions = (DEPLOY / "alerts.yml").read_text(encoding="utf-8")
+    used = set(METRIC.findall(expressions))
+    assert used
+    assert used <= _exposed_names()
+
+
+def test_dashboard_shows_every_metric_and_no_other() -> None:
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    used = set(METRIC.findall(" ".join(expressions)))
+    exposed = {name for name in _exposed_names() if not name.endswith("_created")}
+    assert used <= exposed
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed}
+    assert families == {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
+
+
+def test_classes_beyond_the_bound_share_one_series() -> None:
+    metrics = Metrics()
+    for index in (999, 1000, 1001):
+        metrics.observe_result("pets", index, f"class {index}", 0.5)
+    text = metrics.exposition().decode()
+    assert 'classifyd_top_class_total{deploy_name="pets",label="class 999"} 1.0' in text
+    assert 'classifyd_top_class_total{deploy_name="pets",label="_other"} 2.0' in text
+    assert "class 1000" not in text
+
+
+def test_version_that_is_served_no_more_is_shown_as_0() -> None:
+    metrics = Metrics()
+    for version in ("1", "2"):
+        metrics.show_models({"pets": {"version": version, "engine": "x", "device": "cpu"}})
+    text = metrics.exposition().decode()
+    assert 'version="1"} 0.0' in text
+    assert 'version="2"} 1.0' in text

@@ -65,8 +65,14 @@ def reserve_files(folder: Path, slot: int, kinds: tuple[str, ...]) -> None:
         OSError: the disk is full.
     """
     for kind in kinds:
-        descriptor = os.open(folder / f"{kind}_{slot}.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        path = folder / f"{kind}_{slot}.db"
+        if path.exists():
+            continue  # of the worker that had this slot before
+        # Under another name at first: a scrape cannot read a file that is still empty.
+        draft = path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
         finally:
             os.close(descriptor)
+        draft.replace(path)

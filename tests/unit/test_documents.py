@@ -68,7 +68,9 @@ def test_both_languages_have_the_same_commands_and_answers() -> None:
     ids=["names", "numbers", "links"],
 )
 def test_both_languages_state_the_same_facts(fact: str) -> None:
-    english, chinese = (sorted(re.findall(fact, _prose(_read(readme)))) for readme in READMES)
+    # Where a document is there in Chinese, the Chinese page leads to that.
+    texts = [_prose(_read(readme)).replace("(docs/zh/", "(docs/") for readme in READMES]
+    english, chinese = (sorted(re.findall(fact, text)) for text in texts)
     assert english == chinese
 
 

@@ -23,6 +23,7 @@ def _exposed_names() -> set[str]:
     metrics.count_batch_image("pets", 0)
     metrics.show_load(1, 1, 1)
     metrics.show_models({"pets": {"version": "1", "engine": "torchscript", "device": "cpu"}})
+    metrics.show_licences({"pets": {"serves": True, "days_left": 30}})
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {sample.name for family in families for sample in family.samples}
 

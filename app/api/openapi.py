@@ -25,6 +25,10 @@ _HEADERS: dict[str, Any] = {
         "description": "The log_id, also of answers that have none in the body.",
         "schema": {"type": "integer"},
     },
+    "X-Model-Version": {
+        "description": "The version of the model that answered.",
+        "schema": {"type": "string"},
+    },
     "X-Error-Detail": {
         "description": "What exactly was wrong, in ASCII; it never repeats image data.",
         "schema": {"type": "string"},

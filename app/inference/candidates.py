@@ -57,4 +57,5 @@ def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
         return OpenVinoEngine(folder, demand.precision, demand.threads)
     if name == CUDA:
         return CudaEngine(package.model_source(), demand.device, demand.precision)
-    return TorchScriptEngine(package.model_source(), demand.precision, name == CHANNELS_LAST)
+    source, spec = package.model_source(), package.manifest.input
+    return TorchScriptEngine(source, spec, demand.precision, name == CHANNELS_LAST)

@@ -41,7 +41,7 @@ class ExactLoader:
 
     def load(self, package: Package) -> LoadedEngine:
         """Load a package's model; see Loader.load."""
-        return LoadedEngine(TorchScriptEngine(package.model_source()), 1)
+        return LoadedEngine(TorchScriptEngine(package.model_source(), package.manifest.input), 1)
 
 
 class TunedLoader:

@@ -44,6 +44,21 @@ class HangsOnRed(torch.nn.Module):
         return logits + rounds * 0
 
 
+class PoolsToSix(torch.nn.Module):
+    """Pools 32 pixels to 6, as AlexNet does at some sizes: no whole number of pixels each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = torch.nn.AdaptiveAvgPool2d(6)
+        self.head = torch.nn.Linear(8 * 36, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = self.pool(torch.relu(self.convolution(images)))
+        scores: torch.Tensor = self.head(pooled.flatten(1))
+        return scores
+
+
 class Slow(torch.nn.Module):
     """Works for SLOW_S on this machine, in arithmetic that cannot be skipped."""
 
@@ -78,6 +93,11 @@ def build_colour_package(
 def build_hanging_package(weights_dir: Path, name: str) -> Path:
     """A model that never ends on a red image."""
     return _build(weights_dir, name, HangsOnRed(), ["red", "green", "blue"])
+
+
+def build_pooling_package(weights_dir: Path, name: str) -> Path:
+    """A model that optimize_for_inference breaks."""
+    return _build(weights_dir, name, PoolsToSix(), ["red", "green", "blue"])
 
 
 def build_failing_package(weights_dir: Path, name: str) -> Path:

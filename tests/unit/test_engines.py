@@ -23,7 +23,11 @@ from app.inference.models import Models
 from app.inference.tuning import measure_candidates, tune
 from app.packages.package import Package, load_package
 from app.settings import PROJECT_ROOT
-from tests.support.packages import build_colour_package, build_failing_package
+from tests.support.packages import (
+    build_colour_package,
+    build_failing_package,
+    build_pooling_package,
+)
 
 needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
 AUTO = Demand(engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001)
@@ -49,6 +53,14 @@ def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path
         candidates.prepare(name, package, tmp_path)
         engine = candidates.load(name, package, AUTO, tmp_path)
         assert np.abs(engine.infer(inputs) - wanted).max() < 1e-4, name
+
+
+def test_model_that_the_optimised_form_cannot_run_is_served_all_the_same(tmp_path: Path) -> None:
+    package = load_package(build_pooling_package(tmp_path, "pooling"))
+    engine = ExactLoader().load(package).engine
+    images = np.random.default_rng(1).random((2, 3, 32, 32), np.float32)
+    plain = PlainTorchScript(package.model_source()).infer(images)
+    assert np.abs(engine.infer(images) - plain).max() < 1e-5
 
 
 def test_probes_differ_from_each_other_and_are_the_same_each_time(package: Package) -> None:

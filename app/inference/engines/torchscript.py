@@ -1,12 +1,17 @@
 """TorchScript on the CPU."""
 
+import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from app.errors import PackageError
 from app.inference.engine import FloatArray
+from app.packages.manifest import InputSpec
 from app.packages.package import ModelSource
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,6 +77,7 @@ class TorchScriptEngine:
 
     Args:
         model_path: the TorchScript file, or a sealed one's bytes.
+        spec: what the model takes, to try out which form can run it.
         precision: a key of DTYPES; below float32 the scores move.
         channels_last: lay images out as (N, H, W, C) in memory, which suits some networks
             and processors better.
@@ -83,7 +89,11 @@ class TorchScriptEngine:
     device = "cpu"
 
     def __init__(
-        self, model_path: ModelSource, precision: str = "float32", channels_last: bool = False
+        self,
+        model_path: ModelSource,
+        spec: InputSpec,
+        precision: str = "float32",
+        channels_last: bool = False,
     ) -> None:
         name = "torchscript-channels_last" if channels_last else "torchscript"
         self.name = engine_name(name, precision)
@@ -93,6 +103,11 @@ class TorchScriptEngine:
         if precision != "float32" or channels_last:
             module = convert_module(module, precision, self._format)
         self._module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+        image = np.zeros((1, spec.channels, spec.height, spec.width), np.float32)
+        if not _can_run(self, image):
+            # Known: adaptive pooling to a size that does not divide its input's, as in AlexNet.
+            _log.info("the optimised form cannot run this model, the frozen one is used")
+            self._module = torch.jit.freeze(module)
 
     def infer(self, batch: FloatArray) -> FloatArray:
         """Run the module; see Engine.infer."""
@@ -100,3 +115,12 @@ class TorchScriptEngine:
             images = torch.from_numpy(batch).to(self._dtype, memory_format=self._format)
             scores: FloatArray = self._module(images).float().numpy()
         return scores
+
+
+def _can_run(engine: TorchScriptEngine, image: FloatArray) -> bool:
+    """Whether the engine's form of the model runs; what else may fail, fails in the warm-up."""
+    try:
+        engine.infer(image)
+    except RuntimeError:
+        return False
+    return True

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from app.packages.changes import activate, remove_name
 from app.packages.store import active_version
-from app.settings import PROJECT_ROOT
+from tests.support.commands import run_classifyd
 from tests.support.images import BLUE, GREEN, RED
 from tests.support.packages import build_colour_package
 from tests.support.server import Answer, Server
@@ -48,18 +47,8 @@ def own_server(weights: Path, state: Path) -> Iterator[Server]:
 def package(
     weights: Path, state: Path, *arguments: str, status: int = 0
 ) -> "subprocess.CompletedProcess[str]":
-    folders = ["--weights-dir", str(weights), "--state-dir", str(state)]
-    ended = subprocess.run(
-        [sys.executable, "-m", "app.cli", "package", *arguments, *folders],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == status, ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
+    folders = ("--weights-dir", weights, "--state-dir", state)
+    return run_classifyd("package", *arguments, *folders, status=status)
 
 
 def wait_for(server: Server, *, code: int = 0, version: str | None = None, name: str) -> Answer:

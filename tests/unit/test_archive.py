@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 
 from app.errors import OperatorError, PackageError, SettingsError
 from app.packages.archive import install_archive, write_archive
 from app.packages.signing import TrustedKeys, read_private_key, read_trusted_keys
 from app.packages.staging import LOCK_FILE
+from tests.support.keys import write_key
 from tests.support.packages import build_colour_package
 
 Change = Callable[[tarfile.TarInfo], None]
@@ -41,15 +41,6 @@ def archive(folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-def write_key(path: Path, trusted: Path) -> Path:
-    key = Ed25519PrivateKey.generate()
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    trusted.mkdir(exist_ok=True)
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (trusted / f"{path.stem}.pem").write_bytes(public)
-    return path
 
 
 def trust(folder: Path) -> TrustedKeys:

@@ -21,7 +21,7 @@ def import_extra(name: str, purpose: str) -> ModuleType:
         OperatorError: it is not installed.
     """
     try:
-        return importlib.import_module(name)
+        return _import_beside_any_torchvision(name)
     except ImportError as exc:
         raise OperatorError(
             f"{purpose} needs {name}, which cannot be imported; pip install 'classifyd[build]'"
@@ -41,17 +41,29 @@ def import_torchvision(purpose: str) -> ModuleType:
     Raises:
         OperatorError: it is not installed.
     """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError:
-        _define_operators()
     return import_extra("torchvision", purpose)
 
 
-def _define_operators() -> None:
-    # The failed import leaves half-made modules behind.
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+def _import_beside_any_torchvision(name: str) -> ModuleType:
+    """Import a module that may import torchvision; see import_torchvision."""
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as exc:
+        if "torchvision::" not in str(exc):
+            raise
+    _forget("torchvision")
+    _forget(name.partition(".")[0])
+    _define_operators()
+    return importlib.import_module(name)
+
+
+def _forget(root: str) -> None:
+    """Drop the half-made modules that a failed import leaves behind."""
+    for name in [name for name in sys.modules if name.split(".")[0] == root]:
         del sys.modules[name]
+
+
+def _define_operators() -> None:
     for operator in ("nms", "qnms"):
         _library().define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -73,7 +85,7 @@ def import_own(name: str, purpose: str) -> ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return importlib.import_module(name)
+        return _import_beside_any_torchvision(name)
     except Exception as exc:
         raise OperatorError(
             f"{purpose}: the module {name!r} cannot be imported: {type(exc).__name__}: {exc}"

@@ -1,6 +1,6 @@
 """Switch a running server between two versions while 8 connections ask it.
 
-    .venv/bin/python -m benchmarks.swap --switches 50
+    .venv/bin/python -m benchmarks.swap --switches 50 --engine openvino
 
 The demo model is version 1; version 2 is the same network behind another crop, so that every
 score differs. Every answer is compared with the answers that each version gave alone. The
@@ -9,6 +9,7 @@ client is a process of its own and shares the machine with the server.
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -31,6 +32,9 @@ from tests.support.server import Server
 NAMES = ("coffee.jpg", "rocket.jpg", "flower.jpg")
 QUIET_S = 15
 """As long as this is asked without a switch, to compare with."""
+
+FIRST_SWITCH_TIMEOUT_S = 300
+"""The engines are measured before it, once for each version."""
 
 PATH = "/imagenet/ImageClassification"
 FRACTION = {"1": 0.875, "2": 0.7}
@@ -135,7 +139,8 @@ def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--switches", type=int, default=50)
-    switches = parser.parse_args().switches
+    parser.add_argument("--engine", choices=["auto", "openvino", "torchscript"], default="auto")
+    options = parser.parse_args()
     bodies = {
         name: json.dumps({"image": to_base64((PHOTOS / name).read_bytes())}).encode()
         for name in NAMES
@@ -145,19 +150,21 @@ def main() -> None:
         state.mkdir()
         build_versions(weights)
         settings = Settings(weights_dir=weights, state_dir=state)
-        with Server(weights, state) as server:
+        with Server(weights, state, engine=options.engine) as server:
             expected = {}
             for version in ("2", "1"):
-                wait_until_served(settings, activate(weights, "imagenet", version), 60)
+                activation = activate(weights, "imagenet", version)
+                wait_until_served(settings, activation, FIRST_SWITCH_TIMEOUT_S)
                 for photo, body in bodies.items():
                     with closing(server.connect()) as connection:
                         one = ask(connection, photo, body)
                     expected[one.version, photo] = one.results
             quiet, *_ = switch_under_load(server, settings, 0, bodies)
             seen, failures, memory_mib, took_s = switch_under_load(
-                server, settings, switches, bodies
+                server, settings, options.switches, bodies
             )
     report(seen, expected, quiet)
+    print("load average   " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
     print(f"failed         {len(failures)} connections {failures[:3]}")
     print(f"a switch took  p50 {statistics.median(took_s):.1f} s, longest {max(took_s):.1f} s")
     print("worker memory  " + " ".join(f"{mib:.0f}" for mib in memory_mib) + " MiB")

@@ -93,17 +93,26 @@ def require_free_port(settings: Settings) -> None:
     Raises:
         SettingsError: somebody else listens there, or the address is not this machine's.
     """
+    try:
+        probe_address(settings)
+    except OSError as exc:
+        raise SettingsError(
+            f"settings bind = {settings.bind!r} and port = {settings.port} cannot be "
+            f"listened on: {exc.strerror}; stop who listens there, or choose another port "
+            f"with --port or CLASSIFYD_PORT"
+        ) from exc
+
+
+def probe_address(settings: Settings) -> None:
+    """Bind the address and port as the server would, and let go again.
+
+    Raises:
+        OSError: somebody else listens there, or the address is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.bind, settings.port))
-        except OSError as exc:
-            raise SettingsError(
-                f"settings bind = {settings.bind!r} and port = {settings.port} cannot be "
-                f"listened on: {exc.strerror}; stop who listens there, or choose another port "
-                f"with --port or CLASSIFYD_PORT"
-            ) from exc
+        probe.bind((settings.bind, settings.port))
 
 
 def listen_address(settings: Settings) -> str:

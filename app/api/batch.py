@@ -38,11 +38,8 @@ def classify_batch(deploy_name: str) -> Response:
     authorize()
 
     with parts.admission.admit():
-        with (
-            trace.stage("read"),
-            parts.patience.bound(request.environ.get("gunicorn.socket")),
-        ):
-            body = read_body(request)
+        with trace.stage("read"):
+            body = read_body(request, parts.patience)
         with trace.stage("parse"):
             payload = parse_json(body, request.headers.get("Content-Type", ""))
             fields = validate_batch_request(payload)

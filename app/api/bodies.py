@@ -1,6 +1,7 @@
 """The request's body: from the socket to the bytes of the image file."""
 
 import json
+import socket
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import pybase64
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from app.api.patience import Patience
 from app.errors import (
     InvalidArgument,
     InvalidBase64,
@@ -38,18 +40,20 @@ _WHITE_SPACE = b" \t\r\n"
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/")
 
 
-def read_body(request: Request) -> bytes:
+def read_body(request: Request, patience: Patience) -> bytes:
     """Read the whole body, whatever its Content-Type says.
 
     Args:
         request: its ``max_content_length`` lies above MAX_BODY_BYTES.
+        patience: bounds how long the client may take.
 
     Raises:
         RequestEntityTooLarge: the body is longer than MAX_BODY_BYTES.
         InvalidArgument: the body ended early or stood still.
     """
     try:
-        body = request.get_data(cache=False)
+        with patience.bound(_connection(request)):
+            body = request.get_data(cache=False)
     except (ClientDisconnected, OSError) as exc:
         raise InvalidArgument(_CUT_SHORT) from exc
     if len(body) < (request.content_length or 0):
@@ -59,7 +63,7 @@ def read_body(request: Request) -> bytes:
     return body
 
 
-def drain_body(request: Request) -> None:
+def drain_body(request: Request, patience: Patience) -> None:
     """Read what the client still sends, else the closed connection eats the answer.
 
     Beyond DRAIN_LIMIT_BYTES nothing is read, and the connection is closed.
@@ -68,10 +72,17 @@ def drain_body(request: Request) -> None:
         return
     stream, left = request.environ["wsgi.input"], DRAIN_LIMIT_BYTES
     try:
-        while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
-            left -= len(piece)
+        with patience.bound(_connection(request), DRAIN_PAUSE_S, DRAIN_S):
+            while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
+                left -= len(piece)
     except OSError:
         return
+
+
+def _connection(request: Request) -> socket.socket | None:
+    """The client's socket, None where the server is not gunicorn."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    return connection
 
 
 def parse_json(body: bytes, content_type: str) -> Any:

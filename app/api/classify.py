@@ -27,11 +27,8 @@ def classify(deploy_name: str) -> Response:
     authorize()
 
     with parts.admission.admit():
-        with (
-            trace.stage("read"),
-            parts.patience.bound(request.environ.get("gunicorn.socket")),
-        ):
-            body = read_body(request)
+        with trace.stage("read"):
+            body = read_body(request, parts.patience)
         # From here on: how long a client takes to send is not the model's delay.
         deadline = deadline_after(parts.settings.deadline_ms)
         with trace.stage("parse"):

@@ -64,8 +64,7 @@ def preview(deploy_name: str) -> Response:
     package = parts.models.get(deploy_name).package
     authorize()
     with parts.admission.admit():
-        with parts.patience.bound(request.environ.get("gunicorn.socket")):
-            body = read_body(request)
+        body = read_body(request, parts.patience)
         payload = parse_json(body, request.headers.get("Content-Type", ""))
         header, data = guard(decode_base64(validate_classify_request(payload).image))
         deadline = deadline_after(parts.settings.deadline_ms)

@@ -4,7 +4,7 @@ import logging
 
 from flask import Flask, Response, request
 
-from app.api.bodies import DRAIN_PAUSE_S, DRAIN_S, drain_body
+from app.api.bodies import drain_body
 from app.api.parts import current_parts
 from app.api.recording import record_request
 from app.api.trace import Trace, current_trace, start_trace
@@ -28,7 +28,7 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     trace = current_trace()
     if trace.code:
-        _drain()
+        drain_body(request, current_parts().patience)
     response.headers["X-Log-Id"] = str(trace.log_id)
     if trace.stages_ms:
         response.headers["Server-Timing"] = trace.server_timing()
@@ -37,12 +37,6 @@ def _end(response: Response) -> Response:
     record_request(trace)
     _write_log_line(trace, response)
     return response
-
-
-def _drain() -> None:
-    connection = request.environ.get("gunicorn.socket")
-    with current_parts().patience.bound(connection, DRAIN_PAUSE_S, DRAIN_S):
-        drain_body(request)
 
 
 def _write_log_line(trace: Trace, response: Response) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from app.licence.standing import active_manifests, device_of
 from app.packages.package import load_package
 from app.packages.store import active_versions
 from app.settings import Settings
-from app.start import listen_address
+from app.start import listen_address, probe_address
 
 SERVER_TIMEOUT_S = 10
 
@@ -73,16 +72,13 @@ def ask_server(settings: Settings) -> dict[str, Any] | None:
 
 
 def _check_silent_port(settings: Settings, address: str) -> Findings:
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.bind, settings.port))
-        except OSError as exc:
-            to_do = "see who it is with ss -ltnp, and the service with systemctl status classifyd"
-            text = f"no classifyd answers at {address}: {exc.strerror}"
-            yield Finding("failure", "port", text, to_do)
-            return
+    try:
+        probe_address(settings)
+    except OSError as exc:
+        to_do = "see who it is with ss -ltnp, and the service with systemctl status classifyd"
+        text = f"no classifyd answers at {address}: {exc.strerror}"
+        yield Finding("failure", "port", text, to_do)
+        return
     to_do = "start the server: systemctl start classifyd, or classifyd serve"
     yield Finding("warning", "port", f"nobody listens at {address}", to_do)
 

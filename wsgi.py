@@ -1,5 +1,6 @@
 """The WSGI entry point of a gunicorn worker."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,4 +13,7 @@ from app.settings import read_settings
 slot = int(os.environ.get("WORKER_SLOT", "0"))
 metrics_folder = Path(os.environ[FOLDER_KEY]) if FOLDER_KEY in os.environ else None
 
+# What is imported by now stays for ever: without it, a full collection takes 6 ms and not 60.
+gc.collect()
+gc.freeze()
 app = create_app(read_settings(os.environ).settings, Metrics(slot, metrics_folder), slot)

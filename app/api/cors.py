@@ -20,7 +20,7 @@ def register_cors(app: Flask, cors_origins: str) -> None:
     allowed = frozenset(cors_origins.split(","))
 
     def allow(response: Response) -> Response:
-        if is_api_path():
+        if is_api_path(request.path):
             _allow(response, allowed)
         return response
 

@@ -71,12 +71,12 @@ def _fill(response: Response, error: ApiError) -> Response:
 
 def _is_api_call() -> bool:
     """Whether deployed clients expect 200: any call of the API but HEAD and OPTIONS."""
-    return is_api_path() and request.method not in {"HEAD", "OPTIONS"}
+    return is_api_path(request.path) and request.method not in {"HEAD", "OPTIONS"}
 
 
-def is_api_path() -> bool:
-    """Whether the current request's path is that of the API, of any deploy name."""
-    return request.path.rstrip("/").removesuffix("/batch").endswith(API_PATH_END)
+def is_api_path(path: str) -> bool:
+    """Whether a path is that of the API, of any deploy name."""
+    return path.rstrip("/").removesuffix("/batch").endswith(API_PATH_END)
 
 
 def _log_traceback(error: BaseException) -> None:

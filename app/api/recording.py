@@ -1,19 +1,16 @@
 """A finished request into the metrics."""
 
-from flask import request
-
 from app.api.errors import is_api_path
-from app.api.parts import Parts, current_parts
+from app.api.parts import Parts
 from app.api.trace import Trace
 from app.errors import ModelUnavailable
 
 
-def record_request(trace: Trace) -> None:
+def record_request(parts: Parts, trace: Trace, path: str) -> None:
     """Count a call of the API; health checks, pages and wrong URLs are none."""
-    if not is_api_path():
+    if not is_api_path(path):
         return
-    parts = current_parts()
-    name = _deployed_name(parts, trace)
+    name = _deployed_name(parts, trace, path)
     parts.metrics.count_request(name, trace.code)
     if not name:
         return
@@ -25,10 +22,12 @@ def record_request(trace: Trace) -> None:
         parts.metrics.observe_result(name, trace.top_index, trace.top, trace.top_score)
 
 
-def _deployed_name(parts: Parts, trace: Trace) -> str:
+def _deployed_name(parts: Parts, trace: Trace, path: str) -> str:
     """The name in the path when a package has it, else nothing: clients make up any name."""
-    name = trace.deploy_name or request.path.lstrip("/").partition("/")[0]
-    is_known = trace.version or name in parts.models.describe() or name in parts.models.problems()
+    if trace.version:
+        return trace.deploy_name
+    name = trace.deploy_name or path.lstrip("/").partition("/")[0]
+    is_known = name in parts.models.describe() or name in parts.models.problems()
     return name if is_known else ""
 
 

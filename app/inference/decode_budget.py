@@ -45,10 +45,24 @@ class DecodeBudget:
         Raises:
             ModelUnavailable: the deadline passed.
         """
-        turn = _Turn(min(width * height * BYTES_PER_PIXEL, self._max_bytes))
+        size_bytes = min(width * height * BYTES_PER_PIXEL, self._max_bytes)
         with self._lock:
-            self._waiting.append(turn)
-            self._grant()
+            fits = not self._waiting and self._used_bytes + size_bytes <= self._max_bytes
+            if fits:
+                self._used_bytes += size_bytes
+            else:
+                turn = _Turn(size_bytes)
+                self._waiting.append(turn)
+        if not fits:
+            self._wait(turn, deadline)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._used_bytes -= size_bytes
+                self._grant()
+
+    def _wait(self, turn: _Turn, deadline: float) -> None:
         turn.granted.wait(max(0.0, deadline - time.monotonic()))
         with self._lock:
             if not turn.granted.is_set():
@@ -56,12 +70,6 @@ class DecodeBudget:
                 # The one behind may be smaller.
                 self._grant()
                 raise ModelUnavailable("waited for memory to decode past the deadline")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._used_bytes -= turn.size_bytes
-                self._grant()
 
     def used_bytes(self) -> int:
         """Count the bytes that are reserved."""

@@ -5,6 +5,7 @@ waited longest, with others for the same model up to the batch size. One worker 
 all its cores busy, whichever connection the requests came in on.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -14,6 +15,13 @@ import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
 from app.inference.engine import Engine, FloatArray
+
+
+def _locked() -> threading.Lock:
+    """A lock that is held: waiting for its release costs less than an Event."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 @dataclass(eq=False)
@@ -37,12 +45,17 @@ class Job:
     batch_size: int = 0
     output: FloatArray | None = None
     failure: BaseException | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    _pending: threading.Lock = field(default_factory=_locked)
 
     def finish(self, output: FloatArray | None, failure: BaseException | None = None) -> None:
-        """Hand the outcome to the thread that waits."""
+        """Hand the outcome to the thread that waits; a second outcome comes too late."""
         self.output, self.failure = output, failure
-        self.done.set()
+        with contextlib.suppress(RuntimeError):
+            self._pending.release()
+
+    def wait(self, timeout_s: float = -1) -> bool:
+        """Wait for the outcome; say whether it has come. For one thread, once it has come."""
+        return self._pending.acquire(timeout=timeout_s)
 
 
 class InferenceQueue:
@@ -88,9 +101,9 @@ class InferenceQueue:
                 raise ModelUnavailable("shutting down")
             self._waiting.append(job)
             self._changed.notify()
-        if not job.done.wait(max(0.0, deadline - time.monotonic())):
+        if not job.wait(max(0.0, deadline - time.monotonic())):
             self._give_up(job)
-            job.done.wait()
+            job.wait()
         if isinstance(job.failure, ModelUnavailable):
             raise job.failure
         if job.failure is not None:

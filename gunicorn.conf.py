@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import OperatorError
 from app.logs import configure_logging
+from app.machine import raise_file_limit
 from app.memory import bound_heap
 from app.metrics.folder import FOLDER_KEY, open_metrics_folder
 from app.settings import PROJECT_ROOT, read_settings
@@ -27,6 +28,12 @@ bound_heap()
 SPARE_THREADS = 16
 """Beyond max_in_flight: to refuse, and to answer health checks, when every place is taken."""
 
+MAX_CONNECTIONS = 2048
+"""Of a worker; beyond it connections wait in the listen backlog and are not even refused."""
+
+OTHER_FILES = 256
+"""What else a worker may have open: models, logs, metrics, libraries."""
+
 wsgi_app = "wsgi:app"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
@@ -35,7 +42,9 @@ worker_class = "app.worker.Worker"
 logger_class = "app.worker.Logger"
 workers = settings.workers
 threads = settings.max_in_flight + SPARE_THREADS
-worker_connections = 4 * threads
+worker_connections = min(
+    MAX_CONNECTIONS, raise_file_limit(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
+)
 keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be the one to close
 timeout = settings.start_timeout_s
 graceful_timeout = settings.grace_period_s

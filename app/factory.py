@@ -14,6 +14,7 @@ from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
 from app.api.parts import Parts
 from app.api.patience import Patience
+from app.api.refusal import Refuser
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
 from app.inference.choice import demand_of
@@ -51,6 +52,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
     app.extensions["classifyd"] = join_parts(settings, metrics, slot)
+    app.extensions["classifyd_refuser"] = Refuser(app.extensions["classifyd"])
     start_sampling(partial(_sample, app.extensions["classifyd"]))
     register_lifecycle(app)
     register_error_handlers(app)

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import resource
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -39,6 +40,19 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     flags = set((first.get("flags") or first.get("Features") or "").split())
     told = flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "bf16"}
     return " ".join([name, *sorted(told)])
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Let this process and its children open so many files, as far as it may; say how many.
+
+    Most systems start a process with 1024, a number for programs that call select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        return allowed
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def _cgroup_v2_quota(root: Path) -> float | None:

@@ -2,20 +2,33 @@
 
 import logging
 import select
+import selectors
+import socket
 import ssl
 import sys
+import time
+from functools import partial
 from typing import Any
 
 import orjson
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.errors import InternalError, InvalidArgument, OperatorError
 
 LINGER_MS = 10
 """How long a thread stays with a connection that may send its next request at once."""
+
+HEAD_BYTES = 4096
+"""How much of a request is looked at when it may have to be refused; a longer head goes the
+ordinary way."""
+
+DRAIN_S = 10
+"""How long a refused client may go on sending its body."""
+
+ACCEPT_PAUSE_S = 0.1
 
 _STATUS_LINES: dict[type[Exception], str] = {
     LimitRequestLine: "414 URI Too Long",
@@ -29,7 +42,11 @@ _STATUS_LINES: dict[type[Exception], str] = {
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A thread worker whose failures outside Flask are JSON, and short in the log."""
 
-    _lingering = 0
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._lingering = 0
+        self._unread: dict[Any, tuple[int, float]] = {}
+        self._waste = bytearray(1024 * 1024)
 
     def load_wsgi(self) -> None:
         """Load the app; a failure that the operator can mend ends the server with its text."""
@@ -38,6 +55,111 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except OperatorError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        self._refuser = self.wsgi.extensions["classifyd_refuser"]
+
+    def accept(self, listener: Any) -> None:
+        """Take a new connection, and wait for its first request without a thread.
+
+        gunicorn's own method gives it a thread at once, which a client that sends nothing
+        then holds for five seconds.
+        """
+        try:
+            client_socket, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as exc:
+            # No file or no memory for it. A worker that ends for that helps nobody.
+            self.log.error("cannot take a connection: %s", exc.strerror)
+            time.sleep(ACCEPT_PAUSE_S)
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, client_socket, address, listener.getsockname())
+        conn.data_ready = True  # by the time that a thread gets it
+        self._await_request(conn)
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """Give a connection with a request to a thread, or refuse when every place is taken."""
+        if conn in self._unread:
+            self._drain(conn)
+        elif self.cfg.is_ssl or not self._refuser.admission.is_full():
+            super().on_client_socket_readable(conn, client)
+        else:
+            self._refuse(conn, client)
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to a thread, and count it as one that will take a place."""
+        self._refuser.admission.expect()
+        super().enqueue_req(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close idle connections, and refused ones that go on sending for too long."""
+        now = time.monotonic()
+        for conn in [conn for conn, (_, end) in self._unread.items() if force or end < now]:
+            self._drop(conn)
+        super().murder_keepalived(force)
+
+    def _await_request(self, conn: Any) -> None:
+        conn.set_timeout()
+        self.keepalived_conns.append(conn)
+        readable = partial(self.on_client_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+
+    def _refuse(self, conn: Any, client: Any) -> None:
+        """Answer a call from its head alone; what is no plain call goes to a thread."""
+        try:
+            data = conn.sock.recv(HEAD_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        head, end, rest = data.partition(b"\r\n\r\n")
+        address = conn.client[0] if isinstance(conn.client, tuple) else ""
+        refusal = self._refuser.refuse(head + end, address) if end else None
+        if refusal is None or len(rest) > refusal.body_bytes:
+            conn.init()
+            conn.parser.unreader.unread(data)
+            super().on_client_socket_readable(conn, client)
+            return
+        try:
+            sent = conn.sock.send(refusal.answer)
+        except OSError:
+            sent = 0
+        if sent < len(refusal.answer):
+            self._drop(conn)
+            return
+        # At the end again: the connections are in the order in which they become too old.
+        self.keepalived_conns.remove(conn)
+        self.keepalived_conns.append(conn)
+        conn.set_timeout()
+        self._unread[conn] = refusal.body_bytes - len(rest), time.monotonic() + DRAIN_S
+        self._drain(conn)
+
+    def _drain(self, conn: Any) -> None:
+        """Throw away what a refused client sends, else the closed socket eats the answer."""
+        left, end = self._unread[conn]
+        try:
+            while left:
+                # The kernel throws the bytes away without copying them (tcp(7), MSG_TRUNC).
+                size = min(left, len(self._waste))
+                count = conn.sock.recv_into(self._waste, size, socket.MSG_TRUNC)
+                if not count:
+                    self._drop(conn)
+                    return
+                left -= count
+        except BlockingIOError:
+            self._unread[conn] = left, end
+            return
+        except OSError:
+            self._drop(conn)
+            return
+        del self._unread[conn]
+
+    def _drop(self, conn: Any) -> None:
+        self._unread.pop(conn, None)
+        self.poller.unregister(conn.sock)
+        self.keepalived_conns.remove(conn)
+        self.nr_conns -= 1
+        conn.close()
 
     def handle(self, conn: Any) -> Any:
         """Answer the requests of a connection as long as they follow each other closely.
@@ -45,7 +167,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         gunicorn's own method hands a kept-alive connection back to the main thread after
         each answer: two changes of thread, while the caller's next request is on its way.
         """
-        outcome = super().handle(conn)
+        admission = self._refuser.admission
+        admission.set_out()
+        try:
+            outcome = super().handle(conn)
+        finally:
+            admission.arrive()
         while outcome is True and self._next_follows(conn):
             outcome = super().handle(conn)
         return outcome
@@ -54,7 +181,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Wait a little for the connection's next request, unless the thread is needed."""
         if self.cfg.is_ssl or not self.alive or conn.parser.unreader.buf.getvalue():
             return False
-        if self._lingering >= self.cfg.threads // 2:
+        if self._lingering >= self.cfg.threads // 2 or self._refuser.admission.is_full():
             return False
         self._lingering += 1
         try:

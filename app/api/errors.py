@@ -11,6 +11,7 @@ from app.api.answers import JSON_TYPE
 from app.api.parts import current_parts
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError, InvalidArgument, InvalidImageSize, ModelUnavailable
+from app.settings import Settings
 
 API_PATH_END = "/ImageClassification"
 
@@ -54,19 +55,24 @@ def _fill(response: Response, error: ApiError) -> Response:
     """Write the documented body, the detail and the status that the settings ask for."""
     trace, settings = current_trace(), current_parts().settings
     trace.code, trace.detail = error.error_code, error.detail
-    body: dict[str, Any] = {
-        "error_code": error.error_code,
-        "error_msg": error.error_msg,
-        "log_id": trace.log_id,
-    }
-    if settings.error_detail == "body":
-        body["error_detail"] = error.detail
-    response.data = orjson.dumps(body)
+    response.data = error_body(error, trace.log_id, settings)
     response.headers["Content-Type"] = JSON_TYPE
     response.headers["X-Error-Detail"] = error.detail
     if settings.http_status == "compat" and _is_api_call():
         response.status_code = 200
     return response
+
+
+def error_body(error: ApiError, log_id: int, settings: Settings) -> bytes:
+    """Write the documented body of a failure."""
+    body: dict[str, Any] = {
+        "error_code": error.error_code,
+        "error_msg": error.error_msg,
+        "log_id": log_id,
+    }
+    if settings.error_detail == "body":
+        body["error_detail"] = error.detail
+    return orjson.dumps(body)
 
 
 def _is_api_call() -> bool:

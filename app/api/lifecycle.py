@@ -37,27 +37,28 @@ def _end(response: Response) -> Response:
     if trace.version:
         response.headers["X-Model-Version"] = trace.version
     record_request(parts, trace, asked.path)
-    _write_log_line(trace, asked, response)
+    log_request(trace, asked.method, asked.path, asked.remote_addr or "", response.status_code)
     return response
 
 
-def _write_log_line(trace: Trace, asked: Request, response: Response) -> None:
-    level = logging.DEBUG if asked.path in QUIET_PATHS else logging.INFO
+def log_request(trace: Trace, method: str, path: str, client: str, status: int) -> None:
+    """Write the log line of a request that was answered."""
+    level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
     if not _log.isEnabledFor(level):
         return
     fields = {
         "log_id": trace.log_id,
-        "method": asked.method,
-        "path": asked.path,
+        "method": method,
+        "path": path,
         "deploy_name": trace.deploy_name,
         "version": trace.version,
-        "status": response.status_code,
+        "status": status,
         "code": trace.code,
         "detail": trace.detail,
         "image": trace.image,
         "top": trace.top,
         "token": trace.token,
-        "client": asked.remote_addr or "",
+        "client": client,
         "total_ms": round(trace.elapsed_ms(), 2),
         "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},
     }

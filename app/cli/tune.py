@@ -2,12 +2,12 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
 from app.cli.options import resolve_options, settings_options
-from app.errors import PackageError
+from app.errors import LockedPackage, OperatorError, PackageError
 from app.inference.choice import Choice
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
@@ -51,10 +51,17 @@ def _tune_package(package: Package, settings: Settings) -> Choice:
     # Here, so that a wrong option does not wait for torch.
     from app.inference.choice import ChoiceStore, demand_of
     from app.inference.devices import resolve_device
-    from app.inference.engine import cuda_count
+    from app.inference.engine import card_uuid, cuda_count
     from app.inference.tuning import tune
+    from app.licence.licences import Licences
 
-    demand = demand_of(settings, resolve_device(settings.device, 0, cuda_count()))
+    device = resolve_device(settings.device, 0, cuda_count())
+    licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
+    try:
+        package = replace(package, content_key=licences.unlock(package.manifest))
+    except LockedPackage as exc:
+        raise OperatorError(f"{exc}; classifyd licence check says what to do") from exc
+    demand = demand_of(settings, device)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     return tune(package, demand, ChoiceStore(settings.state_dir), _show_progress)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.inference.choice import Demand
+from app.inference.converted import find_converted, write_converted
 from app.inference.engine import Engine
 from app.inference.engines import openvino
 from app.inference.engines.cuda import CudaEngine
@@ -40,10 +41,12 @@ def prepare(name: str, package: Package, folder: Path) -> None:
 
     Raises:
         EngineError: the engine is not there, or cannot take the model.
+        OSError: the folder cannot be written.
     """
     if name == OPENVINO:
         spec = package.manifest.input
-        openvino.convert(package.model_path, (spec.channels, spec.height, spec.width), folder)
+        shape = (spec.channels, spec.height, spec.width)
+        write_converted(openvino.convert(package.model_source(), shape), package, folder)
 
 
 def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
@@ -54,7 +57,7 @@ def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
         PackageError: the file is not a TorchScript module.
     """
     if name == OPENVINO:
-        return OpenVinoEngine(folder, demand.precision, demand.threads)
+        return OpenVinoEngine(find_converted(package, folder), demand.precision, demand.threads)
     if name == CUDA:
         return CudaEngine(package.model_source(), demand.device, demand.precision)
     source, spec = package.model_source(), package.manifest.input

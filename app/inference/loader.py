@@ -62,12 +62,12 @@ class TunedLoader:
 
         Raises:
             PackageError: no engine can serve the package as it is asked for.
+            LockedPackage: it is sealed, and the package has no content key.
+            TamperedPackage: it is sealed, and its content key does not open it.
         """
         if package.sealed:
-            # Measuring and converting leave files; of a sealed model none may be left.
-            is_cpu = self.demand.device == "cpu"
-            name = candidates.TORCHSCRIPT if is_cpu else candidates.CUDA
-            return self._load(package, Choice(name, 1, ()))
+            # Before anything is measured: what does not open is no fault of an engine.
+            package.model_source()
         if self._is_given():
             return self._load(package, Choice(candidates.TORCHSCRIPT, 1, ()))
         try:

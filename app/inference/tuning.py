@@ -85,7 +85,7 @@ def measure_candidates(
     usable = [candidate for candidate in found if candidate.engine is not None]
     if not usable:
         # Where not even the plain module gives the known answers, this says the likely cause.
-        check_golden(package, PlainTorchScript(package.model_path))
+        check_golden(package, PlainTorchScript(package.model_source()))
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
         raise PackageError(str(package.folder), "", f"no engine can serve it: {problems}")
     measurements = _measure(usable, probe_batch(package), demand, progress)
@@ -102,7 +102,7 @@ def _check_candidates(
 ) -> list[_Candidate]:
     inputs = probe_batch(package)
     try:
-        wanted = scores_of(package, PlainTorchScript(package.model_path).infer(inputs))
+        wanted = scores_of(package, PlainTorchScript(package.model_source()).infer(inputs))
     except (RuntimeError, InternalError) as exc:
         raise PackageError(
             str(package.model_path), "input", "the model failed on inputs that fit the manifest"
@@ -178,6 +178,9 @@ def _take_turns(
 def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:
     """Tune in a process of its own, unless another one has done so in the meantime.
 
+    The content key of a sealed package goes through a pipe: arguments and environment of a
+    process are there for others to read.
+
     Raises:
         PackageError: no candidate can serve the package, or the measuring ended early.
     """
@@ -185,12 +188,13 @@ def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:
     _log.info("measuring engines for %s, once for this machine", package.manifest.name)
     ended = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "app.inference.tuning", json.dumps(arguments)],
+        input=package.content_key or b"",
         capture_output=True,
-        text=True,
         check=False,
     )
     if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+        text = ended.stderr.decode("utf-8", "replace")
+        lines = text.strip().splitlines() or [f"exit status {ended.returncode}"]
         raise PackageError(str(package.folder), "", f"its engines cannot be measured: {lines[-1]}")
 
 
@@ -202,10 +206,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def main(text: str) -> int:
+def main(text: str, content_key: bytes) -> int:
     """Tune as tune_in_process asks; see the module."""
     arguments = json.loads(text)
     package = load_package(Path(arguments.pop("folder")))
+    package = replace(package, content_key=content_key or None)
     store = ChoiceStore(Path(arguments.pop("state_dir")))
     demand = Demand(**arguments)
     with _alone(store.folder(package, demand)):
@@ -220,4 +225,4 @@ def main(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], sys.stdin.buffer.read()))

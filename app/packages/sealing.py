@@ -61,20 +61,21 @@ def is_sealed(path: Path) -> bool:
         return False
 
 
-def seal_model(plain: bytes, key: bytes, manifest: Manifest) -> bytes:
-    """Encrypt a TorchScript file for one package.
+def seal_model(plain: bytes, key: bytes, manifest: Manifest, form: str = "") -> bytes:
+    """Encrypt a package's model.
 
     Args:
-        plain: the file's bytes, below 2 GiB.
+        plain: its bytes, below 2 GiB.
         key: 32 bytes, for AES-256-GCM.
         manifest: with its licence block; its name, version and publisher are bound in.
+        form: what the bytes are, bound in as well; empty for the TorchScript file.
     """
     nonce = os.urandom(NONCE_BYTES)
-    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest))
+    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, form))
 
 
-def unseal_model(path: Path, key: bytes, manifest: Manifest) -> io.BytesIO:
-    """Decrypt a sealed model into memory; the plain bytes never touch a disk.
+def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> io.BytesIO:
+    """Decrypt what seal_model made into memory; the plain bytes never touch a disk.
 
     Raises:
         TamperedPackage: the file, or what of the manifest is bound to it, was changed, or
@@ -90,7 +91,7 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest) -> io.BytesIO:
     try:
         if not data.startswith(SEALED_MAGIC) or len(nonce) != NONCE_BYTES:
             raise InvalidTag
-        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest)))
+        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, form)))
     except InvalidTag as exc:
         raise TamperedPackage(
             str(path), "", "the sealed model does not open with the licence's key"
@@ -128,6 +129,7 @@ def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:
         ) from exc
 
 
-def _identity(manifest: Manifest) -> bytes:
+def _identity(manifest: Manifest, form: str) -> bytes:
     publisher_key = manifest.licence.publisher_key if manifest.licence else ""
-    return "\0".join([manifest.name, manifest.version, publisher_key]).encode()
+    parts = [manifest.name, manifest.version, publisher_key]
+    return "\0".join(parts + [form] * bool(form)).encode()

@@ -127,7 +127,7 @@ def test_a_licence_put_in_place_renewed_and_withdrawn_counts_without_a_restart(
     build_sealed_package(weights, "pets", publisher)
     build_colour_package(weights, "colours", ["red", "green", "blue"])
     fingerprint = customer_fingerprint(state)
-    with Server(weights, state, licence_dir=path.parent) as server:
+    with Server(weights, state, licence_dir=path.parent, engine="auto") as server:
         assert server.classify("pets", {"image": RED}).code == 337000
         write_licence(path, publisher, fingerprint, "pets", days=1)
         good = path.read_bytes()

@@ -47,6 +47,10 @@ def test_a_licence_is_asked_for_issued_and_put_in_place(tmp_path: Path, here: li
     assert before.returncode == 1
     assert "a@example.com" in before.stdout
     assert run("doctor", *here).returncode == 1
+    locked = run("tune", *here)
+    assert locked.returncode == 2
+    assert "there is no licence" in locked.stderr
+    assert "classifyd licence check" in locked.stderr
 
     grant = ("--key", key, "--licensee", "Kunde 客户", "--name", "pets", "--trial")
     ok("licence", "issue", fingerprint, *grant, "--out", licence)
@@ -54,6 +58,9 @@ def test_a_licence_is_asked_for_issued_and_put_in_place(tmp_path: Path, here: li
     standing = json.loads(ok("licence", "check", "--json", *here))["pets"]
     assert (standing["state"], standing["days_left"]) == ("valid", 30)
     assert set(standing["matches"].values()) == {"matched"}
+
+    measured = json.loads(ok("tune", "--json", *here))["pets"]["measurements"]
+    assert all(row["ms"] > 0 for row in measured)
 
     report = ok("doctor", *here, "--bundle", tmp_path / "support.tar.gz")
     assert "pets: 30 days left" in report

@@ -140,16 +140,18 @@ def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Pa
 @needs_openvino
 def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from app.inference.engines import openvino\n"
-        "model, folder = map(Path, sys.argv[1:])\n"
-        "openvino.convert(model, (3, 32, 32), folder)\n"
-        "openvino.OpenVinoEngine(folder, 'float32', 1)\n"
+        "import sys; from pathlib import Path; from app.inference.candidates import prepare\n"
+        "from app.inference.engines.openvino import OpenVinoEngine\n"
+        "from app.packages.package import load_package\n"
+        "package, folder = load_package(Path(sys.argv[1])), Path(sys.argv[2])\n"
+        "prepare('openvino', package, folder)\n"
+        "OpenVinoEngine(folder / 'model.xml', 'float32', 1)\n"
         "print([n for n, m in sys.modules.items() if 'openvino_telemetry' in n and m])"
     )
     environment = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
     (tmp_path / "home").mkdir()
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, package.model_path, tmp_path],
+        [sys.executable, "-W", "ignore", "-c", program, package.folder, tmp_path],
         cwd=PROJECT_ROOT,
         env=environment,
         capture_output=True,
@@ -169,15 +171,17 @@ def test_openvino_opens_no_socket(
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    openvino.convert(package.model_path, (3, 32, 32), tmp_path)
-    engine = openvino.OpenVinoEngine(tmp_path, "float32", 1)
+    candidates.prepare(candidates.OPENVINO, package, tmp_path)
+    engine = openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 1)
     assert engine.infer(np.ones((2, 3, 32, 32), np.float32)).shape == (2, 3)
 
 
 @needs_openvino
 def test_openvino_names_what_it_cannot_take(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="compile"):
-        openvino.OpenVinoEngine(tmp_path, "float32", 1)
+        openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 1)
+    with pytest.raises(EngineError, match="float16"):
+        openvino.OpenVinoEngine(tmp_path / "model.xml", "float16", 1)
 
 
 def test_batch_too_large_for_the_card_is_run_in_parts_and_in_order() -> None:

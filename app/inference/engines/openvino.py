@@ -1,6 +1,5 @@
 """OpenVINO on the CPU; an optional extra, imported on first use."""
 
-import os
 import sys
 import threading
 from importlib.util import find_spec
@@ -12,10 +11,13 @@ import torch
 
 from app.inference.engine import EngineError, FloatArray
 from app.inference.engines.torchscript import engine_name, load_module
+from app.packages.package import ModelSource
 
-MODEL_FILE = "model.xml"
+Converted = Path | tuple[bytes, bytes]
+"""A converted model: its ``model.xml``, beside which ``model.bin`` lies, or the bytes of both."""
 
-_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# In int8 the layers that were quantised say so themselves, the others stay exact.
+_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 def is_installed() -> bool:
@@ -44,30 +46,28 @@ def import_openvino() -> Any:
     return openvino
 
 
-def convert(model_path: Path, input_shape: tuple[int, int, int], folder: Path) -> None:
-    """Write a TorchScript file as OpenVINO's own format, in float32 and for any batch size.
+def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
+    """Turn TorchScript into OpenVINO's own form, in float32 and for any batch size.
 
     Args:
-        model_path: the TorchScript file.
+        source: the TorchScript file, or a sealed one's bytes.
         input_shape: channels, height and width of an image.
-        folder: where ``model.xml`` and ``model.bin`` are written.
+
+    Returns:
+        An ``openvino.Model``, in memory alone.
 
     Raises:
         EngineError: OpenVINO is not there, or knows no such operation.
     """
     openvino = import_openvino()
-    module = load_module(model_path)
+    module = load_module(source)
     try:
         model = openvino.convert_model(module, example_input=torch.zeros(1, *input_shape))
         model.reshape([-1, *input_shape])
-        staged = folder / f".{os.getpid()}-{MODEL_FILE}"
-        openvino.save_model(model, str(staged), compress_to_fp16=False)
     except Exception as exc:
         # OpenVINO raises bare RuntimeError and its own kinds, with many lines of text.
         raise EngineError("openvino cannot convert the model") from exc
-    # The weights first: whoever finds the description must find them too.
-    staged.with_suffix(".bin").replace(folder / "model.bin")
-    staged.replace(folder / MODEL_FILE)
+    return model
 
 
 class OpenVinoEngine:
@@ -77,8 +77,9 @@ class OpenVinoEngine:
     not pinned: two compiled models of one process would be pinned to the same cores.
 
     Args:
-        folder: where ``convert`` has written the model; compiled code is kept there too.
-        precision: ``float32`` or ``bfloat16``; below float32 the scores move.
+        converted: the model. Beside one that is a file, compiled code is kept too; of one that
+            is bytes nothing reaches a disk.
+        precision: ``float32``, ``bfloat16`` or ``int8``; below float32 the scores move.
         threads: how many inferences run at once.
 
     Raises:
@@ -87,21 +88,24 @@ class OpenVinoEngine:
 
     device = "cpu"
 
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+    def __init__(self, converted: Converted, precision: str, threads: int) -> None:
         openvino = import_openvino()
+        if precision not in _PRECISION_HINTS:
+            raise EngineError(f"openvino does not compute in {precision}")
         self.name = engine_name("openvino", precision)
+        options = {
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,
+        }
+        core = openvino.Core()
         try:
-            self._compiled = openvino.Core().compile_model(
-                str(folder / MODEL_FILE),
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
-                    "NUM_STREAMS": threads,
-                    "INFERENCE_NUM_THREADS": threads,
-                    "ENABLE_CPU_PINNING": False,
-                    "CACHE_DIR": str(folder / "compiled"),
-                },
-            )
+            if isinstance(converted, Path):
+                options["CACHE_DIR"] = str(converted.parent / "compiled")
+                self._compiled = core.compile_model(str(converted), "CPU", options)
+            else:
+                self._compiled = core.compile_model(core.read_model(*converted), "CPU", options)
         except Exception as exc:
             raise EngineError("openvino cannot compile the model") from exc
         self._local = threading.local()

@@ -66,8 +66,10 @@ class Settings:
         "what computes on a CPU; auto takes the fastest that agrees with plain TorchScript, "
         "measured once for a package and machine",
     )
-    precision: Literal["float32", "bfloat16", "float16"] = _setting(
-        "float32", "arithmetic of the model; below float32 scores move, float16 is for CUDA"
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = _setting(
+        "float32",
+        "arithmetic of the model; below float32 scores move, float16 is for CUDA, int8 for "
+        "OpenVINO on packages with golden samples",
     )
     score_tolerance_permille: int = _setting(
         1,

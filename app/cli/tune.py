@@ -29,10 +29,14 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
         for package in _packages(settings, names)
     }
     if as_json:
-        print(json.dumps({name: asdict(choice) for name, choice in report.items()}, indent=2))
+        found = {
+            name: {"precision": settings.precision, **asdict(choice)}
+            for name, choice in report.items()
+        }
+        print(json.dumps(found, indent=2))
         return
     for name, choice in report.items():
-        print(f"{name}\n{format_choice(choice)}")
+        print(f"{name}\n{format_choice(choice, settings.precision)}")
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
@@ -71,14 +75,18 @@ def _show_progress(text: str) -> None:
         print(f"\r\x1b[K{text} …", end="", file=sys.stderr, flush=True)
 
 
-def format_choice(choice: Choice) -> str:
-    """Write what was measured as a table."""
+def format_choice(choice: Choice, precision: str) -> str:
+    """Write what was measured, in the precision that was asked for, as a table."""
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    lines = [f"  {'engine':<34} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"]
+    head = (
+        f"  {'engine':<26} {'precision':<9} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"
+    )
+    lines = [head]
     for row in choice.measurements:
         is_chosen = (row.engine, row.batch) == (choice.engine, choice.max_batch)
         note = row.problem or ("chosen" if is_chosen else "")
         speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
-        lines.append(f"  {row.engine:<34} {speed} {row.difference:>17.6f}  {note}".rstrip())
+        what = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
+        lines.append(f"  {what}  {note}".rstrip())
     return "\n".join(lines)

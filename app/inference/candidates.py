@@ -9,6 +9,7 @@ from app.inference.engines import openvino
 from app.inference.engines.cuda import CudaEngine
 from app.inference.engines.openvino import OpenVinoEngine
 from app.inference.engines.torchscript import TorchScriptEngine
+from app.inference.quantisation import quantise
 from app.packages.package import Package
 
 TORCHSCRIPT = "torchscript"
@@ -21,7 +22,12 @@ CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
 
 
 def names_of(demand: Demand) -> list[str]:
-    """List the candidates, OpenVINO only where it is installed or asked for by name."""
+    """List the candidates, OpenVINO only where it is installed or asked for; maybe none.
+
+    ``int8`` asks for it: no other engine has it.
+    """
+    if demand.precision == "int8":
+        return [OPENVINO] * (demand.device == "cpu" and demand.engine != "torchscript")
     if demand.device != "cpu":
         return [CUDA]
     torchscript = [TORCHSCRIPT, CHANNELS_LAST] if demand.engine != "openvino" else []
@@ -36,7 +42,7 @@ def batches_of(demand: Demand) -> tuple[int, ...]:
     return CPU_BATCHES if demand.device == "cpu" else CUDA_BATCHES
 
 
-def prepare(name: str, package: Package, folder: Path) -> None:
+def prepare(name: str, package: Package, demand: Demand, folder: Path) -> None:
     """Do once what an engine needs before it can be loaded.
 
     Raises:
@@ -46,7 +52,10 @@ def prepare(name: str, package: Package, folder: Path) -> None:
     if name == OPENVINO:
         spec = package.manifest.input
         shape = (spec.channels, spec.height, spec.width)
-        write_converted(openvino.convert(package.model_source(), shape), package, folder)
+        model = openvino.convert(package.model_source(), shape)
+        if demand.precision == "int8":
+            model = quantise(model, package)
+        write_converted(model, package, folder)
 
 
 def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:

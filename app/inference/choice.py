@@ -18,6 +18,7 @@ FORMAT = 1
 FOLDER = "engines"
 _CHOICE_FILE = "choice.json"
 _LIBRARIES = ("numpy", "openvino", "torch")
+_QUANTISER = "nncf"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Demand:
 
     Attributes:
         engine: ``auto``, ``torchscript`` or ``openvino``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         device: ``cpu`` or ``cuda:N``.
         threads: how many inferences run at once.
         tolerance: the largest difference of a score from plain TorchScript's, where the
@@ -134,11 +135,12 @@ class ChoiceStore:
 
 
 def _dependencies(package: Package, demand: Demand) -> dict[str, object]:
+    libraries = (*_LIBRARIES, *([_QUANTISER] if demand.precision == "int8" else []))
     return {
         "format": FORMAT,
         "package": package.digest,
         "cpu": cpu_model(),
-        "libraries": library_versions(_LIBRARIES),
+        "libraries": library_versions(libraries),
         **asdict(demand),
     }
 

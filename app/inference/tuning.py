@@ -81,6 +81,13 @@ def measure_candidates(
 ) -> Choice:
     """Check and time every candidate; see tune."""
     use_one_thread_per_operation()
+    if not candidates.names_of(demand):
+        raise PackageError(
+            str(package.folder),
+            "",
+            f"no engine computes {demand.precision} with engine = {demand.engine} on "
+            f"{demand.device}; set device = cpu and engine = auto, or precision = float32",
+        )
     found = _check_candidates(package, demand, folder, progress)
     usable = [candidate for candidate in found if candidate.engine is not None]
     if not usable:
@@ -112,7 +119,7 @@ def _check_candidates(
         progress(f"checking {name}")
         candidate = _Candidate(name)
         try:
-            candidates.prepare(name, package, folder)
+            candidates.prepare(name, package, demand, folder)
             engine = candidates.load(name, package, demand, folder)
             golden = measure_golden(package, engine)
             candidate.difference = (

@@ -2,13 +2,33 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from click.testing import CliRunner, Result
 
 from app.cli.main import cli
+from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
+from app.packages.build.reference import transform_of
+from app.packages.manifest import parse_preprocess
+from app.packages.write import PackageDraft, write_package
 
 SIDE = 64
+SHARP_LABELS = ["zero", "one", "two", "three", "four"]
+SHARP_STEPS: list[dict[str, Any]] = [
+    {"step": "color", "order": "RGB"},
+    {
+        "step": "resize",
+        "mode": "shortest_side",
+        "size": 80,
+        "filter": "bilinear",
+        "antialias": True,
+        "resampling": "fast",
+    },
+    {"step": "center_crop", "height": SIDE, "width": SIDE, "pad": [0, 0, 0]},
+    {"step": "scale", "multiply": 1 / 255, "add": 0},
+    {"step": "normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+]
 
 
 class Sharp(torch.nn.Module):
@@ -52,6 +72,24 @@ class Binary(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         means = images.mean(dim=(2, 3))
         return (means[:, :1] - means[:, 2:]) * 10
+
+
+def build_sharp_package(weights: Path, name: str = "sharp", tolerance: float = 0.005) -> Path:
+    """A package of sharp() with golden samples; returns its folder."""
+    model, output = sharp(), ("logits", "single_label")
+    images = read_golden_images(())
+    inputs = preprocess_golden(images, transform_of(parse_preprocess(SHARP_STEPS, "")))
+    draft = PackageDraft(
+        name=name,
+        version="1",
+        input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
+        preprocess=SHARP_STEPS,
+        output={"kind": "logits", "task": "single_label", "classes": 5},
+        labels=SHARP_LABELS,
+        save_model=lambda path: torch.jit.script(model).save(str(path)),
+        golden=draft_golden(images, inputs, model, output, SHARP_LABELS, tolerance),
+    )
+    return write_package(weights, draft).folder
 
 
 def build_sharp_checkpoint(path: Path, state: object = None) -> Path:

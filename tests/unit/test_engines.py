@@ -50,7 +50,7 @@ def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path
     inputs = probe_batch(package)
     wanted = PlainTorchScript(package.model_path).infer(inputs)
     for name in candidates.names_of(AUTO):
-        candidates.prepare(name, package, tmp_path)
+        candidates.prepare(name, package, AUTO, tmp_path)
         engine = candidates.load(name, package, AUTO, tmp_path)
         assert np.abs(engine.infer(inputs) - wanted).max() < 1e-4, name
 
@@ -141,10 +141,11 @@ def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Pa
 def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from app.inference.candidates import prepare\n"
+        "from app.inference.choice import Demand\n"
         "from app.inference.engines.openvino import OpenVinoEngine\n"
         "from app.packages.package import load_package\n"
         "package, folder = load_package(Path(sys.argv[1])), Path(sys.argv[2])\n"
-        "prepare('openvino', package, folder)\n"
+        "prepare('openvino', package, Demand('auto', 'float32', 'cpu', 1, 0.001), folder)\n"
         "OpenVinoEngine(folder / 'model.xml', 'float32', 1)\n"
         "print([n for n, m in sys.modules.items() if 'openvino_telemetry' in n and m])"
     )
@@ -171,7 +172,7 @@ def test_openvino_opens_no_socket(
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    candidates.prepare(candidates.OPENVINO, package, tmp_path)
+    candidates.prepare(candidates.OPENVINO, package, AUTO, tmp_path)
     engine = openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 1)
     assert engine.infer(np.ones((2, 3, 32, 32), np.float32)).shape == (2, 3)
 

@@ -13,50 +13,14 @@ from app.errors import PackageError
 from app.inference.classifier import load_classifier
 from app.inference.loader import ExactLoader
 from app.inference.queue import InferenceQueue
-from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
-from app.packages.build.reference import transform_of
-from app.packages.manifest import parse_preprocess
 from app.packages.package import load_package
-from app.packages.write import PackageDraft, write_package
-from tests.support.models import SIDE, classifyd, sharp
+from tests.support.models import SHARP_LABELS as LABELS
+from tests.support.models import SIDE, build_sharp_package, classifyd, sharp
 from tests.support.packages import build_colour_package
 from tests.support.server import Server
 
-LABELS = ["zero", "one", "two", "three", "four"]
-RESIZE = 1
-STEPS: list[dict[str, Any]] = [
-    {"step": "color", "order": "RGB"},
-    {
-        "step": "resize",
-        "mode": "shortest_side",
-        "size": 80,
-        "filter": "bilinear",
-        "antialias": True,
-        "resampling": "fast",
-    },
-    {"step": "center_crop", "height": SIDE, "width": SIDE, "pad": [0, 0, 0]},
-    {"step": "scale", "multiply": 1 / 255, "add": 0},
-    {"step": "normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-]
-
 Manifest = dict[str, Any]
-
-
-def build(weights: Path, name: str = "sharp") -> Path:
-    model, output = sharp(), ("logits", "single_label")
-    images = read_golden_images(())
-    inputs = preprocess_golden(images, transform_of(parse_preprocess(STEPS, "")))
-    draft = PackageDraft(
-        name=name,
-        version="1",
-        input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
-        preprocess=STEPS,
-        output={"kind": "logits", "task": "single_label", "classes": 5},
-        labels=LABELS,
-        save_model=lambda path: torch.jit.script(model).save(str(path)),
-        golden=draft_golden(images, inputs, model, output, LABELS, 0.005),
-    )
-    return write_package(weights, draft).folder
+RESIZE = 1
 
 
 def change(folder: Path, mistake: Callable[[Manifest], object]) -> None:
@@ -123,7 +87,7 @@ MISTAKES = [
 
 
 def test_a_right_package_is_served_with_a_small_difference(tmp_path: Path) -> None:
-    difference = load(build(tmp_path))
+    difference = load(build_sharp_package(tmp_path))
     assert difference is not None
     assert difference <= 0.005
 
@@ -132,7 +96,7 @@ def test_a_right_package_is_served_with_a_small_difference(tmp_path: Path) -> No
 def test_a_mistake_is_refused_with_its_cause(
     tmp_path: Path, mistake: Callable[[Manifest], object], cause: str
 ) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     change(folder, mistake)
     with pytest.raises(PackageError) as raised:
         load(folder)
@@ -140,7 +104,7 @@ def test_a_mistake_is_refused_with_its_cause(
 
 
 def test_a_label_file_in_another_order_is_refused(tmp_path: Path) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     labels = folder / "labels.txt"
     labels.write_text("\n".join(reversed(LABELS)), encoding="utf-8")
     digest = sha256(labels.read_bytes()).hexdigest()
@@ -150,7 +114,7 @@ def test_a_label_file_in_another_order_is_refused(tmp_path: Path) -> None:
 
 
 def test_classes_in_another_order_are_named(tmp_path: Path) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     model = sharp()
     order = torch.tensor([4, 3, 2, 1, 0])
     with torch.no_grad():
@@ -162,7 +126,7 @@ def test_classes_in_another_order_are_named(tmp_path: Path) -> None:
 
 
 def test_other_weights_are_not_blamed_on_the_preprocessing(tmp_path: Path) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     model = sharp()
     torch.manual_seed(99)
     with torch.no_grad():
@@ -179,7 +143,7 @@ def replace_model(folder: Path, model: torch.nn.Module) -> None:
 
 
 def test_scores_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     (folder / "golden.f32").write_bytes(b"\0" * 8)
     digest = sha256(b"\0" * 8).hexdigest()
     change(folder, lambda manifest: manifest["golden"]["scores"].update(sha256=digest))
@@ -188,7 +152,7 @@ def test_scores_of_the_wrong_length_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_changed_golden_image_is_refused(tmp_path: Path) -> None:
-    folder = build(tmp_path)
+    folder = build_sharp_package(tmp_path)
     (folder / "golden-1.jpg").write_bytes(b"other")
     with pytest.raises(PackageError, match=r"golden-1\.jpg: found SHA-256"):
         load_package(folder)
@@ -202,7 +166,7 @@ def test_a_package_without_golden_samples_says_so(tmp_path: Path) -> None:
 
 
 def test_verify_prints_the_worst_difference_as_json(tmp_path: Path) -> None:
-    result = classifyd("package", "verify", build(tmp_path), "--json")
+    result = classifyd("package", "verify", build_sharp_package(tmp_path), "--json")
     verified = json.loads(result.output)
     assert verified["ok"]
     assert 0 < verified["worst_difference"] <= verified["tolerance"] == 0.005
@@ -211,8 +175,8 @@ def test_verify_prints_the_worst_difference_as_json(tmp_path: Path) -> None:
 
 def test_a_name_off_its_golden_samples_is_not_served_and_readyz_says_why(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
-    build(weights, "right")
-    change(build(weights, "wrong"), swap_colours)
+    build_sharp_package(weights, "right")
+    change(build_sharp_package(weights, "wrong"), swap_colours)
     with Server(weights, tmp_path) as server:
         answer = server.request("GET", "/readyz")
         refused = server.classify("wrong", {"image": "abcd"})

@@ -1,0 +1,109 @@
+"""int8: quantised for real, served only within the tolerance, and never unasked."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from app.errors import PackageError
+from app.inference import candidates
+from app.inference.choice import ChoiceStore, Demand
+from app.inference.engines import openvino
+from app.inference.tuning import measure_candidates, tune_in_process
+from app.packages.package import load_package
+from app.settings import PROJECT_ROOT
+from tests.support.models import build_sharp_package
+from tests.support.packages import build_colour_package
+
+LOOSE = 0.3
+DEMAND = Demand(engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0)
+needs_nncf = pytest.mark.skipif(
+    not (openvino.is_installed() and find_spec("nncf")), reason="an optional extra"
+)
+
+
+def tune(weights: Path, home: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    home.mkdir()
+    folders = ("--weights-dir", str(weights), "--state-dir", str(home.parent / "state"))
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "tune", *folders, "--precision", "int8", *options],
+        cwd=PROJECT_ROOT,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_nncf
+def test_int8_serves_a_package_whose_tolerance_it_meets(tmp_path: Path) -> None:
+    folder = build_sharp_package(tmp_path / "w", tolerance=LOOSE)
+    ended = tune(folder.parent.parent, tmp_path / "home", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)["sharp"]
+    assert (found["precision"], found["engine"]) == ("int8", candidates.OPENVINO)
+    # Quantised for real: the scores have moved, and further than float32 would.
+    assert all(0.005 < row["difference"] <= LOOSE for row in found["measurements"])
+    # NNCF would have left a client number here before it reported to anybody.
+    assert not list((tmp_path / "home").iterdir())
+
+
+@needs_nncf
+def test_int8_is_refused_with_the_difference_where_the_tolerance_is_strict(
+    tmp_path: Path,
+) -> None:
+    folder = build_sharp_package(tmp_path / "w")
+    ended = tune(folder.parent.parent, tmp_path / "home")
+    assert ended.returncode == 2
+    assert "differs by 0.0" in ended.stderr
+    assert "more than 0.005 (the package's tolerance)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@needs_nncf
+def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
+    package = load_package(build_sharp_package(tmp_path / "w", tolerance=LOOSE))
+    tune_in_process(package, DEMAND, tmp_path)
+    choice = ChoiceStore(tmp_path).read(package, DEMAND)
+    assert choice is not None
+    program = (
+        "import sys; from pathlib import Path; from app.inference.choice import Demand\n"
+        "from app.inference.loader import TunedLoader; from app.inference.golden import *\n"
+        "from app.packages.package import load_package\n"
+        "package = load_package(Path(sys.argv[1]))\n"
+        "demand = Demand('auto', 'int8', 'cpu', 1, 1.0)\n"
+        "engine = TunedLoader(demand, Path(sys.argv[2])).load(package).engine\n"
+        "print(engine.name, measure_golden(package, engine).worst_difference)\n"
+        "print([name for name in sys.modules if 'nncf' in name])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, package.folder, tmp_path],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    engine, modules = ended.stdout.splitlines()
+    assert engine.split()[0] == "openvino-int8"
+    assert float(engine.split()[1]) == pytest.approx(choice.measurements[0].difference, abs=1e-3)
+    assert modules == "[]"
+
+
+def test_a_package_without_samples_is_told_to_get_some(tmp_path: Path) -> None:
+    package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
+    if not openvino.is_installed():
+        pytest.skip("an optional extra")
+    with pytest.raises(PackageError, match=r"it has none: build it again with photos .*--golden"):
+        measure_candidates(package, DEMAND, tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize("change", [{"engine": "torchscript"}, {"device": "cuda:0"}], ids=str)
+def test_int8_elsewhere_is_refused_with_what_to_set(tmp_path: Path, change: dict[str, str]) -> None:
+    package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
+    demand = replace(DEMAND, **change)  # type: ignore[arg-type]  # by name
+    with pytest.raises(PackageError, match="no engine computes int8 .* set device = cpu"):
+        measure_candidates(package, demand, tmp_path, lambda _: None)

@@ -1,258 +1,48 @@
-"""A load generator in one thread: it shares the machine with what it measures.
+"""Two kinds of load: so many requests in flight, or so many in a second.
 
-Requests are bytes made beforehand, connections are kept alive, and an answer is looked at
-just as far as to find its end and its error_code.
+An open loop is spread over processes where its rate is more than one can send.
 """
 
-import re
-import select
-import socket
+import math
+import multiprocessing
+import resource
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import cycle
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Protocol
 
-ANSWER_TIMEOUT_S = 60
-NO_ANSWER = -1
-"""In place of an error_code: the connection was refused, closed or silent for too long."""
+from app.bench.connections import Connections, Target
+from app.bench.result import NO_ANSWER, LoadResult, merge
 
-MAX_OPEN_CONNECTIONS = 512
-"""Of an open loop; when all are busy the next request waits, and its time runs."""
+__all__ = ["LoadResult", "Target", "closed_loop", "open_loop"]
 
-STAGE_SAMPLE = 8
-"""The stages are read from every so many answers."""
+MAX_OPEN_CONNECTIONS = 4096
+"""Of an open loop, all processes together; when all are busy the next request waits, and its
+time runs."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_CODE = re.compile(rb'"error_code": *(\d+)')
-_TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
-_STAGE = re.compile(rb"([a-z0-9_]+);dur=([0-9.]+)")
-_RECEIVE_BYTES = 65536
-_SEND_BUFFER_BYTES = 4 * 1024 * 1024
+DRAIN_S = 15
+"""How long an open loop waits for its last answers: longer than the server's deadline_ms.
+Without it the slowest would be missing from the percentiles."""
 
+RATE_OF_A_PROCESS = 400
+"""Requests in a second that one process sends on time while others want its core, too."""
 
-@dataclass(frozen=True)
-class Target:
-    """Where to send the load, and what.
+_BURST = 16
+"""Requests that are sent before answers are looked at again."""
 
-    Attributes:
-        host: name or address.
-        port: TCP port.
-        path: with the deploy name, such as ``/imagenet/ImageClassification``.
-        bodies: request bodies, sent in turn.
-    """
+_START_DELAY_S = 0.2
+"""From when all processes are ready to their first request."""
 
-    host: str
-    port: int
-    path: str
-    bodies: Sequence[bytes]
-    content_type: str = "application/json"
-
-    def requests(self) -> list[bytes]:
-        """The bodies as whole HTTP requests."""
-        head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            f"Content-Type: {self.content_type}\r\nContent-Length: "
-        )
-        return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in self.bodies]
-
-
-@dataclass
-class LoadResult:
-    """What was answered.
-
-    Attributes:
-        duration_s: how long load was sent.
-        latencies_ms: time to the whole answer, by error_code; 0 is a result. In an open loop
-            from when the request was due, so that no late sending flatters the server.
-        stages_ms: samples of the server's own stages.
-        last_answer: the last result's body.
-    """
-
-    duration_s: float = 0.0
-    latencies_ms: dict[int, list[float]] = field(default_factory=dict)
-    stages_ms: dict[str, list[float]] = field(default_factory=dict)
-    last_answer: bytes = b""
-
-    def answered(self) -> list[float]:
-        """The latencies of the results."""
-        return self.latencies_ms.get(0, [])
-
-    def throughput(self) -> float:
-        """Results in a second."""
-        return len(self.answered()) / self.duration_s if self.duration_s else 0.0
-
-    def add(self, code: int, latency_ms: float) -> None:
-        """Count an answer."""
-        self.latencies_ms.setdefault(code, []).append(latency_ms)
-
-
-@dataclass(eq=False)
-class _Connection:
-    peer: socket.socket
-    pending: memoryview = field(default_factory=lambda: memoryview(b""))
-    received: bytearray = field(default_factory=bytearray)
-    needed: int = 0
-    started: float = 0.0
-    must_close: bool = False
-
-
-class _Loop:
-    """Connections on one epoll; see the two functions below for how it is driven."""
-
-    def __init__(self, target: Target, result: LoadResult) -> None:
-        self._address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[0]
-        self._requests: Iterator[bytes] = cycle(target.requests())
-        self._result = result
-        self._epoll = select.epoll()
-        self._busy: dict[int, _Connection] = {}
-        self._seen = 0
-        self.idle: deque[_Connection] = deque()
-
-    def count(self) -> int:
-        """Connections that are open."""
-        return len(self._busy) + len(self.idle)
-
-    def busy(self) -> int:
-        """Requests that wait for their answer."""
-        return len(self._busy)
-
-    def send(self, due: float) -> None:
-        """Send the next request, on an idle connection if there is one."""
-        connection = self.idle.popleft() if self.idle else self._connect()
-        if connection is None:
-            self._result.add(NO_ANSWER, (time.perf_counter() - due) * 1000)
-            return
-        connection.pending = memoryview(next(self._requests))
-        connection.started = due
-        connection.received.clear()
-        connection.needed = 0
-        self._busy[connection.peer.fileno()] = connection
-        self._write(connection)
-
-    def turn(self, wait_s: float) -> None:
-        """Move what can be moved, waiting at most so long for the first event."""
-        for number, event in self._epoll.poll(max(0.0, wait_s)):
-            connection = self._busy.get(number)
-            if connection is None:
-                self._drop_idle(number)
-            elif event & select.EPOLLOUT and connection.pending:
-                self._write(connection)
-            else:
-                self._read(connection)
-
-    def close(self) -> None:
-        """Close every connection; what has no answer yet is not counted."""
-        for connection in [*self._busy.values(), *self.idle]:
-            connection.peer.close()
-        self._epoll.close()
-
-    def fail_silent(self) -> None:
-        """Count requests without an answer for too long as failed."""
-        limit = time.perf_counter() - ANSWER_TIMEOUT_S
-        for connection in [each for each in self._busy.values() if each.started < limit]:
-            self._finish(connection, NO_ANSWER, must_close=True)
-
-    def _connect(self) -> _Connection | None:
-        family, kind, protocol, _, address = self._address
-        peer = socket.socket(family, kind, protocol)
-        try:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            peer.settimeout(ANSWER_TIMEOUT_S)
-            peer.connect(address)
-        except OSError:
-            peer.close()
-            return None
-        peer.setblocking(False)
-        self._epoll.register(peer.fileno(), select.EPOLLIN)
-        return _Connection(peer)
-
-    def _write(self, connection: _Connection) -> None:
-        try:
-            sent = connection.peer.send(connection.pending)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # The server may have answered and closed before it took the body.
-            connection.pending, connection.must_close = memoryview(b""), True
-            self._epoll.modify(connection.peer.fileno(), select.EPOLLIN)
-            return
-        had_rest = connection.needed == 0 and sent < len(connection.pending)
-        connection.pending = connection.pending[sent:]
-        self._epoll.modify(
-            connection.peer.fileno(), select.EPOLLIN | (select.EPOLLOUT if had_rest else 0)
-        )
-
-    def _read(self, connection: _Connection) -> None:
-        try:
-            piece = connection.peer.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            piece = b""
-        if not piece:
-            self._finish(connection, NO_ANSWER, must_close=True)
-            return
-        connection.received += piece
-        if not connection.needed:
-            connection.needed = _answer_length(connection.received)
-        if connection.needed and len(connection.received) >= connection.needed:
-            self._finish(connection, *self._look_at(bytes(connection.received)))
-
-    def _look_at(self, answer: bytes) -> tuple[int, bool]:
-        """The error_code of an answer, and whether the server closes the connection."""
-        head, _, body = answer.partition(b"\r\n\r\n")
-        found = _CODE.search(body)
-        code = int(found[1]) if found else _http_failure(head)
-        if not code:
-            self._result.last_answer = body
-            self._seen += 1
-            if self._seen % STAGE_SAMPLE == 0 and (timing := _TIMING.search(head)):
-                for name, milliseconds in _STAGE.findall(timing[1]):
-                    stages = self._result.stages_ms.setdefault(name.decode(), [])
-                    stages.append(float(milliseconds))
-        return code, b"connection: close" in head.lower()
-
-    def _finish(self, connection: _Connection, code: int, must_close: bool) -> None:
-        self._result.add(code, (time.perf_counter() - connection.started) * 1000)
-        del self._busy[connection.peer.fileno()]
-        if must_close or connection.must_close or connection.pending:
-            self._epoll.unregister(connection.peer.fileno())
-            connection.peer.close()
-        else:
-            self.idle.append(connection)
-
-    def _drop_idle(self, number: int) -> None:
-        for connection in [each for each in self.idle if each.peer.fileno() == number]:
-            self.idle.remove(connection)
-            self._epoll.unregister(number)
-            connection.peer.close()
-
-
-def _answer_length(received: bytearray) -> int:
-    """Bytes of the whole answer, 0 as long as its head is not complete."""
-    end = received.find(b"\r\n\r\n")
-    if end < 0:
-        return 0
-    length = _LENGTH.search(received, 0, end)
-    return end + 4 + (int(length[1]) if length else 0)
-
-
-def _http_failure(head: bytes) -> int:
-    """0 for an answer with status 2xx, else the status: peers have no error_code."""
-    status = head[9:12]
-    return 0 if status.startswith(b"2") else int(status) if status.isdigit() else NO_ANSWER
-
-
-Progress = Callable[[LoadResult, float], None]
+Progress = Callable[[int, float], None]
+"""Is told the results so far and the seconds gone, about once a second."""
 
 
 def closed_loop(
     target: Target,
     connections: int,
     duration_s: float,
-    progress: Progress = lambda _result, _elapsed_s: None,
+    progress: Progress = lambda _results, _elapsed_s: None,
 ) -> LoadResult:
     """Keep so many requests in flight: the next is sent when an answer has come.
 
@@ -261,32 +51,19 @@ def closed_loop(
         connections: how many.
         duration_s: for how long.
         progress: is told about once a second.
+
+    Raises:
+        OSError: the target's name cannot be resolved.
     """
-    result = LoadResult()
-    loop = _Loop(target, result)
-    started = time.perf_counter()
-    end, told = started + duration_s, started
-    while (now := time.perf_counter()) < end:
-        while loop.busy() < connections:
-            loop.send(time.perf_counter())
-            if NO_ANSWER in result.latencies_ms and not loop.busy():
-                time.sleep(0.01)  # nobody listens at the moment
-                break
-        loop.turn(min(0.25, end - now))
-        if now - told >= 1:
-            told = now
-            loop.fail_silent()
-            progress(result, now - started)
-    result.duration_s = time.perf_counter() - started
-    loop.close()
-    return result
+    return _drive(target, _Closed(connections), time.perf_counter(), duration_s, progress)
 
 
 def open_loop(
     target: Target,
     rate: float,
     duration_s: float,
-    progress: Progress = lambda _result, _elapsed_s: None,
+    progress: Progress = lambda _results, _elapsed_s: None,
+    processes: int = 0,
 ) -> LoadResult:
     """Send at a given rate, whether answers come or not, as many independent clients do.
 
@@ -295,23 +72,155 @@ def open_loop(
         rate: requests in a second.
         duration_s: for how long.
         progress: is told about once a second.
+        processes: how many send; 0 is as many as the rate needs.
+
+    Raises:
+        OSError: the target's name cannot be resolved.
     """
+    processes = processes or math.ceil(rate / RATE_OF_A_PROCESS)
+    shares = [_Open(rate, index, processes) for index in range(processes)]
+    if processes == 1:
+        return _drive(target, shares[0], time.perf_counter(), duration_s, progress)
+    return merge(_drive_apart(target, shares, duration_s, progress))
+
+
+class _Feed(Protocol):
+    """What decides when a request is sent."""
+
+    first: int
+    of: int
+    drain_s: float
+
+    def send_due(self, connections: Connections, started: float, result: LoadResult) -> float:
+        """Send what is due now, and say at which time.perf_counter() to be asked again."""
+        ...
+
+
+@dataclass
+class _Closed:
+    """So many requests in flight."""
+
+    connections: int
+    first: int = 0
+    of: int = 1
+    drain_s: float = 0.0
+
+    def send_due(self, connections: Connections, started: float, result: LoadResult) -> float:
+        while connections.busy() < self.connections:
+            connections.send(time.perf_counter())
+            if NO_ANSWER in result.latencies_ms and not connections.busy():
+                return time.perf_counter() + 0.01  # nobody listens at the moment
+        return math.inf
+
+
+@dataclass
+class _Open:
+    """One process's share of so many requests in a second: every ``of``-th, from ``first``."""
+
+    rate: float
+    first: int
+    of: int
+    drain_s: float = DRAIN_S
+
+    def send_due(self, connections: Connections, started: float, result: LoadResult) -> float:
+        for _ in range(_BURST):
+            due = started + (self.first + result.sent * self.of) / self.rate
+            now = time.perf_counter()
+            if due > now:
+                return due
+            if not connections.has_idle() and connections.busy() * self.of >= MAX_OPEN_CONNECTIONS:
+                result.held_back = True
+                return math.inf  # an answer must come first
+            result.late_ms.append((now - due) * 1000)
+            connections.send(due)
+        return 0.0
+
+
+def _drive(
+    target: Target, feed: _Feed, started: float, duration_s: float, progress: Progress
+) -> LoadResult:
     result = LoadResult()
-    loop = _Loop(target, result)
-    started = time.perf_counter()
-    end, told, sent = started + duration_s, started, 0
+    connections = Connections(target, result, feed.first, feed.of)
+    _allow_many_files()
+    time.sleep(max(0.0, started - time.perf_counter()))
+    cpu_s, end, told = time.process_time(), started + duration_s, started
     while (now := time.perf_counter()) < end:
-        due = started + sent / rate
-        if due <= now and (loop.idle or loop.count() < MAX_OPEN_CONNECTIONS):
-            loop.send(due)
-            sent += 1
-            loop.turn(0)
-        else:
-            loop.turn(min(0.25, max(0.0005, due - now)))
+        wake = min(feed.send_due(connections, started, result), end, now + 0.25)
+        connections.turn(wake - time.perf_counter())
         if now - told >= 1:
             told = now
-            loop.fail_silent()
-            progress(result, now - started)
+            connections.fail_silent()
+            progress(result.results_in_time, now - started)
     result.duration_s = time.perf_counter() - started
-    loop.close()
+    result.busy = (time.process_time() - cpu_s) / result.duration_s
+    _drain(connections, feed.drain_s)
+    connections.close()
     return result
+
+
+def _drain(connections: Connections, drain_s: float) -> None:
+    """Wait for the answers to what was sent; what is still missing then has failed."""
+    connections.counts_in_time = False
+    end = time.perf_counter() + drain_s
+    while connections.busy() and (left := end - time.perf_counter()) > 0:
+        connections.turn(min(0.25, left))
+    if drain_s:
+        connections.fail_silent(0)
+
+
+def _drive_apart(
+    target: Target, shares: list[_Open], duration_s: float, progress: Progress
+) -> list[LoadResult]:
+    """Drive each share in a process of its own, all from the same moment on."""
+    context = multiprocessing.get_context("spawn")
+    pipes: list[Connection] = []
+    processes = []
+    for share in shares:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve_share, args=(theirs, target, share), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    for pipe in pipes:
+        pipe.recv()
+    # time.perf_counter() is the machine's monotonic clock, the same for every process.
+    started = time.perf_counter() + _START_DELAY_S
+    for pipe in pipes:
+        pipe.send((started, duration_s))
+    results = _collect(pipes, started, progress)
+    for process in processes:
+        process.join()
+    return results
+
+
+def _collect(pipes: list[Connection], started: float, progress: Progress) -> list[LoadResult]:
+    counts = dict.fromkeys(pipes, 0)
+    results: dict[Connection, LoadResult] = {}
+    told = started
+    while len(results) < len(pipes):
+        for pipe in wait([pipe for pipe in pipes if pipe not in results]):
+            assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was waited for
+            message: int | LoadResult = pipe.recv()
+            if isinstance(message, LoadResult):
+                results[pipe] = message
+            else:
+                counts[pipe] = message
+        now = time.perf_counter()
+        if now - told >= 1 and not results:
+            told = now
+            progress(sum(counts.values()), now - started)
+    return [results[pipe] for pipe in pipes]
+
+
+def _serve_share(pipe: Connection, target: Target, share: _Open) -> None:
+    """What a process of its own does; see _drive_apart."""
+    pipe.send("ready")
+    started, duration_s = pipe.recv()
+    pipe.send(_drive(target, share, started, duration_s, lambda results, _: pipe.send(results)))
+
+
+def _allow_many_files() -> None:
+    """Each connection is an open file, of which shells allow 1024 at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -4,15 +4,16 @@ import base64
 import json
 import platform
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 import orjson
 
-from app.bench.load import LoadResult, Progress, Target, closed_loop, open_loop
-from app.bench.local import workers_memory_mb
-from app.bench.report import HEAD, Report, Run, table_rows, to_html, to_markdown
+from app.bench.load import Progress, Target, closed_loop, open_loop
+from app.bench.report import Report, Run, plots, to_html, to_json, to_markdown, to_text
+from app.bench.server import describe_server, workers_memory_mb
 from app.errors import OperatorError
 from app.inference.choice import library_versions
 from app.machine import cpu_model, usable_cpus
@@ -25,36 +26,57 @@ PHOTOS = PROJECT_ROOT / "tests/photos"
 @click.command()
 @click.argument("url", default=DEFAULT_URL)
 @click.option("--photos", type=click.Path(path_type=Path), help="a folder of jpg, png and bmp")
-@click.option("--connections", default="1,2,4,8,16,64", show_default=True, help="closed loops")
+@click.option(
+    "--connections",
+    default="1,2,4,8,16,64",
+    show_default=True,
+    help="closed loops: requests in flight; '' for none",
+)
 @click.option("--rate", type=click.FloatRange(min=0.1), help="an open loop: requests a second")
+@click.option(
+    "--processes",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="that send the open loop; 0 is as many as the rate needs",
+)
 @click.option("--duration", type=click.FloatRange(min=1), default=10, show_default=True)
-@click.option("--report", type=click.Path(path_type=Path), help="write PATH.md and PATH.html")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="write PATH.html, and PATH.md with its plots beside it",
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def bench(
     url: str,
     photos: Path | None,
     connections: str,
     rate: float | None,
+    processes: int,
     duration: float,
     report: Path | None,
     as_json: bool,
 ) -> None:
     """Send load to the server at URL and say how it did, each load for DURATION seconds."""
-    target = make_target(url, photos or PHOTOS)
-    _check(closed_loop(target, 1, 1), url)
-    found = Report(f"Load on {url}", _facts(target))
-    for level in _levels(connections):
-        result = closed_loop(target, level, duration, _progress(f"{level} connections"))
-        found.runs.append(Run(f"{level} connections", level, result, workers_memory_mb(target)))
-    if rate is not None:
-        result = open_loop(target, rate, duration, _progress(f"{rate:g} requests/s"))
-        name = f"{rate:g} requests/s offered"
-        found.runs.append(Run(name, rate, result, workers_memory_mb(target)))
-    _clear_progress()
-    print(_as_json(found) if as_json else _as_text(found))
+    target, levels = make_target(url, photos or PHOTOS), _levels(connections)
+    if not levels and rate is None:
+        raise click.UsageError("nothing to do: --connections is empty, and there is no --rate")
     if report:
-        report.with_suffix(".md").write_text(to_markdown(found), encoding="utf-8")
-        report.with_suffix(".html").write_text(to_html(found), encoding="utf-8")
+        report = report.with_suffix("") if report.suffix in {".md", ".html"} else report
+        _write(report, ".html", "")  # a place that cannot be written is told before the load
+    _check(target, url)
+    found = Report(f"Load on {url}", _facts(target))
+    for level in levels:
+        name = f"{level} connection{'s' * (level > 1)}"
+        result = closed_loop(target, level, duration, _progress(name))
+        found.runs.append(Run(name, level, result, workers_memory_mb(target)))
+    if rate is not None:
+        name = f"{rate:g} requests/s"
+        result = open_loop(target, rate, duration, _progress(name), processes)
+        found.runs.append(Run(name, rate, result, workers_memory_mb(target), is_open=True))
+    _clear_progress()
+    print(json.dumps(to_json(found), indent=2) if as_json else to_text(found))
+    if report:
+        _write_report(report, found)
 
 
 def make_target(url: str, photos: Path) -> Target:
@@ -85,8 +107,12 @@ def _levels(text: str) -> list[int]:
     return [int(part) for part in numbers]
 
 
-def _check(result: LoadResult, url: str) -> None:
+def _check(target: Target, url: str) -> None:
     """Refuse to measure how fast a server fails."""
+    try:
+        result = closed_loop(target, 1, 1)
+    except OSError as exc:
+        raise OperatorError(f"{url}: the host's name cannot be resolved") from exc
     if not result.answered():
         codes = ", ".join(str(code) for code in result.latencies_ms if code > 0)
         told = f"answers error {codes}" if codes else "does not answer"
@@ -95,20 +121,22 @@ def _check(result: LoadResult, url: str) -> None:
 
 def _facts(target: Target) -> list[tuple[str, str]]:
     libraries = library_versions(("classifyd", "openvino", "torch"))
+    kilobytes = [len(body) // 1000 for body in target.bodies]
     return [
+        ("time", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())),
+        ("server", describe_server(target)),
         ("processor of the client", cpu_model()),
         ("usable CPUs of the client", str(usable_cpus())),
         ("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"),
-        ("libraries", ", ".join(f"{name} {text}" for name, text in libraries.items() if text)),
-        ("photos", f"{len(target.bodies)}, {sum(map(len, target.bodies)) // 1000} kB of JSON"),
+        ("libraries here", ", ".join(f"{key} {text}" for key, text in libraries.items() if text)),
+        ("bodies", f"{len(kilobytes)}, of {min(kilobytes)} to {max(kilobytes)} kB, in turn"),
     ]
 
 
 def _progress(name: str) -> Progress:
-    def show(result: LoadResult, elapsed_s: float) -> None:
+    def show(results: int, elapsed_s: float) -> None:
         if sys.stderr.isatty():
-            done = len(result.answered())
-            text = f"{name}: {elapsed_s:.0f} s, {done / elapsed_s:.1f} results/s"
+            text = f"{name}: {elapsed_s:.0f} s, {results / elapsed_s:.1f} results/s"
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     return show
@@ -119,17 +147,19 @@ def _clear_progress() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _as_text(found: Report) -> str:
-    rows = [HEAD, *table_rows(found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    facts = [f"{name}: {value}" for name, value in found.facts]
-    return "\n".join([*facts, "", *lines])
+def _write_report(path: Path, found: Report) -> None:
+    files = {}
+    for name, svg in plots(found).items():
+        files[name] = _write(path, f"-{name}.svg", svg).name
+    _write(path, ".md", to_markdown(found, files))
+    written = _write(path, ".html", to_html(found))
+    print(f"{written}: written, and the same as {path.name}.md", file=sys.stderr)
 
 
-def _as_json(found: Report) -> str:
-    runs = [dict(zip(HEAD, row, strict=True)) for row in table_rows(found)]
-    return json.dumps({"facts": dict(found.facts), "runs": runs}, indent=2)
+def _write(path: Path, ending: str, text: str) -> Path:
+    file = path.with_name(path.name + ending)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise OperatorError(f"{file} cannot be written: {exc.strerror}") from exc
+    return file

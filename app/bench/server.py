@@ -1,13 +1,40 @@
-"""What can be seen of a server that runs on this machine."""
+"""What can be seen of the server that load is sent to."""
 
+import json
 import os
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from app.bench.load import Target
+from app.bench.connections import Target
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
 """TCP_LISTEN in /proc/net/tcp (kernel: include/net/tcp_states.h)."""
+
+
+_LOCAL = {"127.0.0.1", "localhost", "::1"}
+_ASK_TIMEOUT_S = 10
+
+
+def describe_server(target: Target) -> str:
+    """Say where a server runs, and of a classifyd with which engine it answers."""
+    place = "on this machine" if target.host in _LOCAL else f"at {target.host}"
+    model = _serving(target).get(target.path.strip("/").split("/")[0])
+    if model is None:
+        return place
+    return f"{place}, version {model['version']} by {model['engine']} on {model['device']}"
+
+
+def _serving(target: Target) -> dict[str, dict[str, str]]:
+    connection = HTTPConnection(target.host, target.port, timeout=_ASK_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        serving: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())["serving"]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return {}
+    finally:
+        connection.close()
+    return serving
 
 
 def workers_memory_mb(target: Target) -> float:
@@ -16,7 +43,7 @@ def workers_memory_mb(target: Target) -> float:
     Returns:
         Megabytes of the workers; 0 when the server is elsewhere or of another account.
     """
-    if target.host not in {"127.0.0.1", "localhost", "::1"}:
+    if target.host not in _LOCAL:
         return 0.0
     links = {f"socket:[{inode}]" for inode in _listening_inodes(target.port)}
     sizes = [_resident_mb(process) for process in _PROC.glob("[0-9]*") if _holds(process, links)]

@@ -1,0 +1,238 @@
+"""Many connections to one server, in one thread.
+
+Requests are bytes made beforehand, connections are kept alive, and an answer is looked at just
+as far as to find its end and its error_code: the load generator shares the machine with what
+it measures.
+"""
+
+import re
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+from app.bench.result import NO_ANSWER, LoadResult
+
+ANSWER_TIMEOUT_S = 60
+
+STAGE_SAMPLE = 8
+"""The stages are read from every so many answers."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CODE = re.compile(rb'"error_code": *(\d+)')
+_TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
+_STAGE = re.compile(rb"([a-z0-9_]+);dur=([0-9.]+)")
+_RECEIVE_BYTES = 65536
+_SEND_BUFFER_BYTES = 4 * 1024 * 1024
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send the load, and what.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        path: with the deploy name, such as ``/imagenet/ImageClassification``.
+        bodies: request bodies, sent in turn.
+    """
+
+    host: str
+    port: int
+    path: str
+    bodies: Sequence[bytes]
+    content_type: str = "application/json"
+
+    def requests(self) -> list[bytes]:
+        """The bodies as whole HTTP requests."""
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+            f"Content-Type: {self.content_type}\r\nContent-Length: "
+        )
+        return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in self.bodies]
+
+
+@dataclass(eq=False)
+class _Connection:
+    peer: socket.socket
+    pending: memoryview = _NOTHING
+    received: bytearray = field(default_factory=bytearray)
+    needed: int = 0
+    started: float = 0.0
+    must_close: bool = False
+    is_watched_for_room: bool = True
+
+
+class Connections:
+    """Connections on one epoll.
+
+    Args:
+        target: the server and the requests.
+        result: where answers are counted.
+        first: which of the requests comes first.
+        step: how many further in turn the next one is.
+
+    Raises:
+        OSError: the target's name cannot be resolved.
+    """
+
+    def __init__(self, target: Target, result: LoadResult, first: int = 0, step: int = 1) -> None:
+        self._address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[0]
+        self._requests: Iterator[bytes] = islice(cycle(target.requests()), first, None, step)
+        self._result = result
+        self._epoll = select.epoll()
+        self._busy: dict[int, _Connection] = {}
+        self._idle: deque[_Connection] = deque()
+        self._seen = 0
+        self.counts_in_time = True
+
+    def busy(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._busy)
+
+    def has_idle(self) -> bool:
+        """Whether a request could be sent without another connection."""
+        return bool(self._idle)
+
+    def send(self, due: float) -> None:
+        """Send the next request, on an idle connection if there is one.
+
+        Args:
+            due: the time.perf_counter() from which its latency runs.
+        """
+        self._result.sent += 1
+        connection = self._idle.popleft() if self._idle else self._connect()
+        if connection is None:
+            self._result.add(NO_ANSWER, (time.perf_counter() - due) * 1000)
+            return
+        connection.pending = memoryview(next(self._requests))
+        connection.started = due
+        connection.received.clear()
+        connection.needed = 0
+        self._busy[connection.peer.fileno()] = connection
+        if not connection.is_watched_for_room:
+            self._write(connection)
+
+    def turn(self, wait_s: float) -> None:
+        """Move what can be moved, waiting at most so long for the first event."""
+        for number, event in self._epoll.poll(max(0.0, wait_s)):
+            connection = self._busy.get(number)
+            if connection is None:
+                self._drop_idle(number)
+            elif event & select.EPOLLOUT and connection.pending:
+                self._write(connection)
+            else:
+                self._read(connection)
+
+    def close(self) -> None:
+        """Close every connection; what has no answer yet is not counted."""
+        for connection in [*self._busy.values(), *self._idle]:
+            connection.peer.close()
+        self._epoll.close()
+
+    def fail_silent(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Count requests without an answer for too long as failed."""
+        limit = time.perf_counter() - timeout_s
+        for connection in [each for each in self._busy.values() if each.started <= limit]:
+            self._finish(connection, NO_ANSWER, must_close=True)
+
+    def _connect(self) -> _Connection | None:
+        """Begin to connect: waiting for it would hold up what else is due."""
+        family, kind, protocol, _, address = self._address
+        peer = socket.socket(family, kind, protocol)
+        try:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+            peer.setblocking(False)
+            peer.connect(address)
+        except BlockingIOError:
+            pass
+        except OSError:
+            peer.close()
+            return None
+        self._epoll.register(peer.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        return _Connection(peer)
+
+    def _write(self, connection: _Connection) -> None:
+        try:
+            sent = connection.peer.send(connection.pending)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The server may have answered and closed before it took the body.
+            connection.pending, connection.must_close = _NOTHING, True
+            self._watch_for_room(connection, False)
+            return
+        connection.pending = connection.pending[sent:]
+        self._watch_for_room(connection, bool(connection.pending))
+
+    def _watch_for_room(self, connection: _Connection, wanted: bool) -> None:
+        if wanted != connection.is_watched_for_room:
+            connection.is_watched_for_room = wanted
+            events = select.EPOLLIN | (select.EPOLLOUT if wanted else 0)
+            self._epoll.modify(connection.peer.fileno(), events)
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            piece = connection.peer.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._finish(connection, NO_ANSWER, must_close=True)
+            return
+        connection.received += piece
+        if not connection.needed:
+            connection.needed = _answer_length(connection.received)
+        if connection.needed and len(connection.received) >= connection.needed:
+            self._finish(connection, *self._look_at(bytes(connection.received)))
+
+    def _look_at(self, answer: bytes) -> tuple[int, bool]:
+        """The error_code of an answer, and whether the server closes the connection."""
+        head, _, body = answer.partition(b"\r\n\r\n")
+        found = _CODE.search(body)
+        code = int(found[1]) if found else _http_failure(head)
+        if not code:
+            self._result.last_answer = body
+            self._result.results_in_time += self.counts_in_time
+            self._seen += 1
+            if self._seen % STAGE_SAMPLE == 0 and (timing := _TIMING.search(head)):
+                for name, milliseconds in _STAGE.findall(timing[1]):
+                    stages = self._result.stages_ms.setdefault(name.decode(), [])
+                    stages.append(float(milliseconds))
+        return code, b"connection: close" in head.lower()
+
+    def _finish(self, connection: _Connection, code: int, must_close: bool) -> None:
+        self._result.add(code, (time.perf_counter() - connection.started) * 1000)
+        del self._busy[connection.peer.fileno()]
+        if must_close or connection.must_close or connection.pending:
+            self._epoll.unregister(connection.peer.fileno())
+            connection.peer.close()
+        else:
+            self._idle.append(connection)
+
+    def _drop_idle(self, number: int) -> None:
+        for connection in [each for each in self._idle if each.peer.fileno() == number]:
+            self._idle.remove(connection)
+            self._epoll.unregister(number)
+            connection.peer.close()
+
+
+def _answer_length(received: bytearray) -> int:
+    """Bytes of the whole answer, 0 as long as its head is not complete."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return 0
+    length = _LENGTH.search(received, 0, end)
+    return end + 4 + (int(length[1]) if length else 0)
+
+
+def _http_failure(head: bytes) -> int:
+    """0 for an answer with status 2xx, else the status: peers have no error_code."""
+    status = head[9:12]
+    return 0 if status.startswith(b"2") else int(status) if status.isdigit() else NO_ANSWER

@@ -1,0 +1,78 @@
+"""What a load on a server came to."""
+
+from dataclasses import dataclass, field
+
+NO_ANSWER = -1
+"""In place of an error_code: the connection was refused, closed or silent for too long."""
+
+
+@dataclass
+class LoadResult:
+    """What was sent and what was answered.
+
+    Attributes:
+        duration_s: how long load was sent.
+        sent: requests that were sent.
+        late_ms: of an open loop, how long after it was due each request was sent.
+        held_back: whether a request waited as every connection did.
+        latencies_ms: time to the whole answer, by error_code; 0 is a result. In an open loop
+            from when the request was due, so that no late sending flatters the server.
+        results_in_time: results that came while load was sent; later ones count in
+            latencies_ms alone.
+        stages_ms: samples of the server's own stages.
+        last_answer: the last result's body.
+        busy: processor time of the load generator, as a share of one core; of several
+            processes that of the busiest.
+        processes: how many processes sent.
+    """
+
+    duration_s: float = 0.0
+    sent: int = 0
+    late_ms: list[float] = field(default_factory=list)
+    held_back: bool = False
+    latencies_ms: dict[int, list[float]] = field(default_factory=dict)
+    results_in_time: int = 0
+    stages_ms: dict[str, list[float]] = field(default_factory=dict)
+    last_answer: bytes = b""
+    busy: float = 0.0
+    processes: int = 1
+
+    def answered(self) -> list[float]:
+        """The latencies of the results."""
+        return self.latencies_ms.get(0, [])
+
+    def throughput(self) -> float:
+        """Results in a second."""
+        return self.results_in_time / self.duration_s if self.duration_s else 0.0
+
+    def offered(self) -> float:
+        """Requests sent in a second."""
+        return self.sent / self.duration_s if self.duration_s else 0.0
+
+    def add(self, code: int, latency_ms: float) -> None:
+        """Count an answer."""
+        self.latencies_ms.setdefault(code, []).append(latency_ms)
+
+
+def merge(parts: list[LoadResult]) -> LoadResult:
+    """Join what several processes saw of one load.
+
+    Args:
+        parts: one of each process, of loads that began together.
+    """
+    whole = LoadResult(
+        duration_s=max(part.duration_s for part in parts),
+        sent=sum(part.sent for part in parts),
+        late_ms=[late for part in parts for late in part.late_ms],
+        held_back=any(part.held_back for part in parts),
+        results_in_time=sum(part.results_in_time for part in parts),
+        last_answer=next((part.last_answer for part in parts if part.last_answer), b""),
+        busy=max(part.busy for part in parts),
+        processes=len(parts),
+    )
+    for part in parts:
+        for code, latencies in part.latencies_ms.items():
+            whole.latencies_ms.setdefault(code, []).extend(latencies)
+        for name, times in part.stages_ms.items():
+            whole.stages_ms.setdefault(name, []).extend(times)
+    return whole

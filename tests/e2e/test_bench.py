@@ -1,0 +1,218 @@
+"""classifyd bench against a real server: what it counts, what it says, what it writes."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from app.bench import load
+from app.bench.connections import Target
+from app.bench.load import closed_loop, open_loop
+from app.bench.report import Report, Run, notes
+from app.cli.bench import make_target
+from app.settings import PROJECT_ROOT
+from tests.support.images import PHOTOS
+from tests.support.packages import build_slow_package
+from tests.support.server import Server
+
+
+def bench(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "bench", *map(str, arguments)],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def url_of(server: Server, name: str = "colours") -> str:
+    return f"http://127.0.0.1:{server.port}/{name}/ImageClassification"
+
+
+def target_of(server: Server, name: str = "colours") -> Target:
+    return make_target(url_of(server, name), PHOTOS)
+
+
+def logged(server: Server, name: str) -> list[dict[str, Any]]:
+    return [line for line in server.log_lines() if line.get("deploy_name") == name]
+
+
+@pytest.fixture(scope="module")
+def small_server(colour_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server of its own, whose log holds nothing but what is sent here."""
+    with Server(colour_weights, tmp_path_factory.mktemp("state")) as running:
+        yield running
+
+
+def test_a_closed_loop_counts_what_the_server_logs(small_server: Server) -> None:
+    before = len(logged(small_server, "farben"))
+    result = closed_loop(target_of(small_server, "farben"), 3, 1)
+    answered = len(result.answered())
+    assert answered > 3
+    assert set(result.latencies_ms) == {0}
+    # The last request of each connection is sent and, as the time is over, not waited for.
+    assert answered <= result.sent <= answered + 3
+    assert result.results_in_time == answered
+    time.sleep(1)
+    assert answered <= len(logged(small_server, "farben")) - before <= result.sent
+    assert {"decode", "infer"} <= result.stages_ms.keys()
+    assert b'"results"' in result.last_answer
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_open_loop_sends_its_rate_and_every_answer_is_counted(
+    small_server: Server, processes: int
+) -> None:
+    before = len(logged(small_server, "farben"))
+    result = open_loop(target_of(small_server, "farben"), 30, 2, processes=processes)
+    assert result.processes == processes
+    assert result.sent == len(result.late_ms) == pytest.approx(60, abs=processes)
+    assert sum(map(len, result.latencies_ms.values())) == result.sent
+    assert set(result.latencies_ms) == {0}
+    assert min(result.late_ms) >= 0
+    time.sleep(1)
+    assert len(logged(small_server, "farben")) - before == result.sent
+
+
+def test_processes_take_turns_with_the_photos(small_server: Server) -> None:
+    before = len(logged(small_server, "colours"))
+    open_loop(target_of(small_server, "colours"), 20, 1, processes=2)
+    time.sleep(1)
+    images = Counter(line["image"] for line in logged(small_server, "colours")[before:])
+    assert images == Counter(2 * _photo_names())
+
+
+def _photo_names() -> list[str]:
+    """The photos as the server's log names them."""
+    names = []
+    for path in PHOTOS.iterdir():
+        if path.suffix in {".jpg", ".png", ".bmp"}:
+            with Image.open(path) as image:
+                names.append(f"{path.suffix[1:]} {image.width}x{image.height}")
+    return names
+
+
+def test_more_processes_are_taken_for_a_higher_rate(
+    small_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "RATE_OF_A_PROCESS", 20)
+    assert open_loop(target_of(small_server), 30, 1).processes == 2
+
+
+def test_a_load_that_could_not_be_offered_is_told_and_its_delay_counted(
+    small_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "MAX_OPEN_CONNECTIONS", 1)
+    result = open_loop(target_of(small_server), 5000, 2, processes=1)
+    assert result.held_back
+    assert result.offered() < 2500
+    # The last was due long before it was sent, and its latency runs from then.
+    assert max(result.answered()) > max(result.late_ms) > 500
+    run = Run("5000 requests/s", 5000, result, is_open=True)
+    (note,) = notes(Report("", runs=[run]))
+    assert "fell behind, as all its connections waited" in note
+
+
+def test_refusals_are_counted_by_code_and_timed(tmp_path: Path) -> None:
+    build_slow_package(tmp_path / "w", "slow")
+    (tmp_path / "state").mkdir()
+    with Server(tmp_path / "w", tmp_path / "state", max_in_flight=1) as server:
+        ended = bench(url_of(server, "slow"), "--connections", "4", "--duration", "2", "--json")
+    (run,) = json.loads(ended.stdout)["runs"]
+    assert run["errors"]["336100"]["count"] > 10
+    assert run["errors"]["336100"]["p99_ms"] < run["latency_ms"]["p50"]
+    assert 0 < run["results_per_s"] < run["sent_per_s"]
+
+
+def test_a_server_that_ends_is_no_answer_and_no_endless_wait(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    with Server(colour_weights, tmp_path) as server:
+        threading.Timer(1, server.kill).start()
+        result = closed_loop(target_of(server), 2, 3)
+    assert result.answered()
+    assert len(result.latencies_ms[-1]) >= 2
+    assert result.duration_s < 10
+
+
+def test_the_figures_agree_with_each_other_for_people_and_scripts(
+    small_server: Server, tmp_path: Path
+) -> None:
+    loads = ("--connections", "1,4", "--rate", "20", "--duration", "1")
+    ended = bench(url_of(small_server), *loads, "--json", "--report", tmp_path / "r")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert [run["load"] for run in found["runs"]] == [
+        "1 connection",
+        "4 connections",
+        "20 requests/s",
+    ]
+    for run in found["runs"]:
+        times = run["latency_ms"]
+        assert 0 < times["p50"] <= times["p95"] <= times["p99"]
+        assert run["results_per_s"] > 5
+        assert run["errors"] == {}
+        assert run["memory_mb"] > 50
+        assert run["stages_ms"]["infer"] > 0
+    assert "by torchscript on cpu" in found["facts"]["server"]
+    assert found["facts"]["processor of the client"]
+
+
+def test_the_report_holds_tables_and_plots_and_loads_nothing(
+    small_server: Server, tmp_path: Path
+) -> None:
+    loads = ("--connections", "1,2", "--rate", "10", "--duration", "1")
+    ended = bench(url_of(small_server), *loads, "--report", tmp_path / "r.html")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 connections" in ended.stdout
+    names = {"r.html", "r.md", "r-throughput.svg", "r-latency.svg", "r-stages.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for plot in tmp_path.glob("*.svg"):
+        assert ElementTree.parse(plot).getroot().tag.endswith("svg")  # noqa: S314 - our own file
+    markdown = (tmp_path / "r.md").read_text()
+    assert all(f"]({name})" in markdown for name in names if name.endswith("svg"))
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<svg") == 3
+    for name in ("p50", "p95", "p99", "decode", "2 connections", "10 requests/s"):
+        assert name in page
+    assert not any(outside in page for outside in ("<script", "<link", "src=", "@import"))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:9/colours/ImageClassification", "does not answer; start the server"),
+        ("http://no.such.host.invalid/a/b", "name cannot be resolved"),
+        ("ftp://127.0.0.1/x", "expected http://HOST:PORT/NAME/ImageClassification"),
+    ],
+)
+def test_a_url_of_no_use_is_told_before_anything_is_measured(url: str, told: str) -> None:
+    ended = bench(url)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_cannot_be_measured_is_told(small_server: Server, tmp_path: Path) -> None:
+    cases = {
+        ("--connections", "0"): "numbers from 1 to 1024",
+        ("--connections", ""): "nothing to do",
+        ("--photos", str(tmp_path)): "no jpg, png or bmp is here",
+        ("--report", "/nowhere/r"): "cannot be written",
+    }
+    for options, told in cases.items():
+        ended = bench(url_of(small_server), *options)
+        assert ended.returncode == 2
+        assert told in ended.stderr
+    unknown = bench(url_of(small_server, "nobody"))
+    assert unknown.returncode == 2
+    assert "answers error 336001" in unknown.stderr

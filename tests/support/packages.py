@@ -24,10 +24,22 @@ class MeanColour(torch.nn.Module):
 
 
 class FailsOnRed(torch.nn.Module):
-    """Raises when an image is red, as a model with a broken operation does."""
+    """Raises when an image is red, as a model with a broken operation does.
+
+    Args:
+        rounds: of arithmetic before, so that other requests come in the meantime.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.weight = torch.nn.Parameter(torch.eye(256))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = images.mean(dim=(2, 3))
+        busy = self.weight + images.mean() * 0
+        for _ in range(self.rounds):
+            busy = busy @ self.weight
+        logits = images.mean(dim=(2, 3)) + busy[0, 1]
         if bool((logits[:, 0] > 0.9).any()):
             raise ValueError("red is not supported")
         return logits
@@ -100,9 +112,9 @@ def build_pooling_package(weights_dir: Path, name: str) -> Path:
     return _build(weights_dir, name, PoolsToSix(), ["red", "green", "blue"])
 
 
-def build_failing_package(weights_dir: Path, name: str) -> Path:
+def build_failing_package(weights_dir: Path, name: str, rounds: int = 0) -> Path:
     """A model that raises on a red image."""
-    return _build(weights_dir, name, FailsOnRed(), ["red", "green", "blue"])
+    return _build(weights_dir, name, FailsOnRed(rounds), ["red", "green", "blue"])
 
 
 def build_slow_package(weights_dir: Path, name: str) -> Path:

@@ -1,0 +1,123 @@
+"""Batches over HTTP: each answer goes to its owner, and only the guilty fail."""
+
+import io
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.inference.choice import Choice, ChoiceStore, demand_of
+from app.inference.local import LocalClassifier
+from app.packages.package import load_package
+from app.settings import Settings
+from tests.conftest import DEMO_PACKAGE
+from tests.support.images import BLUE, GREEN, PHOTOS, RED, to_base64
+from tests.support.packages import build_failing_package
+from tests.support.server import Server
+
+CONNECTIONS = 24
+CROPS = 6
+"""Of each photo, so that there are more images than connections."""
+
+MAX_BATCH = 4
+TOLERANCE = 1e-3
+"""Of a score: a batch is computed in another order than an image alone."""
+
+
+def batching_server(package: Path, state: Path) -> Server:
+    """A server in batches, as if they had been measured to be the fastest."""
+    demand = demand_of(Settings(engine="auto", inference_threads=1), "cpu")
+    choice = Choice("torchscript", MAX_BATCH, ())
+    ChoiceStore(state).write(load_package(package), demand, choice)
+    return Server(package.parent.parent, state, engine="auto", inference_threads=1)
+
+
+def crops() -> list[bytes]:
+    """Parts of every photo, from its left or upper end to the other, as PNG files."""
+    files = []
+    for path in sorted(PHOTOS.glob("*.*g")):
+        with Image.open(path) as photo:
+            side = min(photo.size) * 2 // 3
+            for index in range(CROPS):
+                left = (photo.width - side) * index // (CROPS - 1)
+                top = (photo.height - side) * index // (CROPS - 1)
+                part = photo.convert("RGB").crop((left, top, left + side, top + side))
+                buffer = io.BytesIO()
+                part.resize((256, 256)).save(buffer, "PNG")
+                files.append(buffer.getvalue())
+    return files
+
+
+@pytest.mark.weights
+def test_each_answer_is_that_of_its_own_image(tmp_path: Path) -> None:
+    images = crops()
+    local = LocalClassifier(DEMO_PACKAGE / "1")
+    expected = list(local.map(local.score, images))
+    # Distinguishable: no image could pass for another.
+    assert min(np.abs(a - b).max() for a, b in combinations(expected, 2)) > 5 * TOLERANCE
+    order = {label: index for index, label in enumerate(local.package.labels)}
+    bodies = [json.dumps({"image": to_base64(image), "top_num": 5}).encode() for image in images]
+
+    def ask(server: Server, start: int) -> int:
+        """Every image once on one connection, each connection beginning with another one."""
+        connection = server.connect()
+        for step in range(len(images)):
+            index = (start * 7 + step) % len(images)
+            connection.request("POST", "/imagenet/ImageClassification", bodies[index])
+            answer = json.loads(connection.getresponse().read())
+            for result in answer["results"]:
+                wanted = float(expected[index][order[result["name"]]])
+                assert abs(result["score"] - wanted) < TOLERANCE, (index, answer)
+        connection.close()
+        return len(images)
+
+    with batching_server(DEMO_PACKAGE / "1", tmp_path) as server:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            counts = pool.map(partial(ask, server), range(CONNECTIONS))
+            assert sum(counts) == CONNECTIONS * len(images)
+        _require_company(server, CONNECTIONS * len(images), 0.5)
+
+
+def test_only_the_guilty_image_of_a_batch_fails(tmp_path: Path) -> None:
+    package = build_failing_package(tmp_path / "w", "failing", rounds=50)
+    wanted = {"green": GREEN, "blue": BLUE, "": RED}
+    images = [*wanted.items()] * 20
+
+    def ask(server: Server, start: int) -> list[tuple[str, str]]:
+        """Pairs of what was to come first and what came first, of a result none."""
+        found = []
+        for step in range(len(images)):
+            name, image = images[(start + step) % len(images)]
+            answer = server.classify("failing", {"image": image})
+            assert answer.code in (0, 336000)
+            found.append((name, answer.json["results"][0]["name"] if not answer.code else ""))
+        return found
+
+    (tmp_path / "state").mkdir()
+    with batching_server(package, tmp_path / "state") as server:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            for pairs in pool.map(partial(ask, server), range(CONNECTIONS)):
+                assert all(name == first for name, first in pairs)
+        # Of four images one or two are red: most batches are run again, image by image.
+        _require_company(server, CONNECTIONS * len(images) * 2 // 3, 0.1)
+
+
+def _require_company(server: Server, results: int, share: float) -> None:
+    """See that images were computed together with others, or nothing was proved.
+
+    Args:
+        server: after the requests.
+        results: how many results it must have given.
+        share: of them at least that must have come from batches.
+    """
+    text = server.request("GET", "/metrics").body.decode()
+    rows = re.findall(r'classifyd_image_batch_size_bucket\{.*le="([^"]+)"\} (\S+)', text)
+    counts = {bound: int(float(count)) for bound, count in rows}
+    assert counts["+Inf"] == results
+    assert results - counts["1.0"] > results * share

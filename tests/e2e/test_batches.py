@@ -22,7 +22,7 @@ from tests.support.packages import build_failing_package
 from tests.support.server import Server
 
 CONNECTIONS = 24
-CROPS = 6
+CROPS = 4
 """Of each photo, so that there are more images than connections."""
 
 MAX_BATCH = 4
@@ -87,7 +87,7 @@ def test_each_answer_is_that_of_its_own_image(tmp_path: Path) -> None:
 def test_only_the_guilty_image_of_a_batch_fails(tmp_path: Path) -> None:
     package = build_failing_package(tmp_path / "w", "failing", rounds=50)
     wanted = {"green": GREEN, "blue": BLUE, "": RED}
-    images = [*wanted.items()] * 20
+    images = [*wanted.items()] * 8
 
     def ask(server: Server, start: int) -> list[tuple[str, str]]:
         """Pairs of what was to come first and what came first, of a result none."""

@@ -8,6 +8,7 @@ import argparse
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -56,6 +57,11 @@ PEERS = (
         ("bentoml", "serve", "bentoml_service:Classifier", "-p", "PORT"),
         "/predict",
         True,
+    ),
+    *(
+        (Peer("TorchServe", ("python", "torchserve_server.py", "PORT"), "/predictions/classifier"),)
+        if shutil.which("java")  # it runs on one
+        else ()
     ),
 )
 

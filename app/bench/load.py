@@ -14,6 +14,7 @@ from typing import Protocol
 
 from app.bench.connections import Connections, Target
 from app.bench.result import NO_ANSWER, LoadResult, merge
+from app.errors import OperatorError
 
 __all__ = ["LoadResult", "Target", "closed_loop", "open_loop"]
 
@@ -76,6 +77,7 @@ def open_loop(
 
     Raises:
         OSError: the target's name cannot be resolved.
+        OperatorError: one of the processes ended before its time.
     """
     processes = processes or math.ceil(rate / RATE_OF_A_PROCESS)
     shares = [_Open(rate, index, processes) for index in range(processes)]
@@ -201,7 +203,10 @@ def _collect(pipes: list[Connection], started: float, progress: Progress) -> lis
     while len(results) < len(pipes):
         for pipe in wait([pipe for pipe in pipes if pipe not in results]):
             assert isinstance(pipe, Connection)  # noqa: S101 - nothing else was waited for
-            message: int | LoadResult = pipe.recv()
+            try:
+                message: int | LoadResult = pipe.recv()
+            except EOFError as exc:
+                raise OperatorError("a process of the load generator ended early") from exc
             if isinstance(message, LoadResult):
                 results[pipe] = message
             else:

@@ -78,7 +78,7 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     models = Models(settings.weights_dir, loader, demand.threads, licences.unlock)
     models.require_any()
     Reloader(models, status).start()
-    licences.watch(models.retry)
+    licences.watch(models.retry, models.publishers)
     Watchdog(models.queue, settings.hang_timeout_s).start()
     return Parts(
         settings=settings,

@@ -16,7 +16,7 @@ from app.errors import (
 from app.inference.classifier import Classifier, load_classifier
 from app.inference.loader import Loader
 from app.inference.queue import InferenceQueue
-from app.packages.manifest import Manifest
+from app.packages.manifest import MANIFEST_FILE, Manifest, read_manifest
 from app.packages.package import load_package
 from app.packages.store import Wanted, source_of, wanted_versions
 from app.worker_status import NameStatus
@@ -29,12 +29,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a deploy name answers with, and what the store wanted when that was settled."""
+    """What a deploy name answers with, and what the store wanted when that was settled.
+
+    Attributes:
+        wanted: what the store wanted.
+        classifier: what answers, if anything does.
+        source: see source_of, for what answers.
+        problem: why what is wanted does not answer.
+        publisher: whose licence what is wanted needs, empty for nobody's.
+    """
 
     wanted: Wanted
     classifier: Classifier | None
     source: str
     problem: PackageError | None
+    publisher: str = ""
 
 
 class Models:
@@ -110,7 +119,8 @@ class Models:
             _log.info("no longer served, as removed: %s", ", ".join(sorted(gone)))
             self._entries = {n: entry for n, entry in self._entries.items() if n not in gone}
         for name, want in changed.items():
-            self._entries = {**self._entries, name: self._settle(name, want)}
+            entry = replace(self._settle(name, want), publisher=_publisher_in(want))
+            self._entries = {**self._entries, name: entry}
         return bool(gone or changed)
 
     def retry(self, name: str) -> None:
@@ -144,6 +154,17 @@ class Models:
             }
             for name, entry in sorted(self._entries.items())
             if entry.classifier
+        }
+
+    def publishers(self) -> dict[str, set[str]]:
+        """For each deploy name whose licences it needs, for what answers and what is wanted."""
+        return {
+            name: {
+                entry.publisher,
+                _publisher_of(entry.classifier.package.manifest) if entry.classifier else "",
+            }
+            - {""}
+            for name, entry in self._entries.items()
         }
 
     def problems(self) -> dict[str, str]:
@@ -222,6 +243,20 @@ class Models:
             raise PackageError(
                 str(folder), "", f"could not be loaded ({type(exc).__name__}); see the log"
             ) from exc
+
+
+def _publisher_of(manifest: Manifest) -> str:
+    """The public key of the publisher whose licence a package needs, empty for an open one."""
+    return manifest.licence.publisher_key if manifest.licence else ""
+
+
+def _publisher_in(wanted: Wanted) -> str:
+    if wanted.folder is None:
+        return ""
+    try:
+        return _publisher_of(read_manifest(wanted.folder / MANIFEST_FILE)[0])
+    except PackageError:
+        return ""
 
 
 def _without_frames(error: PackageError) -> PackageError:

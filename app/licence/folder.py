@@ -4,14 +4,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import LicenceError
+from cryptography.exceptions import InvalidTag
+
+from app.errors import LicenceError, LockedPackage
 from app.licence.clock import ClockRecord, Memory
 from app.licence.facts import Facts
-from app.licence.keys import clock_key, read_machine_key
+from app.licence.keys import clock_key, is_hidden, read_machine_key, unwrap_key
 from app.licence.licence import LICENCE_SUFFIX, DeviceClass, Licence, read_licence
 from app.licence.verdict import ASK_AGAIN, Machine, Verdict, is_partial, judge
 from app.packages.manifest import LicenceSpec
 from app.packages.sealing import decode_base64_strictly
+
+AS_SERVICE = "use the service's account or root, or give the state folder to this account"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class LicenceFolder:
         try:
             key = read_machine_key(self.state_dir)
         except LicenceError as exc:
+            if is_hidden(self.state_dir):
+                return Decision(Verdict("refused", "the machine key cannot be read", AS_SERVICE))
             advice = f"{exc}; {ASK_AGAIN}"
             return Decision(Verdict("refused", "this server has no machine key", advice))
         clock = ClockRecord(self.state_dir, clock_key(key))
@@ -62,6 +68,22 @@ class LicenceFolder:
         )
         apt = [decision for decision in decisions if decision is not None]
         return max(apt, key=_rank, default=self._without_licence(spec))
+
+    def content_key(self, decision: Decision, deploy_name: str) -> bytes:
+        """Open the key of a sealed package with a licence that serves.
+
+        Raises:
+            LockedPackage: the licence holds no key for it that this machine can open.
+        """
+        licence = decision.licence
+        assert licence is not None  # noqa: S101 - a verdict that serves is about a licence
+        try:
+            machine = read_machine_key(self.state_dir)
+            return unwrap_key(
+                licence.wrapped_keys[deploy_name], machine, licence.serial, deploy_name
+            )
+        except (LicenceError, KeyError, InvalidTag) as exc:
+            raise LockedPackage(deploy_name, "licence", "the licence holds no key for it") from exc
 
     def note(self, decision: Decision) -> None:
         """Remember when a licence was judged, for the next time."""

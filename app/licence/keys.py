@@ -73,6 +73,17 @@ def read_machine_key(state_dir: Path) -> X25519PrivateKey:
     return key
 
 
+def is_hidden(state_dir: Path) -> bool:
+    """Whether there may be a machine key that this account is not let read."""
+    try:
+        (state_dir / MACHINE_KEY_FILE).open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def give_to_owner(path: Path) -> None:
     """Hand a file that root has made to the account that owns its folder."""
     if os.geteuid() == 0:

@@ -3,17 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-
-from app.errors import AuthFailed, LicenceError, LockedPackage
+from app.errors import AuthFailed, LockedPackage
 from app.licence.facts import Facts, read_facts
 from app.licence.folder import Decision, LicenceFolder
-from app.licence.keys import read_machine_key, unwrap_key
 from app.licence.licence import DeviceClass
 from app.licence.verdict import Verdict
 from app.packages.manifest import LicenceSpec, Manifest
@@ -25,6 +22,9 @@ FACTS_EVERY_S = 600
 """Hardware changes with a restart, mostly; a card that is lost while running shows then."""
 
 REMIND_EVERY_S = 86_400
+
+Publishers = Callable[[], Mapping[str, Set[str]]]
+"""For each deploy name the public keys of the publishers whose licence its packages need."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class _Case:
         spec: whose licence it needs.
         verdict: in force.
         is_locked: whether its model waits for a licence to be opened.
+        was_listed: whether a package that is here was seen to need it.
+        is_leaving: whether none did in the last round.
         logged_at: time.monotonic() when the verdict was last told, 0 for never.
     """
 
@@ -45,6 +47,8 @@ class _Case:
     spec: LicenceSpec
     verdict: Verdict
     is_locked: bool = False
+    was_listed: bool = False
+    is_leaving: bool = False
     logged_at: float = 0.0
 
 
@@ -116,32 +120,34 @@ class Licences:
             case.is_locked = True
             if not decision.verdict.serves:
                 raise LockedPackage(manifest.name, "licence", decision.verdict.detail)
-            key = self._open(decision, manifest.name)
+            key = self._folder.content_key(decision, manifest.name)
             case.is_locked = False
         return key
 
-    def watch(self, on_change: Callable[[str], None]) -> None:
+    def watch(self, on_change: Callable[[str], None], publishers: Publishers) -> None:
         """Start to judge again every REFRESH_S seconds, for as long as the process lives.
 
         Args:
             on_change: called with the name of a locked package whose verdict has changed.
+            publishers: what needs a licence now; verdicts on anything else are dropped.
         """
 
         def run() -> None:
             while True:
                 time.sleep(REFRESH_S)
                 try:
-                    self.refresh(on_change)
+                    self.refresh(on_change, publishers())
                 except Exception:
                     # The next round may do better, and the verdicts in force stand.
                     _log.exception("the licences could not be checked")
 
         threading.Thread(target=run, name="licences", daemon=True).start()
 
-    def refresh(self, on_change: Callable[[str], None]) -> None:
+    def refresh(self, on_change: Callable[[str], None], publishers: Mapping[str, Set[str]]) -> None:
         """Judge every package that needs a licence; see watch."""
         changed: list[str] = []
         with self._lock:
+            self._drop_unneeded(publishers)
             for case in list(self._cases.values()):
                 before = case.verdict
                 self._settle(case, self._folder.best(case.name, case.spec, self._facts()))
@@ -151,7 +157,11 @@ class Licences:
             on_change(name)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """For each deploy name that needs a licence, how it stands."""
+        """For each deploy name that needs a licence, how it stands.
+
+        While a version of one publisher answers and another's waits for its licence, it is
+        the verdict on the version that answers.
+        """
         return {
             case.name: {
                 "state": case.verdict.state,
@@ -161,8 +171,23 @@ class Licences:
                 "detail": case.verdict.detail,
                 "warning": case.verdict.is_warning,
             }
-            for case in sorted(self._cases.values(), key=lambda case: case.name)
+            for case in sorted(
+                list(self._cases.values()), key=lambda case: (case.name, case.verdict.serves)
+            )
         }
+
+    def _drop_unneeded(self, publishers: Mapping[str, Set[str]]) -> None:
+        """Forget cases that no package needs any longer.
+
+        Not before they were needed once, as a package that is being loaded is listed when it
+        is ready; and a round late, as a request may have looked up what it replaces.
+        """
+        for key, case in list(self._cases.items()):
+            is_listed = key[1] in publishers.get(key[0], ())
+            if case.was_listed and case.is_leaving and not is_listed:
+                del self._cases[key]
+            case.is_leaving = not is_listed
+            case.was_listed = case.was_listed or is_listed
 
     def _facts(self) -> Facts:
         now = time.monotonic()
@@ -179,15 +204,6 @@ class Licences:
         if is_new or is_due:
             _tell(case)
             case.logged_at = time.monotonic()
-
-    def _open(self, decision: Decision, name: str) -> bytes:
-        licence = decision.licence
-        assert licence is not None  # noqa: S101 - a verdict that serves is about a licence
-        try:
-            machine = read_machine_key(self._folder.state_dir)
-            return unwrap_key(licence.wrapped_keys[name], machine, licence.serial, name)
-        except (LicenceError, KeyError, InvalidTag) as exc:
-            raise LockedPackage(name, "licence", "the licence holds no key for it") from exc
 
 
 def _differs(one: Verdict, other: Verdict) -> bool:

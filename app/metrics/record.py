@@ -53,6 +53,7 @@ class Metrics:
         self._folder = _prepare(slot, folder)
         self._registry = registry = CollectorRegistry()
         self._models_shown: set[tuple[str, ...]] = set()
+        self._licences_shown: set[str] = set()
         self._worker = str(slot)
         self._requests = Counter(
             "classifyd_requests",
@@ -209,6 +210,9 @@ class Metrics:
         for name, standing in licences.items():
             days = standing["days_left"] if standing["serves"] else 0
             self._licence_days.labels(name).set(math.inf if days is None else days)
+        for name in self._licences_shown - set(licences):
+            self._licence_days.labels(name).set(math.inf)  # it needs none any longer
+        self._licences_shown |= set(licences)
 
     def exposition(self) -> bytes:
         """Write the numbers of all workers in Prometheus' text format."""

@@ -2,15 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.licence.clock import ClockRecord
 from app.licence.keys import clock_key, read_machine_key
+from app.licence.licences import REFRESH_S
+from app.packages.changes import activate
 from tests.support.images import RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.machines import build_machine
@@ -142,6 +145,52 @@ def test_a_licence_put_in_place_renewed_and_withdrawn_counts_without_a_restart(
         shutil.rmtree(path.parent)
         assert "there is no licence" in _wait_for(server, 337000).detail
         assert server.classify("colours", {"image": RED}).code == 0
+
+
+def test_a_name_that_another_publisher_took_over_keeps_no_verdict_of_the_first(
+    tmp_path: Path,
+) -> None:
+    weights, state, licences = tmp_path / "w", tmp_path / "state", tmp_path / "l"
+    first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    build_sealed_package(weights, "pets", first)
+    fingerprint = customer_fingerprint(state)
+    write_licence(licences / "first.licence", first, fingerprint, "pets")
+    with Server(weights, state, licence_dir=licences) as server:
+        assert server.classify("pets", {"image": RED}).code == 0
+        build_sealed_package(weights, "pets", second, version="2")
+        activate(weights, "pets", "2")
+        # The first publisher's version goes on until the second's licence is there.
+        _wait_until(server, lambda ready: "pets" in ready["pending"])
+        assert _standing(server)["state"] == "valid"
+        licence = write_licence(licences / "second.licence", second, fingerprint, "pets")
+        _wait_until(server, lambda ready: ready["serving"]["pets"]["version"] == "2")
+        time.sleep(3 * REFRESH_S)
+        refusals = _refusals(server)
+        (licences / "first.licence").unlink()
+        time.sleep(3 * REFRESH_S)
+        assert _refusals(server) == refusals
+        assert _standing(server)["serial"] == licence.serial
+        assert server.classify("pets", {"image": RED}).code == 0
+        build_colour_package(weights, "pets", ["red", "green", "blue"], version="3")
+        activate(weights, "pets", "3")
+        _wait_until(server, lambda ready: not ready["licences"])
+        assert server.classify("pets", {"image": RED}).code == 0
+
+
+def _refusals(server: Server) -> int:
+    return len([line for line in server.log_lines() if line.get("state") == "refused"])
+
+
+def _standing(server: Server) -> dict[str, object]:
+    standing: dict[str, object] = server.request("GET", "/readyz").json["licences"]["pets"]
+    return standing
+
+
+def _wait_until(server: Server, is_so: Callable[[dict[str, Any]], bool]) -> None:
+    deadline = time.monotonic() + EFFECT_TIMEOUT_S
+    while not is_so(server.request("GET", "/readyz").json):
+        assert time.monotonic() < deadline, server.log_text()
+        time.sleep(0.2)
 
 
 def _codes_during_renewal(server: Server, path: Path, publisher: Ed25519PrivateKey) -> set[int]:

@@ -18,9 +18,11 @@ CONTACT = "Example Ltd <licence@example.com>"
 LABELS = ["red", "green", "blue"]
 
 
-def build_sealed_package(weights_dir: Path, name: str, publisher: Ed25519PrivateKey) -> Package:
+def build_sealed_package(
+    weights_dir: Path, name: str, publisher: Ed25519PrivateKey, version: str = "1"
+) -> Package:
     """The package of build_colour_package, sealed."""
-    source = build_colour_package(weights_dir.parent / f"open-{name}", name, LABELS)
+    source = build_colour_package(weights_dir.parent / f"open-{name}", name, LABELS, version)
     return seal_package(source, weights_dir, publisher, CONTACT)
 
 

@@ -337,13 +337,13 @@ def test_requests_pass_while_a_licence_is_good_and_not_after(
         licences.require(sealed.manifest)
     licence = write_licence(customer.path, publisher, fingerprint, "pets", days=1)
     changed: list[str] = []
-    licences.refresh(changed.append)
+    licences.refresh(changed.append, {"pets": {customer.spec.publisher_key}})
     assert changed == ["pets"]
     key = licences.unlock(sealed.manifest)
     assert _opened(sealed, key).model_source()
     licences.require(sealed.manifest)
     monkeypatch.setattr("app.licence.folder.time.time", lambda: licence.expires)
-    licences.refresh(changed.append)
+    licences.refresh(changed.append, {"pets": {customer.spec.publisher_key}})
     with pytest.raises(AuthFailed, match="expired"):
         licences.require(sealed.manifest)
     assert licences.describe()["pets"]["state"] == "refused"

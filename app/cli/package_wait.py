@@ -1,12 +1,12 @@
 """Waiting until every worker serves what was activated."""
 
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.progress import clear_status, show_status
 from app.errors import OperatorError
 from app.packages.store import wanted_version
 from app.settings import Settings
@@ -41,12 +41,24 @@ def wait_until_served(settings: Settings, activation: "Activation", timeout_s: i
         OperatorError: a worker could not load it (then the activation is taken back), another
             activation came in between, or the time is over.
     """
+    try:
+        workers = _wait(settings, activation, timeout_s)
+    finally:
+        clear_status()
+    name = activation.folder.parent.name
+    problems = [worker.names[name].problem for worker in workers if worker.names[name].problem]
+    if problems:
+        raise OperatorError(_take_back(settings, activation, problems[0]))
+    return len(workers)
+
+
+def _wait(settings: Settings, activation: "Activation", timeout_s: int) -> list[WorkerStatus]:
     name = activation.folder.parent.name
     deadline = time.monotonic() + timeout_s
     workers = live_workers(settings.state_dir, settings.weights_dir)
     while behind := [worker for worker in workers if not _has_seen(worker, activation)]:
         _refuse_overtaken(activation)
-        _show_progress(len(workers) - len(behind), len(workers))
+        show_status(f"{len(workers) - len(behind)} of {len(workers)} workers have switched")
         if time.monotonic() > deadline:
             pids = ", ".join(str(worker.pid) for worker in behind)
             raise OperatorError(
@@ -56,10 +68,7 @@ def wait_until_served(settings: Settings, activation: "Activation", timeout_s: i
             )
         time.sleep(_POLL_S)
         workers = live_workers(settings.state_dir, settings.weights_dir)
-    problems = [worker.names[name].problem for worker in workers if worker.names[name].problem]
-    if problems:
-        raise OperatorError(_take_back(settings, activation, problems[0]))
-    return len(workers)
+    return workers
 
 
 def _has_seen(worker: WorkerStatus, activation: "Activation") -> bool:
@@ -83,9 +92,3 @@ def _take_back(settings: Settings, activation: "Activation", problem: str) -> st
     if undo(settings.weights_dir, activation):
         return f"{text}\nthe activation is taken back: {activation.before[0]} is active"
     return f"{text}\nit is still the active version: activate another one before a restart"
-
-
-def _show_progress(ready: int, total: int) -> None:
-    if sys.stderr.isatty():
-        end = "\r"
-        print(f"{ready} of {total} workers have switched", end=end, file=sys.stderr, flush=True)

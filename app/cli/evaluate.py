@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.package_verify import find_package
+from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--reference", is_flag=True, help="compare with Pillow and the unoptimised model")
 @click.option("--weights-dir", metavar="DIR", help="folder of the model packages, for a NAME")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@licence_options
 def evaluate(
     package: str,
     dataset: Path,
@@ -34,11 +36,13 @@ def evaluate(
     reference: bool,
     weights_dir: str | None,
     as_json: bool,
+    **options: str | None,
 ) -> None:
     """Evaluate a PACKAGE (NAME, or a folder NAME/VERSION) on a DATASET.
 
     The dataset is a folder with a folder for each label, or a CSV file with the columns
-    file and label. Writes an HTML report and JSON beside it.
+    file and label. Writes an HTML report and JSON beside it. A sealed package is opened with
+    the licence that this machine's server uses.
     """
     # Here, so that the other commands do not pay for loading torch.
     from app.evaluation.dataset import read_dataset
@@ -48,7 +52,7 @@ def evaluate(
     from app.evaluation.report import write_report
     from app.inference.local import LocalClassifier
 
-    classifier = LocalClassifier(find_package(package, weights_dir))
+    classifier = LocalClassifier(load_unlocked(find_package(package, weights_dir), options))
     manifest, names = classifier.package.manifest, Names(classifier.package.labels)
     several = manifest.output.task == "multi_label"
     samples = read_dataset(dataset, classifier.package.labels, several)

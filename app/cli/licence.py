@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def fingerprint(out: Path, **options: str | None) -> None:
     missing = [kind for kind in MACHINE_FACTS if kind not in facts]
     print(f"{out}: written, with {len(taken.facts)} facts and {len(taken.cards)} cards")
     if missing:
-        print(f"not found or not readable here: {', '.join(missing)} (sudo may read more)")
+        hint = " (sudo may read more)" if os.geteuid() != 0 else ""
+        print(f"not found or not readable here: {', '.join(missing)}{hint}")
 
 
 @licence.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.options import resolve_options
+from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
 from app.packages.store import active_version
@@ -19,18 +20,17 @@ if TYPE_CHECKING:
 @click.argument("package")
 @click.option("--weights-dir", metavar="DIR", help="folder of the model packages, for a NAME")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def verify(package: str, weights_dir: str | None, as_json: bool) -> None:
+@licence_options
+def verify(package: str, weights_dir: str | None, as_json: bool, **options: str | None) -> None:
     """Check a package (a folder NAME/VERSION, or the active version of a NAME).
 
     Its files must be whole, its model must fit its manifest, and its golden samples must
-    give the scores that the reference gave, within the package's tolerance.
+    give the scores that the reference gave, within the package's tolerance. A sealed package
+    is opened with the licence that this machine's server uses.
     """
-    # Here, so that the other commands do not pay for loading torch.
-    from app.packages.package import load_package
-
     folder = find_package(package, weights_dir)
     try:
-        result = describe_verified(load_package(folder))
+        result = describe_verified(load_unlocked(folder, options))
     except OperatorError as exc:
         if as_json:
             print(json.dumps({"package": str(folder), "ok": False, "reason": str(exc)}))

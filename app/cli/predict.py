@@ -13,6 +13,7 @@ from typing import Any
 import click
 import orjson
 
+from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import ApiError, OperatorError
 
 REQUEST_TIMEOUT_S = 60
@@ -30,13 +31,22 @@ PredictMany = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
 @click.option("--package", type=click.Path(path_type=Path), help="a package folder to load here")
 @click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object an image")
+@licence_options
 def predict(
-    images: tuple[Path, ...], url: str | None, package: Path | None, top_num: int, as_json: bool
+    images: tuple[Path, ...],
+    url: str | None,
+    package: Path | None,
+    top_num: int,
+    as_json: bool,
+    **options: str | None,
 ) -> None:
-    """Classify image files: --url asks a server, --package loads the model here."""
+    """Classify image files: --url asks a server, --package loads the model here.
+
+    A sealed package is opened with the licence that this machine's server uses.
+    """
     if (url is None) == (package is None):
         raise click.UsageError("give either --url or --package")
-    answers = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num)
+    answers = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num, options)
     failures = 0
     for path, answer in zip(images, answers(images), strict=True):
         failures += "error_code" in answer
@@ -102,11 +112,11 @@ def _read_answer(
     return answer
 
 
-def _load_here(folder: Path, top_num: int) -> PredictMany:
+def _load_here(folder: Path, top_num: int, options: dict[str, str | None]) -> PredictMany:
     # Here, so that asking a server does not pay for loading torch.
     from app.inference.local import LocalClassifier
 
-    classifier = LocalClassifier(folder)
+    classifier = LocalClassifier(load_unlocked(folder, options))
 
     def classify(data: bytes) -> dict[str, Any]:
         try:

@@ -1,14 +1,19 @@
 """``classifyd tune``."""
 
 import json
+import os
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from app.cli.options import resolve_options, settings_options
-from app.errors import LockedPackage, OperatorError, PackageError
-from app.inference.choice import Choice
+from app.cli.progress import clear_status, show_status
+from app.cli.unlocking import unlock
+from app.errors import LockedPackage, PackageError
+from app.inference.choice import FOLDER, Choice
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
 from app.settings import Settings
@@ -22,6 +27,8 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Measure the engines for the active packages (or those NAMED) and remember the fastest.
 
     A server uses the choice when its settings, this machine and the libraries are the same.
+    A sealed package is opened with its licence; without NAMES those that none opens are left
+    out.
     """
     settings = resolve_options(options).settings
     report = {
@@ -37,6 +44,8 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
         return
     for name, choice in report.items():
         print(f"{name}\n{format_choice(choice, settings.precision)}")
+    if not report:
+        sys.exit(1)
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
@@ -48,37 +57,45 @@ def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
             "",
             f"no package {', '.join(unknown) or 'is here'}; expected one of: {', '.join(active)}",
         )
-    return [load_package(active[name]) for name in names or sorted(active)]
+    if names:
+        return [unlock(load_package(active[name]), settings) for name in names]
+    return list(_unlocked(settings, [active[name] for name in sorted(active)]))
+
+
+def _unlocked(settings: Settings, folders: list[Path]) -> Iterator[Package]:
+    for folder in folders:
+        try:
+            yield unlock(load_package(folder), settings)
+        except LockedPackage as exc:
+            print(f"classifyd: left out: {exc}", file=sys.stderr)
 
 
 def _tune_package(package: Package, settings: Settings) -> Choice:
     # Here, so that a wrong option does not wait for torch.
     from app.inference.choice import ChoiceStore, demand_of
     from app.inference.devices import resolve_device
-    from app.inference.engine import card_uuid, cuda_count
+    from app.inference.engine import cuda_count
     from app.inference.tuning import tune
-    from app.licence.licences import Licences
 
-    device = resolve_device(settings.device, 0, cuda_count())
-    licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
-    try:
-        package = replace(package, content_key=licences.unlock(package.manifest))
-    except LockedPackage as exc:
-        raise OperatorError(f"{exc}; classifyd licence check says what to do") from exc
-    demand = demand_of(settings, device)
+    demand = demand_of(settings, resolve_device(settings.device, 0, cuda_count()))
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    return tune(package, demand, ChoiceStore(settings.state_dir), _show_progress)
+    try:
+        return tune(package, demand, ChoiceStore(settings.state_dir), show_status)
+    finally:
+        clear_status()
+        _give_to_owner(settings.state_dir)
 
 
-def _show_progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text} …", end="", file=sys.stderr, flush=True)
+def _give_to_owner(state_dir: Path) -> None:
+    """Hand what root has written to the account that owns the folder: the server's."""
+    if os.geteuid() == 0:
+        owner = state_dir.stat()
+        for path in (state_dir / FOLDER).rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def format_choice(choice: Choice, precision: str) -> str:
     """Write what was measured, in the precision that was asked for, as a table."""
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     head = (
         f"  {'engine':<26} {'precision':<9} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from app.errors import ApiError, OperatorError
 from app.evaluation.dataset import Sample
+from app.inference.engines.torchscript import load_module
 from app.inference.local import LocalClassifier
 from app.packages.build.reference import open_picture, reference_scores, transform_of
 from app.packages.package import Package
@@ -142,7 +142,7 @@ def _outcome(
 
 def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
     transform = transform_of(package.manifest.preprocess)
-    model = torch.jit.load(str(package.model_path), map_location="cpu").eval()
+    model = load_module(package.model_source())
     spec = package.manifest.output
 
     def compare(data: bytes, sample: Sample, scores: FloatArray) -> Comparison:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from app.imaging.decode import decode
@@ -14,7 +13,7 @@ from app.inference.loader import ExactLoader
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
 from app.machine import usable_cpus
-from app.packages.package import Package, load_package
+from app.packages.package import Package
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,18 +27,16 @@ class LocalClassifier:
     """A package loaded on the CPU of this process, with an inference thread for each core.
 
     Args:
-        folder: the package's folder, ``weights/NAME/VERSION``.
+        package: the package; a sealed one with its content key.
 
     Raises:
         PackageError: the package cannot be loaded, or fails its golden samples.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, package: Package) -> None:
         use_one_thread_per_operation()
         self._threads = usable_cpus()
-        self._classifier = load_classifier(
-            load_package(folder), ExactLoader(), InferenceQueue(self._threads)
-        )
+        self._classifier = load_classifier(package, ExactLoader(), InferenceQueue(self._threads))
 
     @property
     def package(self) -> Package:

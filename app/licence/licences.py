@@ -172,7 +172,7 @@ class Licences:
                 "warning": case.verdict.is_warning,
             }
             for case in sorted(
-                list(self._cases.values()), key=lambda case: (case.name, case.verdict.serves)
+                self._cases.values(), key=lambda case: (case.name, case.verdict.serves)
             )
         }
 

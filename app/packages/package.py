@@ -81,7 +81,7 @@ class Package:
             return self.model_path
         if self.content_key is None:
             raise LockedPackage(
-                str(self.folder), "licence", "the package is sealed: ask a server with a licence"
+                str(self.folder), "licence", "the package is sealed, and no licence has opened it"
             )
         return unseal_model(self.model_path, self.content_key, self.manifest)
 

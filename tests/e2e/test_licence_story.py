@@ -1,6 +1,7 @@
 """The story of publisher and customer by hand, and what classifyd doctor says about it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import PROJECT_ROOT
 from tests.support.packages import build_colour_package
 from tests.support.server import free_port
+
+COFFEE = PROJECT_ROOT / "tests/photos/coffee.jpg"
 
 
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -91,15 +95,52 @@ def test_a_card_that_the_fingerprint_has_not_is_refused(tmp_path: Path, here: li
     assert "Traceback" not in done.stderr
 
 
-def test_a_sealed_package_does_not_run_from_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["verify", "predict", "evaluate", "tune"])
+def test_a_sealed_package_runs_from_the_command_line_with_its_licence_alone(
+    tmp_path: Path, here: list[str], command: str
+) -> None:
+    key, fingerprint = tmp_path / "publisher.key", tmp_path / "fingerprint.json"
+    source = build_colour_package(tmp_path / "open", "pets", ["red", "green", "blue"])
+    sealing = ("--key", key, "--contact", "Example <a@example.com>")
+    ok("licence", "keygen", "--key", key)
+    ok("licence", "seal", source, *sealing, "--weights-dir", tmp_path / "weights")
+    (tmp_path / "data" / "red").mkdir(parents=True)
+    photo = shutil.copy(COFFEE, tmp_path / "data" / "red")
+    folder, settings = tmp_path / "weights/pets/1", here[2:6]
+    arguments = {
+        "verify": ("package", "verify", folder, *settings),
+        "predict": ("predict", "--package", folder, photo, *settings),
+        "evaluate": ("evaluate", folder, tmp_path / "data", "--reference", *settings),
+        "tune": ("tune", "pets", *here),
+    }[command]
+    if command == "evaluate":
+        arguments += ("--report", tmp_path / "report.html")
+
+    ok("licence", "fingerprint", "--out", fingerprint, *here)
+    before = run(*arguments)
+    assert before.returncode == 2
+    assert before.stderr.count("\n") == 1
+    for text in ("the package is sealed", "no licence for this deploy name", "a@example.com"):
+        assert text in before.stderr
+
+    grant = ("--key", key, "--licensee", "A", "--name", "pets", "--permanent")
+    (tmp_path / "licences").mkdir()
+    ok("licence", "issue", fingerprint, *grant, "--out", tmp_path / "licences/pets.licence")
+    assert ok(*arguments)
+
+
+def test_tune_leaves_out_what_no_licence_opens(tmp_path: Path, here: list[str]) -> None:
     key = tmp_path / "publisher.key"
     source = build_colour_package(tmp_path / "open", "pets", ["red", "green", "blue"])
+    build_colour_package(tmp_path / "weights", "colours", ["red", "green", "blue"])
     ok("licence", "keygen", "--key", key)
-    ok("licence", "seal", source, "--key", key, "--contact", "A", "--weights-dir", tmp_path / "w")
-    photo = Path(__file__).parent.parent / "photos" / "coffee.jpg"
-    done = run("predict", "--package", tmp_path / "w/pets/1", photo)
-    assert done.returncode == 2
-    assert "sealed" in done.stderr
+    sealing = ("--key", key, "--contact", "A")
+    ok("licence", "seal", source, *sealing, "--weights-dir", tmp_path / "weights")
+    done = run("tune", "--json", *here)
+    assert done.returncode == 0
+    assert list(json.loads(done.stdout)) == ["colours"]
+    assert "left out" in done.stderr
+    assert "pets/1: licence: the package is sealed" in done.stderr
 
 
 def test_doctor_names_a_wrong_setting(tmp_path: Path) -> None:

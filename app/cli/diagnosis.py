@@ -1,12 +1,15 @@
 """What ``classifyd doctor`` looks at: each check yields findings, and none of them raises."""
 
 import json
-import os
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from typing import Any
 
+from app.cli.known_answers import check_golden
+from app.cli.reach import Need, out_of_reach, service_account
 from app.cli.surroundings import (
     Finding,
     Findings,
@@ -41,11 +44,19 @@ def check_server(settings: Settings) -> Findings:
     if ready is None:
         yield from _check_silent_port(settings, address)
         return
-    to_do = "see the packages below, and the log"
     if ready["ready"]:
         yield Finding("ok", "port", f"the server at {address} is ready")
     else:
+        to_do = "see the names below, and the log"
         yield Finding("failure", "port", f"the server at {address} is not ready", to_do)
+    for name, reason in ready.get("reasons", {}).items():
+        yield Finding("failure", "engine", f"{name} is not served: {reason}", "mend the package")
+    for name, wanted in ready.get("pending", {}).items():
+        text = (
+            f"{name}/{wanted['version']} is active, an earlier version serves: {wanted['reason']}"
+        )
+        to_do = f"mend it, or go back: classifyd package rollback {name}"
+        yield Finding("warning", "engine", text, to_do)
     for name, model in ready.get("serving", {}).items():
         text = f"{name}/{model['version']} by {model['engine']} on {model['device']}"
         yield Finding("ok", "engine", text)
@@ -55,20 +66,32 @@ def ask_server(settings: Settings) -> dict[str, Any] | None:
     """Fetch ``/readyz``; None when no classifyd answers."""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
     host = f"[{local}]" if ":" in local else local
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    url = f"http://{host}:{settings.port}/readyz"
+    scheme = "https" if settings.tls_certificate else "http"
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        # The certificate names the server as its callers do, not as 127.0.0.1.
+        urllib.request.HTTPSHandler(context=_trust_this_machine()),
+    )
+    url = f"{scheme}://{host}:{settings.port}/readyz"
     try:
         with opener.open(url, timeout=SERVER_TIMEOUT_S) as response:
             body = response.read()
     except urllib.error.HTTPError as exc:
         body = exc.read()
-    except OSError:
+    except (OSError, HTTPException):
         return None
     try:
         ready = json.loads(body)
     except ValueError:
         return None
     return ready if isinstance(ready, dict) and "ready" in ready else None
+
+
+def _trust_this_machine() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _check_silent_port(settings: Settings, address: str) -> Findings:
@@ -84,32 +107,48 @@ def _check_silent_port(settings: Settings, address: str) -> Findings:
 
 
 def check_permissions(settings: Settings) -> Findings:
-    """See whether this account can use the folders; the service's account is the one to ask."""
-    state_dir = settings.state_dir
-    while not state_dir.exists():
-        state_dir = state_dir.parent  # the server makes it on its first start
-    wanted = (
-        ("weights_dir", settings.weights_dir, os.R_OK | os.X_OK, "read"),
-        ("state_dir", state_dir, os.R_OK | os.W_OK | os.X_OK, "written"),
-    )
-    for name, folder, mode, verb in wanted:
-        if os.access(folder, mode):
-            yield Finding("ok", "permissions", f"{name} {folder} can be {verb}")
-        else:
-            to_do = "create it, give it to the service's account, or set another folder"
-            yield Finding(
-                "failure", "permissions", f"{name} {folder} cannot be {verb} by this account", to_do
-            )
+    """See whether the service's account, or else this one, can use what the settings name."""
+    account = service_account()
+    needs = list(_needs(settings))
+    for need, fault in zip(needs, out_of_reach(needs, account), strict=True):
+        who = f"the account {account}" if account else "this account"
+        verb = "write" if need.writes else "read"
+        if fault is None:
+            text = f"{who} can {verb} {need.setting} {need.path}"
+            yield Finding("ok", "permissions", text)
+            continue
+        owner = account or "the service's account"
+        to_do = (
+            f"chown -R {owner}: {need.path}"
+            if need.writes
+            else f"let {owner} read it and the folders above: chmod a+rX, or chgrp and chmod g+rX"
+        )
+        text = f"{who} cannot {verb} {fault} ({need.setting})"
+        yield Finding("failure", "permissions", text, to_do)
+
+
+def _needs(settings: Settings) -> Iterator[Need]:
+    yield Need("weights_dir", settings.weights_dir)
+    yield Need("state_dir", settings.state_dir, writes=True)
+    yield Need("licence_dir", settings.licence_dir)
+    if settings.access_tokens == "on":
+        yield Need("tokens_file", settings.tokens_path())
+    if settings.tls_certificate and settings.tls_key:
+        yield Need("tls_certificate", settings.tls_certificate)
+        yield Need("tls_key", settings.tls_key)
+    if settings.log_file:
+        yield Need("log_file", settings.log_file.parent, writes=True)
 
 
 def check_packages(settings: Settings) -> Findings:
-    """Check the files of every active package against their checksums."""
+    """Check the files of every active package, and what is known of its golden samples."""
     try:
         listing = active_versions(settings.weights_dir)
     except PackageError as exc:
         yield Finding("failure", "packages", str(exc), "set weights_dir, or create the folder")
         return
     problems = [str(error) for error in listing.broken.values()]
+    serving = (ask_server(settings) or {}).get("serving", {})
     for folder in listing.active.values():
         try:
             package = load_package(folder)
@@ -119,6 +158,7 @@ def check_packages(settings: Settings) -> Findings:
             kind = ", sealed" if package.sealed else ""
             text = f"{folder.parent.name}/{folder.name}: checksums right{kind}"
             yield Finding("ok", "packages", text)
+            yield check_golden(package, serving.get(package.manifest.name), settings)
     for problem in problems:
         yield Finding("failure", "packages", problem, "install the package again")
     if not listing.active and not problems:
@@ -130,7 +170,11 @@ def check_licences(settings: Settings) -> Findings:
     facts = read_facts()
     device, cards = device_of(settings, facts)
     folder = LicenceFolder(settings.licence_dir, settings.state_dir, device, cards)
-    for manifest in active_manifests(settings.weights_dir):
+    try:
+        manifests = active_manifests(settings.weights_dir)
+    except PackageError:
+        return  # told with the packages
+    for manifest in manifests:
         if manifest.licence is None:
             continue
         verdict = folder.best(manifest.name, manifest.licence, facts).verdict

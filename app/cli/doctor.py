@@ -14,10 +14,10 @@ import click
 
 from app.cli.diagnosis import ask_server, diagnose
 from app.cli.options import resolve_options, settings_options
-from app.cli.surroundings import Finding, journal_lines
-from app.errors import OperatorError, SettingsError
+from app.cli.surroundings import Finding, log_lines
+from app.errors import OperatorError, PackageError, SettingsError
 from app.licence.standing import active_manifests
-from app.settings import ResolvedSettings
+from app.settings import ResolvedSettings, Settings
 
 _SECRET = re.compile(r"token|password|secret|key", re.IGNORECASE)
 
@@ -32,21 +32,24 @@ def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
         resolved = resolve_options(options)
     except SettingsError as exc:
         # Nothing else can be looked at before this is mended.
-        _print([Finding("failure", "configuration", str(exc), "correct the setting")], as_json)
+        findings = [Finding("failure", "configuration", str(exc), "correct the setting")]
+        _print(findings, as_json)
+        if bundle is not None:
+            _write_bundle(bundle, {"findings.json": _as_rows(findings), **_everywhere(Settings())})
         sys.exit(1)
     origins = sorted(set(resolved.sources.values()) - {"default"})
     first = Finding("ok", "configuration", f"from {', '.join(origins) or 'defaults alone'}")
     findings = [first, *diagnose(resolved.settings)]
     _print(findings, as_json)
     if bundle is not None:
-        _write_bundle(bundle, resolved, findings)
+        _write_bundle(bundle, _contents(resolved, findings))
     if any(finding.level == "failure" for finding in findings):
         sys.exit(1)
 
 
 def _print(findings: list[Finding], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        print(json.dumps(_as_rows(findings), indent=2))
         return
     for finding in findings:
         print(f"{finding.level:<8} {finding.subject:<13} {finding.text}")
@@ -54,20 +57,40 @@ def _print(findings: list[Finding], as_json: bool) -> None:
             print(f"{'':<22} -> {finding.to_do}")
 
 
-def _write_bundle(path: Path, resolved: ResolvedSettings, findings: list[Finding]) -> None:
-    """Write what support asks for: no key, no token, no image, no model."""
+def _as_rows(findings: list[Finding]) -> list[dict[str, str]]:
+    return [dataclasses.asdict(finding) for finding in findings]
+
+
+def _contents(resolved: ResolvedSettings, findings: list[Finding]) -> dict[str, Any]:
+    """What support asks for, by file: no key, no token, no image, no model."""
     settings = resolved.settings
-    files: dict[str, Any] = {
-        "findings.json": [dataclasses.asdict(finding) for finding in findings],
+    return {
+        "findings.json": _as_rows(findings),
         "settings.json": {
             name: "(hidden)" if _SECRET.search(name) else str(value)
             for name, value in vars(settings).items()
         },
         "readyz.json": ask_server(settings),
-        "manifests.json": [dataclasses.asdict(m) for m in active_manifests(settings.weights_dir)],
-        "machine.json": platform.uname()._asdict() | {"python": sys.version},
-        "log.txt": "\n".join(journal_lines() or []),
+        "manifests.json": _manifests(settings),
+        **_everywhere(settings),
     }
+
+
+def _everywhere(settings: Settings) -> dict[str, Any]:
+    return {
+        "machine.json": platform.uname()._asdict() | {"python": sys.version},
+        "log.txt": "\n".join(log_lines(settings) or []),
+    }
+
+
+def _manifests(settings: Settings) -> list[dict[str, Any]]:
+    try:
+        return [dataclasses.asdict(m) for m in active_manifests(settings.weights_dir)]
+    except PackageError:
+        return []  # told by the findings
+
+
+def _write_bundle(path: Path, files: dict[str, Any]) -> None:
     try:
         with tarfile.open(path, "w:gz") as archive:
             for name, content in files.items():

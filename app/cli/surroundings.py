@@ -1,6 +1,7 @@
 """What surrounds the server, for ``classifyd doctor``: disk, clock, cards, log, proxy."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,16 +12,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.licence.facts import gpu_models
+from app.licence.verdict import CLOCK_TOLERANCE_S
+from app.log_ids import COUNTER_FILE
 from app.settings import PROJECT_ROOT, Settings
 
 LOG_TIMEOUT_S = 20
 LOG_LINES = 2000
+LOG_TAIL_BYTES = 2**20
 SHOWN_ERRORS = 5
 LOW_DISK_MB, EMPTY_DISK_MB = 1000, 100
 PROXY_BODY_MB = 33
 """Bodies up to 32 MiB are read to their end, so that the client can read the refusal."""
 
 NGINX_FOLDER = Path("/etc/nginx")
+SITES_THAT_MAY_BE_OFF = "sites-available"
+"""Debian links from sites-enabled to those that are on."""
+
+JOURNAL = Path("/var/log/journal")
 
 
 @dataclass(frozen=True)
@@ -37,26 +45,49 @@ Findings = Iterator[Finding]
 
 
 def check_disk(settings: Settings) -> Findings:
-    """See how much room the state folder's disk has."""
-    folder = settings.state_dir if settings.state_dir.exists() else PROJECT_ROOT
-    free_mb = shutil.disk_usage(folder).free // 2**20
+    """See how much room there is for the state, the packages and the log."""
+    log = settings.log_file.parent if settings.log_file else JOURNAL
+    seen: set[int] = set()
+    for folder in map(_existing, (settings.state_dir, settings.weights_dir, log)):
+        device = folder.stat().st_dev
+        if device not in seen:
+            seen.add(device)
+            yield _disk_of(folder)
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _disk_of(folder: Path) -> Finding:
+    usage = os.statvfs(folder)
+    free_mb = usage.f_bavail * usage.f_frsize // 2**20
     text = f"{free_mb} MB free for {folder}"
+    to_do = "make room: journalctl --vacuum-size=200M, packages that are not used"
+    if usage.f_files and not usage.f_favail:
+        return Finding("failure", "disk", f"no file can be made in {folder}: no inodes", to_do)
     if free_mb >= LOW_DISK_MB:
-        yield Finding("ok", "disk", text)
-        return
-    to_do = "make room: journalctl --vacuum-size=200M, old releases in /opt/classifyd"
-    yield Finding("warning" if free_mb >= EMPTY_DISK_MB else "failure", "disk", text, to_do)
+        return Finding("ok", "disk", text)
+    return Finding("warning" if free_mb >= EMPTY_DISK_MB else "failure", "disk", text, to_do)
 
 
 def check_clock(settings: Settings) -> Findings:
-    """See whether the clock is before the program's own files."""
-    built = (PROJECT_ROOT / "setup.cfg").stat().st_mtime
+    """See whether the clock is before the program's own files, or before the last start."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    if time.time() >= built:
-        yield Finding("ok", "clock", now)
-    else:
-        to_do = "set the clock (timedatectl set-time); licences depend on it"
+    to_do = "set the clock (timedatectl set-time); licences depend on it"
+    if time.time() < (PROJECT_ROOT / "setup.cfg").stat().st_mtime:
         yield Finding("failure", "clock", f"{now} is before this release was made", to_do)
+    elif time.time() + CLOCK_TOLERANCE_S < _last_start(settings):
+        yield Finding("failure", "clock", f"{now} is before the server's last start", to_do)
+    else:
+        yield Finding("ok", "clock", now)
+
+
+def _last_start(settings: Settings) -> float:
+    try:
+        return (settings.state_dir / COUNTER_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def check_gpu(settings: Settings) -> Findings:
@@ -73,7 +104,7 @@ def check_gpu(settings: Settings) -> Findings:
 
 def check_log(settings: Settings) -> Findings:
     """Repeat the last errors of the service's log."""
-    lines = journal_lines()
+    lines = log_lines(settings)
     if lines is None:
         yield Finding("ok", "log", "not kept by systemd here; see where the server's output goes")
         return
@@ -86,8 +117,19 @@ def check_log(settings: Settings) -> Findings:
         yield Finding("ok", "log", f"no error in the last {len(lines)} lines")
 
 
-def journal_lines() -> list[str] | None:
-    """The service's last log lines; None where systemd's journal cannot be asked."""
+def log_lines(settings: Settings) -> list[str] | None:
+    """The last lines of the log file or of the journal; None where there is neither."""
+    if settings.log_file is None:
+        return _journal_lines()
+    try:
+        with settings.log_file.open("rb") as stream:
+            stream.seek(max(0, settings.log_file.stat().st_size - LOG_TAIL_BYTES))
+            return stream.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return None
+
+
+def _journal_lines() -> list[str] | None:
     tool = shutil.which("journalctl")
     if tool is None:
         return None
@@ -113,20 +155,29 @@ def check_proxy(settings: Settings, folder: Path = NGINX_FOLDER) -> Findings:
     """See whether an nginx in front lets whole images through."""
     pattern = re.compile(rf"^\s*(proxy_pass|server)\s+[^#;]*:{settings.port}\b", re.MULTILINE)
     for path in sorted(folder.rglob("*")):
+        if path.parent.name == SITES_THAT_MAY_BE_OFF:
+            continue
         text = _text_of(path)
         if not pattern.search(text):
             continue
-        limit = re.search(r"^\s*client_max_body_size\s+(\d+)([kmg]?)\s*;", text, re.M | re.I)
-        if limit and _to_mb(int(limit[1]), limit[2]) >= PROXY_BODY_MB:
-            yield Finding("ok", "proxy", f"{path}: client_max_body_size {limit[1]}{limit[2]}")
+        # What the site does not set comes from the main file.
+        limits = _limits_in(text) or _limits_in(_text_of(folder / "nginx.conf"))
+        limit = min(limits, default=None, key=lambda found: _to_mb(*found))
+        if limit and _to_mb(*limit) >= PROXY_BODY_MB:
+            yield Finding("ok", "proxy", f"{path}: client_max_body_size {limit[0]}{limit[1]}")
         else:
-            found = f"{limit[1]}{limit[2]}" if limit else "not set, nginx then takes 1m"
+            found = f"{limit[0]}{limit[1]}" if limit else "not set, nginx then takes 1m"
             yield Finding(
                 "warning",
                 "proxy",
                 f"{path}: client_max_body_size is {found}",
                 f"set client_max_body_size {PROXY_BODY_MB}m; see deploy/nginx.conf",
             )
+
+
+def _limits_in(text: str) -> list[tuple[int, str]]:
+    found = re.findall(r"^\s*client_max_body_size\s+(\d+)([kmg]?)\s*;", text, re.M | re.I)
+    return [(int(number), unit) for number, unit in found]
 
 
 def _text_of(path: Path) -> str:

@@ -17,13 +17,14 @@ from app.licence.facts import read_facts
 from app.licence.fingerprint import Fingerprint
 from app.licence.folder import LicenceFolder
 from app.licence.issue import issue_licence
-from app.licence.keys import MACHINE_KEY_FILE, clock_key, read_machine_key
-from app.licence.licence import DeviceClass
+from app.licence.keys import MACHINE_KEY_FILE, clock_key, content_key, read_machine_key
+from app.licence.licence import DeviceClass, to_time
 from app.licence.licences import Licences
 from app.licence.verdict import Verdict
 from app.packages.archive import install_archive, write_archive
 from app.packages.manifest import LicenceSpec
 from app.packages.package import Package, load_package
+from app.packages.sealing import unseal_model
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.machines import CARD, build_machine, change
 
@@ -228,6 +229,31 @@ def test_a_licence_ends_with_its_last_second(
     assert "expired" in customer.check().detail
 
 
+def test_an_edited_expiry_is_found(customer: Customer, publisher: Ed25519PrivateKey) -> None:
+    licence = write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
+    assert licence.expires is not None
+    text = customer.path.read_text()
+    later = text.replace(to_time(licence.expires), to_time(licence.expires + 3650 * DAY_S))
+    assert later != text
+    customer.path.write_text(later)
+    verdict = customer.check()
+    assert (verdict.state, verdict.detail) == (
+        "refused",
+        "the licence file is unreadable or was changed",
+    )
+    assert "wrong signature" in verdict.advice
+
+
+def test_a_licence_that_an_editor_has_saved_anew_is_refused(
+    customer: Customer, publisher: Ed25519PrivateKey
+) -> None:
+    write_licence(customer.path, publisher, customer.fingerprint(), "pets")
+    customer.path.write_bytes(customer.path.read_bytes().replace(b"\n", b"\r\n"))
+    verdict = customer.check()
+    assert verdict.state == "refused"
+    assert "do not open it in an editor" in verdict.advice
+
+
 def test_a_licence_of_tomorrow_is_not_yet_valid(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
@@ -321,6 +347,24 @@ def test_a_package_under_another_publishers_key_does_not_open(
     key = licences.unlock(package.manifest)
     with pytest.raises(TamperedPackage, match="does not open"):
         _opened(package, key).model_source()
+
+
+@pytest.mark.parametrize("part", ["name", "version", "publisher"])
+def test_a_sealed_model_opens_as_what_it_was_sealed_for_alone(
+    sealed: Package, publisher: Ed25519PrivateKey, part: str
+) -> None:
+    key, manifest = content_key(publisher, "pets"), sealed.manifest
+    assert unseal_model(sealed.model_path, key, manifest).getbuffer().nbytes
+    assert manifest.licence is not None
+    other = {
+        "name": replace(manifest, name="cars"),
+        "version": replace(manifest, version="2"),
+        "publisher": replace(
+            manifest, licence=replace(manifest.licence, publisher_key="A" * 43 + "=")
+        ),
+    }[part]
+    with pytest.raises(TamperedPackage, match="does not open"):
+        unseal_model(sealed.model_path, key, other)
 
 
 def test_requests_pass_while_a_licence_is_good_and_not_after(

@@ -13,10 +13,10 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test check lint format types coverage bench bundle clean
+.PHONY: help install demo run test check lint format types coverage bench bundle test-deploy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make the virtual environment and install what serving needs
 
@@ -55,9 +55,13 @@ $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@touch $@
 
 FLAVOUR ?= cpu
+PACKAGES ?= $(WEIGHTS)
 
-bundle: $(DEMO) ## make one offline archive for servers in dist/ (FLAVOUR=cuda PIP_ARGS=... for CUDA)
-	@deploy/bundle.sh $(BIN)/python dist $(WEIGHTS) $(FLAVOUR)
+bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
+	@deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
+
+test-deploy: bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
+	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
 clean: ## remove the virtual environment, the built packages and the state
 	rm -rf $(VENV) $(WEIGHTS)/imagenet var build dist *.egg-info

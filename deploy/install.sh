@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Install classifyd from the bundle that this file lies in, on a machine without a network.
 set -euo pipefail
+# Whatever the caller's mask is: the service's account must be able to read what is installed.
+umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
 OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd UNITS=/etc/systemd/system
@@ -23,6 +25,10 @@ TEXT
 bind="" port="" device="" python="" yes=0 check_only=0 stage_only=0
 while [ $# -gt 0 ]; do
     case $1 in
+        --bind | --port | --device | --python)
+            [ $# -ge 2 ] || { echo "install.sh: $1 needs a value" >&2; exit 2; } ;;
+    esac
+    case $1 in
         --bind) bind=$2; shift 2 ;;
         --port) port=$2; shift 2 ;;
         --device) device=$2; shift 2 ;;
@@ -43,14 +49,28 @@ trap 'echo "install.sh: line $LINENO failed; nothing that was there before was c
 
 ok() { printf '  ok       %s\n' "$1"; }
 warn() { printf '  warning  %s\n' "$1"; }
-fail() { printf '  failure  %s\n' "$1"; failures=$((failures + 1)); }
+fail() { printf '  failure  %s\n' "$*"; failures=$((failures + 1)); }
 stop() { echo "install.sh: $1" >&2; exit 1; }
 
 # A setting of the installation that is there already, if one is.
 setting() {
     [ -r "$ETC/classifyd.toml" ] || return 0
-    sed -n "s/^$1 *= *\"\{0,1\}\([^\"]*\)\"\{0,1\}$/\1/p" "$ETC/classifyd.toml" | head -n 1
+    sed -n "s/^$1 *= *\"\{0,1\}\([^\"#]*[^\"# ]\)\"\{0,1\} *\(#.*\)\{0,1\}$/\1/p" "$ETC/classifyd.toml" \
+        | head -n 1
 }
+
+# Change one setting of it and leave the rest as the operator has written it.
+put_setting() {
+    [ -n "$2" ] && [ "$(setting "$1")" != "$2" ] || return 0
+    local line="$1 = \"$2\""
+    [ "$1" = port ] && line="port = $2"
+    if grep -q "^$1 *=" "$ETC/classifyd.toml"; then
+        sed -i "s|^$1 *=.*|$line|" "$ETC/classifyd.toml"
+    else
+        sed -i "1i $line" "$ETC/classifyd.toml"
+    fi
+}
+given_bind=$bind given_port=$port given_device=$device
 bind=${bind:-$(setting bind)} port=${port:-$(setting port)} device=${device:-$(setting device)}
 bind=${bind:-127.0.0.1} port=${port:-8000}
 if [ "$FLAVOUR" = cpu ]; then device=${device:-cpu}; else device=${device:-cuda}; fi
@@ -67,11 +87,9 @@ check_machine() {
         || fail "glibc ${glibc:-unknown}: 2.28 or later is needed (Debian 10, Ubuntu 20.04, RHEL 8)"
     [ -d /run/systemd/system ] && ok "systemd" || fail "systemd does not run this machine"
     check_python
-    local free_mb memory_mb place=$OPT
-    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
-    free_mb=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
-    [ "${free_mb:-0}" -ge "$INSTALLED_MB" ] && ok "disk: $free_mb MB free in $OPT" \
-        || fail "disk: ${free_mb:-0} MB free in $OPT, $INSTALLED_MB MB are needed"
+    check_disk "$OPT" "$INSTALLED_MB"
+    [ "$stage_only" = 1 ] || check_disk "$VAR" $(($(du -sm "$here/packages" | cut -f 1) + 100))
+    local memory_mb
     memory_mb=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
     [ "$memory_mb" -ge 1900 ] && ok "memory: $memory_mb MB" \
         || fail "memory: $memory_mb MB, at least 2 GB are needed"
@@ -82,21 +100,45 @@ check_machine() {
     esac
 }
 
+check_disk() {
+    local place=$1 free_mb
+    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+    free_mb=$(df -Pm "$place" | awk 'NR == 2 { print $4 }')
+    [ "${free_mb:-0}" -ge "$2" ] && ok "disk: $free_mb MB free for $1" \
+        || fail "disk: ${free_mb:-0} MB free for $1, $2 MB are needed"
+}
+
 check_python() {
     if [ -z "$python" ]; then
-        fail "python$PYTHON_VERSION is not there: install python$PYTHON_VERSION and its venv module"
+        fail "python$PYTHON_VERSION is not there: install python$PYTHON_VERSION and its venv module," \
+            "or name one with --python"
     elif ! "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$PYTHON_VERSION')"; then
         fail "$python is another version than $PYTHON_VERSION, for which the wheels are"
     elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         fail "$python has no venv: install python$PYTHON_VERSION-venv"
+    elif "$python" -c 'import sys; sys.exit(not sys.base_prefix.startswith(("/home/", "/root/")))'; then
+        fail "$python is in a home folder, which the service cannot read: install it for the system"
     else
         ok "$python"
     fi
 }
 
+# Where systemd listens for callers.
+address() {
+    local host=$bind
+    case $bind in *:*) host="[$bind]" ;; esac
+    echo "$host:$port"
+}
+listens_already() {
+    systemctl is-active --quiet classifyd.socket 2>/dev/null \
+        && grep -qsxF "ListenStream=$(address)" "$UNITS/classifyd.socket.d/address.conf"
+}
+
 check_port() {
-    if systemctl is-active --quiet classifyd.socket 2>/dev/null; then
-        ok "port $port (classifyd is installed already)"
+    if listens_already; then
+        ok "port $port (classifyd listens there already)"
+    elif [ -z "$python" ]; then
+        warn "port $port on $bind: not looked at without Python"
     elif "$python" -c "
 import socket, sys
 family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
@@ -105,7 +147,8 @@ probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 probe.bind((sys.argv[1], int(sys.argv[2])))" "$bind" "$port" 2>/dev/null; then
         ok "port $port on $bind"
     else
-        fail "port $port on $bind cannot be listened on: choose another with --port"
+        fail "port $port on $bind cannot be listened on: choose another with --port," \
+            "or stop who listens there (ss -ltnp)"
     fi
 }
 
@@ -114,6 +157,7 @@ stage() {
     echo "Installing release $RELEASE into $target"
     rm -rf "$target"
     trap 'rm -rf "$target"; echo "install.sh: line $LINENO failed; $target is removed" >&2' ERR
+    trap 'rm -rf "$target"; echo "install.sh: interrupted; $target is removed" >&2; exit 130' INT TERM HUP
     install -d -m 0755 "$OPT"
     cp -a "$here/release" "$target"
     "$python" -m venv "$target/venv"
@@ -124,8 +168,10 @@ stage() {
     chmod 0755 "$target"/deploy/*.sh "$target/deploy/classifydctl"
     chown -R root:root "$target"
     chmod -R go+rX,go-w "$target"
+    sync -f "$target"
     touch "$target/.complete"
-    trap - ERR
+    trap - INT TERM HUP
+    trap 'echo "install.sh: line $LINENO failed; run it again when that is mended" >&2' ERR
 }
 
 create_account() {
@@ -139,7 +185,8 @@ create_folders() {
     install -d -m 0750 -o "$ACCOUNT" -g "$ACCOUNT" "$VAR" "$VAR/state" "$VAR/weights"
     [ -e "$ETC/classifyd.toml" ] || cat > "$ETC/classifyd.toml" <<TOML
 # Settings of classifyd; docs/settings.md lists them all. After a change:
-#   systemctl restart classifyd    (bind and port: run install.sh again with --bind, --port)
+#   systemctl restart classifyd
+# but for bind, port and device: run install.sh again with --bind, --port, --device.
 bind = "$bind"
 port = $port
 device = "$device"
@@ -147,21 +194,28 @@ weights_dir = "$VAR/weights"
 state_dir = "$VAR/state"
 licence_dir = "$ETC/licences"
 TOML
+    put_setting bind "$given_bind"
+    put_setting port "$given_port"
+    put_setting device "$given_device"
 }
 
 # A version never changes once it is there; what a machine serves now it goes on serving.
 add_packages() {
-    local folder name version
+    local folder name version served
     for folder in "$here"/packages/*/*/; do
         [ -e "$folder/manifest.json" ] || continue
         version=$(basename "$folder") name=$(basename "$(dirname "$folder")")
         [ -e "$VAR/weights/$name/$version" ] && continue
-        if [ -d "$VAR/weights/$name" ] && [ ! -e "$VAR/weights/$name/ACTIVE" ]; then
-            ls "$VAR/weights/$name" | head -n 1 > "$VAR/weights/$name/ACTIVE"
+        if [ ! -s "$VAR/weights/$name/ACTIVE" ]; then
+            rm -f "$VAR/weights/$name/ACTIVE"
+            served=$(ls "$VAR/weights/$name" 2>/dev/null || true)
+            case $served in "" | *$'\n'*) ;; *) echo "$served" > "$VAR/weights/$name/ACTIVE" ;; esac
         fi
+        # Hidden until it is whole: an installation may be interrupted anywhere.
+        rm -rf "$VAR/weights/.$name.new"
+        cp -r "$folder" "$VAR/weights/.$name.new"
         mkdir -p "$VAR/weights/$name"
-        cp -r "$folder" "$VAR/weights/$name/.$version.new"
-        mv "$VAR/weights/$name/.$version.new" "$VAR/weights/$name/$version"
+        mv "$VAR/weights/.$name.new" "$VAR/weights/$name/$version"
         if [ -e "$here/packages/$name/ACTIVE" ] && [ ! -e "$VAR/weights/$name/ACTIVE" ]; then
             cp "$here/packages/$name/ACTIVE" "$VAR/weights/$name/ACTIVE"
         fi
@@ -173,9 +227,7 @@ add_packages() {
 write_units() {
     install -m 0644 "$target/deploy/classifyd.service" "$target/deploy/classifyd.socket" "$UNITS/"
     install -d "$UNITS/classifyd.socket.d" "$UNITS/classifyd.service.d"
-    local host=$bind
-    case $bind in *:*) host="[$bind]" ;; esac
-    printf '[Socket]\nListenStream=\nListenStream=%s:%s\n' "$host" "$port" \
+    printf '[Socket]\nListenStream=\nListenStream=%s\n' "$(address)" \
         > "$UNITS/classifyd.socket.d/address.conf"
     case $device in
         cuda*) install -m 0644 "$target/deploy/classifyd-gpu.conf" "$UNITS/classifyd.service.d/gpu.conf" ;;
@@ -203,14 +255,24 @@ fi
 if [ "$stage_only" = 0 ] && [ -e "$OPT/current" ] && [ "$(readlink "$OPT/current")" != "$target" ]; then
     stop "release $(basename "$(readlink "$OPT/current")") is installed: use classifydctl upgrade BUNDLE"
 fi
+if [ "$stage_only" = 0 ]; then
+    exec 9> /run/lock/classifyd
+    flock -n 9 || stop "another install.sh or classifydctl is at work"
+fi
 stage
 [ "$stage_only" = 1 ] && exit 0
 create_account
 create_folders
 add_packages
 ln -sfn "$target" "$OPT/current"
+move=1
+listens_already && move=0
 write_units
 systemctl enable --quiet classifyd.socket classifyd.service
-systemctl restart classifyd.socket
+if [ "$move" = 1 ]; then
+    # A socket cannot be moved under a service that holds it.
+    systemctl stop classifyd.service classifyd.socket
+    systemctl start classifyd.socket
+fi
 systemctl restart classifyd.service || stop "the service does not start: journalctl -u classifyd -n 30"
-exec /usr/local/bin/classifydctl verify
+exec /usr/local/bin/classifydctl verify 9>&-

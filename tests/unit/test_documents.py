@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
+from app.cli.main import cli
 from app.errors import REGISTRY
 from app.settings import PROJECT_ROOT
 
@@ -107,3 +109,36 @@ def test_architecture_names_every_part_of_the_app() -> None:
     text = _read(ARCHITECTURE)
     assert {name for name in packages | modules if name not in text} == set()
     assert len(packages) >= 5
+
+
+TYPED = ["deploy.md", "licence.md"]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_both_languages_type_the_same_commands(name: str) -> None:
+    english, chinese = (
+        _commands(_read(PROJECT_ROOT / folder / name)) for folder in ("docs", "docs/zh")
+    )
+    assert english == chinese
+    assert len(english) >= 7
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_every_command_that_is_typed_is_known(name: str) -> None:
+    for line in _commands(_read(PROJECT_ROOT / "docs" / name)):
+        words = re.sub(r"^sudo (-u classifyd )?", "", line).split()
+        if words[0] != "classifyd":
+            continue
+        command: click.Command = cli
+        rest = words[1:]
+        while isinstance(command, click.Group):
+            command, rest = command.commands[rest[0]], rest[1:]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options, line
+
+
+def _commands(text: str) -> list[str]:
+    """The commands of a document, each on one line, without what is said beside them."""
+    blocks = re.findall(r"(?:^ {4}\S.*\n(?: {5,}\S.*\n)*)", text, re.MULTILINE)
+    joined = [re.sub(r"\\\n\s*", "", block).strip() for block in blocks]
+    return [re.split(r"\s{2,}|\s+#", line)[0] for line in joined]

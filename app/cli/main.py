@@ -43,3 +43,8 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone, as head does.
         sys.exit(141)
+    except OSError as exc:
+        # What no command has foreseen: above all a folder that this account may not enter.
+        hint = "; use sudo or the service's account" if isinstance(exc, PermissionError) else ""
+        print(f"classifyd: {exc.filename or 'input/output'}: {exc.strerror}{hint}", file=sys.stderr)
+        sys.exit(2)

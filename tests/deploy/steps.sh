@@ -160,7 +160,7 @@ reload_under_load() { under_load systemctl reload classifyd; verified; }
 
 after_the_reboot() {
     verified
-    say "$(classifydctl status | head -n 2 | tr '\n' ' ')"
+    says '^service *active, enabled' classifydctl status
 }
 
 full_log_disk() {
@@ -333,7 +333,8 @@ sealed_package() {
     says "chosen" classifyd tune pets
     says '^ok *golden .*pets' classifyd doctor
     # Another account than root's and the service's may not open it.
-    refused "cannot be read" sudo -u nobody classifyd package verify $VAR/weights/pets/1
+    refused "Permission denied; use sudo" sudo -u nobody classifyd package verify $VAR/weights/pets/1
+    grep -q Traceback /run/refused && wrong "a traceback"
     [ "$(code_of imagenet)" = "" ] || wrong "another name is disturbed"
     systemctl restart classifyd
     verified

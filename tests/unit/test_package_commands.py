@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from app.cli.main import cli
 from app.errors import PackageError
+from tests.support.commands import run_classifyd
 from tests.support.packages import build_colour_package
 
 LABELS = ["red", "green", "blue"]
@@ -88,3 +89,9 @@ def test_unsigned_archives_are_refused_where_keys_are_named(weights: Path, tmp_p
     keys.mkdir()
     with pytest.raises(PackageError, match="is not signed"):
         run(tmp_path / "other", "install", str(file), "--trusted-keys", str(keys))
+
+
+def test_a_path_that_the_system_refuses_is_no_traceback() -> None:
+    ended = run_classifyd("package", "verify", "n" * 300, status=2)
+    assert ended.stderr.startswith("classifyd: nnn")
+    assert ended.stderr.endswith("File name too long\n")

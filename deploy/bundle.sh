@@ -53,6 +53,10 @@ for manifest in "$weights"/*/*/manifest.json; do
     target="$bundle/packages/$(basename "$(dirname "$folder")")"
     mkdir -p "$target"
     cp -a "$folder" "$target/"
+    # Said, as an open model that is delivered by mistake cannot be taken back.
+    kind=open
+    grep -q '"publisher_key"' "$manifest" && kind=sealed
+    echo "  $(basename "$(dirname "$folder")")/$(basename "$folder"), $kind"
     [ -e "$folder/../ACTIVE" ] && cp "$folder/../ACTIVE" "$target/"
 done
 

@@ -17,6 +17,8 @@ from app.cli.token import token
 from app.cli.tune import tune
 from app.errors import OperatorError
 
+USE_SUDO = "; use sudo or the service's account"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="classifyd")
@@ -38,13 +40,14 @@ def main() -> None:
     try:
         cli()
     except OperatorError as exc:
-        print(f"classifyd: {exc}", file=sys.stderr)
+        hint = USE_SUDO if isinstance(exc.__cause__, PermissionError) else ""
+        print(f"classifyd: {exc}{hint}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output has gone, as head does.
         sys.exit(141)
     except OSError as exc:
         # What no command has foreseen: above all a folder that this account may not enter.
-        hint = "; use sudo or the service's account" if isinstance(exc, PermissionError) else ""
+        hint = USE_SUDO if isinstance(exc, PermissionError) else ""
         print(f"classifyd: {exc.filename or 'input/output'}: {exc.strerror}{hint}", file=sys.stderr)
         sys.exit(2)

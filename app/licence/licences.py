@@ -38,6 +38,7 @@ class _Case:
         spec: whose licence it needs.
         verdict: in force.
         is_locked: whether its model waits for a licence to be opened.
+        is_doubted: whether its licence could not be read in the last round, for the first time.
         was_listed: whether a package that is here was seen to need it.
         is_leaving: whether none did in the last round.
         logged_at: time.monotonic() when the verdict was last told, 0 for never.
@@ -47,6 +48,7 @@ class _Case:
     spec: LicenceSpec
     verdict: Verdict
     is_locked: bool = False
+    is_doubted: bool = False
     was_listed: bool = False
     is_leaving: bool = False
     logged_at: float = 0.0
@@ -150,7 +152,11 @@ class Licences:
             self._drop_unneeded(publishers)
             for case in list(self._cases.values()):
                 before = case.verdict
-                self._settle(case, self._folder.best(case.name, case.spec, self._facts()))
+                decision = self._folder.best(case.name, case.spec, self._facts())
+                case.is_doubted = not case.is_doubted and _may_be_half_written(before, decision)
+                if case.is_doubted:
+                    continue
+                self._settle(case, decision)
                 if case.is_locked and _differs(case.verdict, before):
                     changed.append(case.name)
         for name in changed:
@@ -204,6 +210,11 @@ class Licences:
         if is_new or is_due:
             _tell(case)
             case.logged_at = time.monotonic()
+
+
+def _may_be_half_written(before: Verdict, decision: Decision) -> bool:
+    """Whether a licence that served is gone or unreadable: it may be being replaced just now."""
+    return before.serves and not decision.verdict.serves and decision.licence is None
 
 
 def _differs(one: Verdict, other: Verdict) -> bool:

@@ -196,17 +196,30 @@ def _wait_until(server: Server, is_so: Callable[[dict[str, Any]], bool]) -> None
 def _codes_during_renewal(server: Server, path: Path, publisher: Ed25519PrivateKey) -> set[int]:
     """Every answer while a trial is replaced by a longer licence, until that one counts."""
     fingerprint = customer_fingerprint(path.parent.parent / "state")
-    renewed = write_licence(path, publisher, fingerprint, "pets", days=300)
+    draft = path.with_name("draft")
+    renewed = write_licence(draft, publisher, fingerprint, "pets", days=300)
     codes: set[int] = set()
     deadline = time.monotonic() + EFFECT_TIMEOUT_S
     with ThreadPoolExecutor(4) as pool:
+        copying = pool.submit(_copy_slowly, draft, path)
         while time.monotonic() < deadline:
             answers = pool.map(lambda _: server.classify("pets", {"image": RED}), range(8))
             codes |= {answer.code for answer in answers}
             standing = server.request("GET", "/readyz").json["licences"]["pets"]
             if standing["serial"] == renewed.serial:
+                copying.result()
                 return codes
     raise AssertionError("the renewed licence never counted")
+
+
+def _copy_slowly(source: Path, target: Path) -> None:
+    """Overwrite a file as a copy over a slow line does: for a while it is there by half."""
+    data = source.read_bytes()
+    with target.open("wb") as stream:
+        stream.write(data[: len(data) // 2])
+        stream.flush()
+        time.sleep(REFRESH_S * 0.95)
+        stream.write(data[len(data) // 2 :])
 
 
 def _wait_for(server: Server, code: int) -> Answer:

@@ -393,6 +393,32 @@ def test_requests_pass_while_a_licence_is_good_and_not_after(
     assert licences.describe()["pets"]["state"] == "refused"
 
 
+def test_a_licence_that_is_being_replaced_is_looked_at_twice(
+    sealed: Package, customer: Customer, publisher: Ed25519PrivateKey
+) -> None:
+    write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
+    licences = _licences(customer)
+    licences.unlock(sealed.manifest)
+    whole = customer.path.read_bytes()
+    for _ in range(2):
+        customer.path.write_bytes(whole[:100])
+        _refresh(licences, customer)
+        licences.require(sealed.manifest)
+        customer.path.write_bytes(whole)
+        _refresh(licences, customer)
+        licences.require(sealed.manifest)
+    customer.path.unlink()
+    _refresh(licences, customer)
+    licences.require(sealed.manifest)
+    _refresh(licences, customer)
+    with pytest.raises(AuthFailed, match="there is no licence"):
+        licences.require(sealed.manifest)
+
+
+def _refresh(licences: Licences, customer: Customer) -> None:
+    licences.refresh(lambda _: None, {"pets": {customer.spec.publisher_key}})
+
+
 def test_any_single_changed_byte_is_found_and_named(
     sealed: Package, customer: Customer, publisher: Ed25519PrivateKey, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from app.errors import AuthFailed, OperatorError
 from app.settings import PROJECT_ROOT
 from app.tokens import TokenList, add_token, read_tokens, revoke_token
+from tests.support.commands import run_classifyd
 from tests.support.images import RED
 from tests.support.server import Answer, Server
 
@@ -165,6 +166,10 @@ def test_tls_by_certificate_files(
         assert json.loads(connection.getresponse().read())["results"][0]["name"] == "red"
         connection.close()
         assert "https://127.0.0.1" in server.stdout_path.read_text()
+        options = ["--tls-certificate", certificate[0], "--tls-key", certificate[1]]
+        folders = ["--weights-dir", colour_weights, "--state-dir", tmp_path]
+        told = run_classifyd("doctor", "--port", server.port, *folders, *options).stdout
+        assert f"the server at 127.0.0.1:{server.port} is ready" in told
         assert "Traceback" not in server.log_text()
     finally:
         server.stop()

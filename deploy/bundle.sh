@@ -8,6 +8,8 @@ if [ "$flavour" = cpu ]; then extras=${BUNDLE_EXTRAS-openvino}; else extras=${BU
 root=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^version = //p' "$root/setup.cfg")
 commit=$(git -C "$root" rev-parse --short=8 HEAD 2>/dev/null || echo local)
+# What is not committed is another release each time: an upgrade refuses one that runs already.
+git -C "$root" diff --quiet HEAD 2>/dev/null || commit="$commit-$(date +%Y%m%d%H%M%S)"
 release="$version-$commit-$flavour"
 name="classifyd-$release"
 work=$(mktemp -d)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.licence.clock import ClockRecord
 from app.licence.keys import clock_key, read_machine_key
 from app.licence.licences import REFRESH_S
+from app.metrics.sampling import INTERVAL_S
 from app.packages.changes import activate
 from tests.support.images import RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
@@ -162,7 +163,7 @@ def test_a_name_that_another_publisher_took_over_keeps_no_verdict_of_the_first(
         # The first publisher's version goes on until the second's licence is there.
         _wait_until(server, lambda ready: "pets" in ready["pending"])
         assert _standing(server)["state"] == "valid"
-        licence = write_licence(licences / "second.licence", second, fingerprint, "pets")
+        licence = write_licence(licences / "second.licence", second, fingerprint, "pets", days=9)
         _wait_until(server, lambda ready: ready["serving"]["pets"]["version"] == "2")
         time.sleep(3 * REFRESH_S)
         refusals = _refusals(server)
@@ -174,6 +175,9 @@ def test_a_name_that_another_publisher_took_over_keeps_no_verdict_of_the_first(
         build_colour_package(weights, "pets", ["red", "green", "blue"], version="3")
         activate(weights, "pets", "3")
         _wait_until(server, lambda ready: not ready["licences"])
+        time.sleep(3 * INTERVAL_S)
+        days = 'classifyd_licence_days_left{deploy_name="pets"}'
+        assert f"{days} +Inf" in server.request("GET", "/metrics").body.decode()
         assert server.classify("pets", {"image": RED}).code == 0
 
 

@@ -163,6 +163,8 @@ def test_what_an_account_cannot_use_is_found(tmp_path: Path) -> None:
     ]
     assert _asked_by_nobody(tmp_path, needs) == [None, None, None, None]
     (tmp_path / "closed" / "inner" / "file").chmod(0o444)
+    assert _asked_by_nobody(tmp_path, needs)[1] is None
+    (tmp_path / "closed" / "inner" / "file").chmod(0)
     assert _asked_by_nobody(tmp_path, needs)[1] == Path("closed/inner/file")
     (tmp_path / "closed" / "inner").chmod(0)
     assert _asked_by_nobody(tmp_path, needs)[1:3] == [Path("closed/inner")] * 2

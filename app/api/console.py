@@ -24,7 +24,7 @@ blueprint = Blueprint("console", __name__)
 @blueprint.get("/")
 def console() -> Response:
     """Write the page; everything else it loads by itself."""
-    return html_page("console.html")
+    return html_page("console.html", tokens=current_parts().tokens is not None)
 
 
 @blueprint.get("/console/models")

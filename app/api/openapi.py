@@ -43,6 +43,12 @@ _HEADERS: dict[str, Any] = {
     },
 }
 
+_TOKEN_SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "query": {"type": "apiKey", "in": "query", "name": "access_token"},
+}
+"""Where an access token may be, with ``access_tokens = on``."""
+
 
 def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, Any]:
     """Describe every path as it answers under the settings in force.
@@ -52,6 +58,7 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
         deploy_names: which models can be called.
     """
     names = sorted(deploy_names)
+    asks_token = settings.access_tokens == "on"
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -63,6 +70,7 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
+        "security": [{name: []} for name in _TOKEN_SCHEMES] if asks_token else [],
         "tags": [{"name": "classification"}, {"name": "operation"}],
         "paths": {
             "/{deploy_name}/ImageClassification": {"post": _classify(settings, names)},
@@ -73,6 +81,7 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
             "/openapi.json": {"get": _status("openapi", "This description.")},
         },
         "components": {
+            **({"securitySchemes": _TOKEN_SCHEMES} if asks_token else {}),
             "schemas": {
                 "ClassifyRequest": CLASSIFY_REQUEST,
                 "ClassifyAnswer": CLASSIFY_ANSWER,
@@ -190,6 +199,21 @@ def _examples(settings: Settings, errors: Iterable[type[ApiError]]) -> dict[str,
     }
 
 
+def describe_errors(settings: Settings) -> list[dict[str, Any]]:
+    """List every error with its status under the settings in force, by code."""
+    errors: list[type[ApiError]] = [*REGISTRY.values(), InvalidDeployName]
+    return [
+        {
+            "code": error.error_code,
+            "message": error.error_msg,
+            "status": 200 if settings.http_status == "compat" else error.status,
+            "meaning": _meaning(error),
+            "example": _error_body(settings, error),
+        }
+        for error in sorted(errors, key=lambda error: error.error_code)
+    ]
+
+
 def _error_body(settings: Settings, error: type[ApiError]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "error_code": error.error_code,
@@ -217,6 +241,7 @@ def _status(operation: str, summary: str) -> dict[str, Any]:
         "operationId": operation,
         "summary": summary,
         "responses": {"200": answer},
+        "security": [],
     }
 
 
@@ -251,6 +276,7 @@ def _readiness() -> dict[str, Any]:
 
 def _metrics() -> dict[str, Any]:
     operation = _status("metrics", "Numbers of all workers for Prometheus.")
+    del operation["security"]  # with access tokens it asks for one
     content = {"text/plain": {"schema": {"type": "string"}}}
     operation["responses"] = {
         "200": {"description": "Prometheus' text format.", "content": content}

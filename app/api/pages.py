@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template, request
+from jinja2 import pass_context
+from jinja2.runtime import Context
 
+from app.api import translations
 from app.api.answers import json_response
-from app.api.openapi import describe_api
+from app.api.openapi import describe_api, describe_errors
 from app.api.parts import current_parts
 
 CONTENT_SECURITY_POLICY = (
@@ -31,8 +34,33 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 def docs() -> Response:
-    """Write the description of the API for people."""
-    return html_page("docs.html", api=_describe(), console=current_parts().settings.console)
+    """Write the description of the API for people, in the language that they read."""
+    settings = current_parts().settings
+    language = _language()
+    page = html_page(
+        "docs.html",
+        api=_describe(),
+        errors=describe_errors(settings),
+        console=settings.console,
+        language=language,
+    )
+    page.headers["Content-Language"] = language
+    page.headers["Vary"] = "Accept-Language"
+    return page
+
+
+def _language() -> str:
+    """The language asked for by ``?lang=``, else the one that the browser prefers."""
+    asked = request.args.get("lang", "")
+    if asked in translations.LANGUAGES:
+        return asked
+    return request.accept_languages.best_match(translations.LANGUAGES, "en")
+
+
+@blueprint.app_template_filter("say")
+@pass_context
+def _say(context: Context, text: str) -> str:
+    return translations.say(text, context["language"])
 
 
 def _describe() -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """What the console asks the server for, without a browser."""
 
+import html
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from app.api.translations import CHINESE
 from app.errors import REGISTRY
 from app.settings import PROJECT_ROOT
 from tests.support.images import GREEN, PHOTOS, to_base64
@@ -75,3 +78,65 @@ def test_every_answer_names_its_log_id_in_a_header(server: Server) -> None:
     assert answer.headers["X-Log-Id"] == str(answer.json["log_id"])
     failed = server.classify("colours", {})
     assert failed.headers["X-Log-Id"] == str(failed.json["log_id"])
+
+
+def _texts(value: object) -> set[str]:
+    """Every summary and description of a document, but those put together from others."""
+    if isinstance(value, list):
+        return {text for item in value for text in _texts(item)}
+    if not isinstance(value, dict):
+        return set()
+    own = {value[key] for key in ("summary", "description") if isinstance(value.get(key), str)}
+    return {text for item in value.values() for text in _texts(item)} | {
+        text for text in own if not re.match(r"\d{6}: ", text)
+    }
+
+
+def test_every_text_of_the_description_is_there_in_chinese(
+    server: Server, rest_server: Server
+) -> None:
+    templates = "".join(
+        (CONSOLE / "templates" / name).read_text(encoding="utf-8")
+        for name in ("docs.html", "schemas.html")
+    )
+    texts = set(re.findall(r'"([^"]+)" \| say', templates)) | {"yes", "no"}
+    for running in (server, rest_server):
+        texts |= _texts(running.request("GET", "/openapi.json").json)
+    assert {text for text in texts if text and text not in CHINESE} == set()
+    assert {text for text in CHINESE if text not in texts} <= _TYPES | _EXAMPLES
+
+
+_TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
+_EXAMPLES = {"red square", "two images", "result"}
+
+
+def test_page_of_the_description_is_in_the_language_asked_for(server: Server) -> None:
+    def title(path: str, accepted: str) -> str:
+        answer = server.request("GET", path, headers={"Accept-Language": accepted})
+        assert answer.headers["Vary"] == "Accept-Language"
+        found = re.search('<html lang="(.*)">', answer.body.decode())
+        assert found
+        return found[1]
+
+    assert title("/docs", "zh-CN,zh;q=0.9,en;q=0.8") == "zh-CN"
+    assert title("/docs", "de,en;q=0.5") == "en"
+    assert title("/docs", "") == "en"
+    assert title("/docs?lang=zh", "en") == "zh-CN"
+    assert title("/docs?lang=xx", "en") == "en"
+
+
+def test_chinese_page_says_nothing_in_english_that_has_chinese_words(server: Server) -> None:
+    page = server.request("GET", "/docs?lang=zh").body.decode()
+    shown = html.unescape(re.sub(r"<[^>]+>", "\n", page))
+    left = {text for text in CHINESE if len(text) > 12 and text in shown}
+    assert left == set()
+
+
+def test_errors_are_described_once_with_their_status(server: Server, rest_server: Server) -> None:
+    for running in (server, rest_server):
+        page = running.request("GET", "/docs").body.decode()
+        rows = re.findall(r"<code>(\d{6})</code></th><td>(.*?)</td><td>(\d+)</td>", page)
+        assert {int(code) for code, _, _ in rows} == set(REGISTRY)
+        for code, message, status in rows:
+            assert message == REGISTRY[int(code)].error_msg
+            assert (int(status) == 200) == (running is server)

@@ -1,7 +1,10 @@
 """The console in a real browser: sizes of a desk and of a phone, both languages."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ LOOKS = [
     for name, size in (("desktop", DESKTOP), ("phone", PHONE))
     for language in ("en-US", "zh-CN")
 ]
+DARK = DESKTOP | {"color_scheme": "dark"}
 SHOTS = os.environ.get("SCREENSHOTS")
 
 
@@ -71,6 +75,12 @@ class Watched:
         self.page.goto(self.origin + path)
         self.page.wait_for_load_state("networkidle")
 
+    def open_try(self, name: str) -> None:
+        """Go from the page of a model to the form, as its button leads."""
+        self.page.click(f"#models a[href$='/{name}']")
+        self.page.click("#model .button")
+        assert self.page.input_value("#name") == name
+
     def choose(self, *paths: Path) -> None:
         """Choose pictures and wait for their answers."""
         before = self.page.locator("article").count()
@@ -81,6 +91,8 @@ class Watched:
     def shoot(self, name: str) -> None:
         if SHOTS:
             width = self.page.viewport_size["width"]
+            if self.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches"):
+                name += "-dark"
             self.page.screenshot(path=f"{SHOTS}/{name}-{width}-{self.language}.png", full_page=True)
 
     def check(self) -> None:
@@ -129,6 +141,11 @@ def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: P
     sizes = articles.nth(3).locator("img").nth(1).evaluate("i => [i.naturalWidth, i.naturalHeight]")
     assert sizes == [224, 224]
     opened.shoot("answers")
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    opened.choose(text)
+    playwright_api.expect(articles.nth(0).locator("img")).to_have_count(0)
+    assert "336005" in articles.nth(0).inner_text()
     opened.check()
 
 
@@ -143,22 +160,57 @@ def test_language_can_be_switched_and_is_kept(opened: Watched, tmp_path: Path) -
     opened.check()
 
 
-def test_page_of_a_model_shows_its_labels_and_preprocessing(opened: Watched) -> None:
+def test_page_of_a_model_shows_its_labels_preprocessing_and_golden_check(opened: Watched) -> None:
     opened.open("/#/model/imagenet")
     assert opened.page.locator(".labels li").count() == 1000
     text = opened.page.locator("#model").inner_text()
     assert "goldfish" in text
     assert "CenterCropFraction" in text
+    assert re.search(r"✓ (passed: 3 samples|通过：3 个样本).* 0\.00\d+.*0\.005", text)
     opened.shoot("model")
+    opened.page.fill("#filter", "fish")
+    shown = opened.page.locator(".labels li:visible").all_inner_texts()
+    assert "goldfish" in shown
+    assert all("fish" in label for label in shown)
     opened.check()
+
+
+def test_description_of_the_api_is_in_the_language_of_the_console(opened: Watched) -> None:
+    chinese = opened.language == "zh-CN"
     opened.open("/docs")
+    assert opened.page.locator("html").get_attribute("lang") == ("zh-CN" if chinese else "en")
+    assert ("请求体" in opened.page.locator("main").inner_text()) == chinese
     opened.shoot("docs")
     opened.check()
+    opened.page.click("header nav[aria-label] a[lang]")
+    opened.page.wait_for_load_state("networkidle")
+    assert ("请求体" in opened.page.locator("main").inner_text()) != chinese
+    opened.open("/docs")  # the choice is kept here …
+    opened.page.wait_for_url("**lang=*")
+    assert ("请求体" in opened.page.locator("main").inner_text()) != chinese
+    opened.open()  # … and in the console
+    assert opened.page.locator("html").get_attribute("lang") == ("en" if chinese else "zh-CN")
+    opened.check()
+
+
+def test_colours_of_the_night_have_contrast_too(browser: Any, demo_server: Server) -> None:
+    watched = Watched(browser, demo_server, (DARK, "en-US"))
+    watched.open()
+    watched.choose(PHOTOS / "coffee.jpg")
+    watched.shoot("answers")
+    watched.check()
+    watched.open("/#/model/imagenet")
+    watched.check()
+    watched.open("/docs")
+    watched.shoot("docs")
+    watched.check()
+    watched.context.close()
 
 
 @pytest.fixture
 def desktop(browser: Any, demo_server: Server) -> Iterator[Watched]:
     watched = Watched(browser, demo_server, (DESKTOP, "en-US"))
+    watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield watched
     watched.context.close()
 
@@ -169,7 +221,7 @@ def test_keyboard_alone_is_enough(desktop: Watched) -> None:
     for _ in range(20):
         desktop.page.keyboard.press("Tab")
         reached.add(desktop.page.evaluate("document.activeElement.id"))
-    assert reached >= {"name", "top-num", "token", "files", "client", "copy", "language", "code"}
+    assert reached >= {"name", "top-num", "files", "client", "copy", "language", "code"}
 
 
 def test_picture_can_be_dropped_and_pasted(desktop: Watched) -> None:
@@ -191,17 +243,53 @@ _SEND = """([kind, bytes]) => {
 }"""
 
 
-def test_program_to_copy_holds_what_was_asked(desktop: Watched, tmp_path: Path) -> None:
+LANGUAGES = ["curl", "Python", "Java", "C#", "JavaScript", "Go", "PHP"]
+
+
+def _copy_program(page: Any, language: str, folder: Path) -> str:
+    """Copy a program as a person does, save it as the page says, and return what runs it."""
+    page.select_option("#client", language)
+    said = page.locator("#how-to-run")
+    extension = {"curl": "sh", "Python": "py", "C#": "cs", "JavaScript": "mjs"}.get(
+        language, language.lower()
+    )
+    playwright_api.expect(said).to_contain_text(f".{extension} ")
+    page.click("#copy")
+    playwright_api.expect(page.locator("#copied")).to_have_text("Copied.")
+    found = re.fullmatch(r"Save it as (\S+) beside (\S+), then run: (.*)", said.inner_text())
+    assert found is not None
+    file, picture, command = found.groups()
+    assert (folder / picture).exists()
+    text = page.evaluate("navigator.clipboard.readText()")
+    (folder / file).write_text(text, encoding="utf-8")
+    return str(command)
+
+
+def _run_program(command: str, folder: Path) -> str:
+    missing = [word for word in re.findall(r"(?:^|&& )(\S+)", command) if not shutil.which(word)]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed here")
+    # The language at work here, which has no package of this project's.
+    command = re.sub("^python3 ", f"{sys.executable} -I ", command)
+    ended = subprocess.run(
+        ["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str) -> None:
+    picture = Path(shutil.copy(PHOTOS / "coffee.jpg", tmp_path))
     desktop.open()
+    assert desktop.page.locator("#client option").all_inner_texts() == LANGUAGES
     desktop.page.fill("#top-num", "3")
-    desktop.choose(PHOTOS / "coffee.jpg")
-    for language in ("curl", "Python", "Java", "C#", "JavaScript", "Go", "PHP"):
-        desktop.page.select_option("#client", language)
-        code = desktop.page.locator("#code")
-        playwright_api.expect(code).to_contain_text(f"{desktop.origin}/imagenet/")
-        playwright_api.expect(code).to_contain_text("coffee.jpg")
-        lines = code.inner_text().lower().replace("_", "").splitlines()
-        assert any("topnum" in line and "3" in line for line in lines), language
+    desktop.choose(picture)
+    printed = _run_program(_copy_program(desktop.page, language, tmp_path), tmp_path)
+    # Three classes and no more: what was asked for on the page.
+    assert "espresso" in printed
+    assert "consomme" in printed
+    assert "chocolate sauce" not in printed
     desktop.check()
 
 
@@ -213,12 +301,17 @@ def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_pat
     with Server(colour_weights, tmp_path, access_tokens="on") as server:
         token = add_token(tmp_path / "tokens.json", "desk")
         watched = Watched(browser, server, (DESKTOP, "en-US"))
+        watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
         watched.open()
         assert "token" in watched.page.locator("#status").inner_text()
+        watched.shoot("token")
         watched.page.fill("#token", token)
         watched.page.press("#token", "Enter")
         playwright_api.expect(watched.page.locator("#name option")).to_have_count(2)
+        watched.open_try("farben")
         watched.choose(picture)
-        assert "green" in watched.page.locator("article").inner_text()
+        assert "绿色" in watched.page.locator("article").inner_text()
+        command = _copy_program(watched.page, "Python", tmp_path)
+        assert "绿色" in _run_program(command, tmp_path)
         assert token not in server.log_text()
         watched.context.close()

@@ -31,6 +31,7 @@ export async function classify(name, image, topNum, token) {
   return {
     answer,
     detail: response.headers.get("X-Error-Detail") || "",
+    version: response.headers.get("X-Model-Version") || "",
     stages: parseTiming(response.headers.get("Server-Timing") || ""),
     total: performance.now() - started,
   };

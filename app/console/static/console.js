@@ -1,6 +1,6 @@
 // The console: joins the page's parts.
 import { classify, fetchModels, preview, toBase64 } from "./api.js";
-import { languages, program } from "./clients.js";
+import { howToRun, languages, pictureName, program } from "./clients.js";
 import { find, make } from "./dom.js";
 import { showModel } from "./models.js";
 import { showResult } from "./results.js";
@@ -20,15 +20,33 @@ function translate() {
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", text(element.dataset.label));
   find("language").textContent = text("otherLanguage");
   find("language").lang = language === "zh" ? "en" : "zh-CN";
+  find("to-docs").href = `/docs?lang=${language}`;
   find("results").replaceChildren(...results.map(showResult));
   route();
+  showProgram();
 }
 
+// #/model/NAME is the page of a model, #/try/NAME the form with it chosen.
 function route() {
-  const model = models.find(({ name }) => location.hash === `#/model/${name}`);
-  find("try").hidden = Boolean(model);
-  find("model").hidden = !model;
-  if (model) find("model").replaceChildren(...showModel(model));
+  const [, page, wanted] = location.hash.split("/");
+  const model = models.find(({ name }) => name === wanted);
+  const shown = page === "model" ? model : undefined;
+  find("try").hidden = Boolean(shown);
+  find("model").hidden = !shown;
+  if (shown) find("model").replaceChildren(...showModel(shown));
+  if (page === "try" && model && find("name").value !== model.name) {
+    find("name").value = model.name;
+    showProgram();
+  }
+  document.title = shown ? `${shown.name} · classifyd` : "classifyd";
+  markCurrent(shown ? `#/model/${shown.name}` : "#/");
+}
+
+function markCurrent(address) {
+  for (const link of document.querySelectorAll("header nav a")) {
+    if (link.getAttribute("href") === address) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
 }
 
 async function loadModels() {
@@ -36,14 +54,14 @@ async function loadModels() {
   models = found.models || [];
   find("models").replaceChildren(...models.map(({ name }) => make("a", { href: `#/model/${name}` }, name)));
   find("name").replaceChildren(...models.map(({ name }) => make("option", {}, name)));
-  if ("error_code" in found) say(found.error_code ? text("token") : text("unreachable"));
+  if ("error_code" in found) say(text(found.error_code ? "tokenNeeded" : "unreachable"));
   else if (!models.length) say(text("none"));
   else say(found.broken.length ? text("broken", { names: found.broken.join(", ") }) : "");
   route();
   showProgram();
 }
 
-const token = () => find("token").value.trim();
+const token = () => find("token")?.value.trim() || ""; // the field is there when tokens are on
 const topNum = () => Number.parseInt(find("top-num").value, 10) || 0;
 
 function say(message) {
@@ -62,14 +80,14 @@ function ask(files) {
       find("results").prepend(showResult(result));
       lastFile = file.name;
     }
-    say(text("done", { count: chosen.length, failed }));
+    if (chosen.length) say(text("done", { right: chosen.length - failed, failed }));
     showProgram();
   });
 }
 
 async function askAbout(file) {
-  const result = { file: file.name, original: URL.createObjectURL(file), seen: null, stages: [], total: 0, detail: "" };
   const name = find("name").value;
+  const result = { file: file.name, name, original: URL.createObjectURL(file), seen: null, stages: [], total: 0, detail: "" };
   if (file.size > MAX_SENT_BYTES) {
     const size = (file.size / MIB).toFixed(1);
     return { ...result, detail: text("tooBig", { size }), answer: { error_code: 336004, error_msg: "" } };
@@ -86,6 +104,9 @@ async function askAbout(file) {
 
 async function showProgram() {
   const url = `${location.origin}/${find("name").value || "NAME"}/ImageClassification`;
+  const run = howToRun(find("client").value);
+  find("how-to-run").textContent = text("howToRun", { ...run, picture: pictureName(lastFile) });
+  find("copied").textContent = "";
   find("code").textContent = await program(find("client").value, { url, file: lastFile, topNum: topNum() || 6, token: token() });
 }
 
@@ -97,7 +118,7 @@ async function copy() {
     getSelection().selectAllChildren(find("code"));
     document.execCommand("copy");
   }
-  say(text("copied"));
+  find("copied").textContent = text("copied");
 }
 
 function listen() {
@@ -107,7 +128,7 @@ function listen() {
     event.target.value = ""; // so that the same picture can be chosen again
   });
   find("form").addEventListener("submit", (event) => event.preventDefault());
-  find("token").addEventListener("change", loadModels);
+  find("token")?.addEventListener("change", loadModels);
   for (const id of ["name", "top-num", "client"]) find(id).addEventListener("change", showProgram);
   find("copy").addEventListener("click", copy);
   find("language").addEventListener("click", () => {

@@ -9,7 +9,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-export function table(rows, caption) {
+export function table(rows, caption, kind = "") {
   const body = rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
-  return make("table", {}, make("caption", {}, caption), make("tbody", {}, ...body));
+  return make("table", { class: kind }, make("caption", {}, caption), make("tbody", {}, ...body));
 }

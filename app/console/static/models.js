@@ -4,28 +4,41 @@ import { text } from "./texts.js";
 
 export function showModel(model) {
   const facts = [
+    [text("address"), make("code", {}, `${location.origin}/${model.name}/ImageClassification`)],
     [text("version"), model.version],
-    [text("engine"), model.engine],
-    [text("device"), model.device],
-    [text("digest"), make("code", {}, model.digest)],
-    [text("input"), `${model.input.dtype} ${model.input.layout} ${model.input.channels} × ${model.input.height} × ${model.input.width}`],
     [text("golden"), describeGolden(model)],
+    [text("engine"), `${model.engine}, ${model.device}`],
+    [text("input"), `${model.input.dtype} ${model.input.layout} ${model.input.channels} × ${model.input.height} × ${model.input.width}`],
     [text("output"), `${model.output.kind}, ${model.output.task}, ${model.output.classes}`],
+    [text("digest"), make("code", {}, model.digest)],
   ];
+  const labels = model.labels.map((label, index) => make("li", { value: String(index) }, label));
   return [
     make("h2", {}, model.name),
-    make("p", {}, make("a", { href: "#/", class: "button" }, text("tryIt"))),
-    table(facts, model.name),
+    make("p", {}, make("a", { href: `#/try/${model.name}`, class: "button main" }, text("tryIt"))),
+    table(facts, text("package"), "facts"),
     make("h3", {}, text("preprocess")),
     make("ol", {}, ...model.preprocess.map((step) => make("li", {}, make("code", {}, describe(step))))),
     make("h3", { id: "labels-title" }, text("labels", { count: model.labels.length })),
-    make("ol", { start: "0", class: "labels", tabindex: "0", "aria-labelledby": "labels-title" }, ...model.labels.map((label) => make("li", {}, label))),
+    filterOf(labels),
+    make("ol", { start: "0", class: "labels", tabindex: "0", "aria-labelledby": "labels-title" }, ...labels),
   ];
+}
+
+// A field that leaves only the labels that hold what is typed.
+function filterOf(labels) {
+  const field = make("input", { id: "filter", type: "search", autocomplete: "off" });
+  field.addEventListener("input", () => {
+    const wanted = field.value.trim().toLowerCase();
+    for (const item of labels) item.hidden = !item.textContent.toLowerCase().includes(wanted);
+  });
+  return make("div", { class: "fields" }, make("div", {}, make("label", { for: "filter" }, text("filter")), field));
 }
 
 function describeGolden({ golden, worst_difference: difference }) {
   if (!golden) return text("noGolden");
-  return text("goldenKept", { samples: golden.samples, difference, tolerance: golden.tolerance });
+  const rounded = Number(difference.toPrecision(2));
+  return make("span", { class: "good" }, text("goldenKept", { samples: golden.samples, difference: rounded, tolerance: golden.tolerance }));
 }
 
 function describe({ step, ...rest }) {

@@ -1,23 +1,26 @@
 // One picture and what the server said of it.
 import { make, table } from "./dom.js";
-import { errorText, text } from "./texts.js";
+import { errorText, stageText, text } from "./texts.js";
 
-export function showResult({ file, original, seen, answer, detail, stages, total }) {
-  const figures = [figure(original, text("original", { file }))];
-  if (seen) figures.push(figure(seen, text("seen", { file })));
-  const said = "error_code" in answer ? showError(answer, detail) : showClasses(answer.results);
-  const times = [...stages, [text("total"), total.toFixed(1)]];
+export function showResult({ file, name, version, original, seen, answer, detail, stages, total }) {
+  const figures = [figure(original, text("original"), file)];
+  if (seen) figures.push(figure(seen, text("seen"), file));
+  const failed = "error_code" in answer;
+  const times = [...stages.map(([stage, ms]) => [stageText(stage), ms]), [text("total"), total.toFixed(1)]];
   return make(
     "article",
     { "aria-label": file },
+    make("h2", { class: "file" }, file),
     make("div", { class: "pictures" }, ...figures),
-    make("div", { class: "said" }, said, answer.log_id ? make("p", {}, "log_id ", make("code", {}, String(answer.log_id))) : ""),
+    make("div", { class: "said" }, failed ? showError(answer, detail) : showClasses(answer.results), showOrigin(name, version, answer.log_id, failed)),
     make("div", { class: "times" }, table(times, text("stages"))),
   );
 }
 
-function figure(source, caption) {
-  return make("figure", {}, make("img", { src: source, alt: caption }), make("figcaption", {}, caption));
+function figure(source, caption, file) {
+  const picture = make("img", { src: source, alt: `${caption}: ${file}` });
+  picture.addEventListener("error", () => picture.replaceWith(make("p", { class: "soft" }, text("notShown"))));
+  return make("figure", {}, picture, make("figcaption", {}, caption));
 }
 
 function showClasses(results) {
@@ -42,4 +45,13 @@ function showError(answer, detail) {
     make("p", {}, make("strong", {}, [answer.error_code, answer.error_msg].filter(Boolean).join(" "))),
     make("dl", {}, ...parts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])),
   );
+}
+
+// Who answered, and how the operator finds this request again.
+function showOrigin(name, version, logId, failed) {
+  if (!logId) return "";
+  const by = version ? `${name}, ${text("version").toLowerCase()} ${version}` : name;
+  const id = ["log_id ", make("code", {}, String(logId))];
+  const hint = failed ? [make("br"), text("inTheLog"), " ", make("code", {}, `classifyd logs ${logId}`)] : [];
+  return make("p", { class: "soft" }, by, " · ", ...id, ...hint);
 }

@@ -1,24 +1,33 @@
 // Every text of the console, in both languages, under the same keys.
+import { browserLanguage, keepLanguage, keptLanguage } from "./language.js";
+
 export const texts = {
   en: {
     otherLanguage: "中文",
     models: "Models",
     more: "More",
     api: "API",
+    try: "Try",
+    lead: "Give a model a picture: you see its classes, what it saw of the picture, and the request as a program.",
     deployName: "Deploy name",
     topNum: "Classes to show (top_num)",
-    token: "Access token, if one is needed",
-    drop: "Drop pictures here, paste one, or",
-    choose: "choose pictures",
+    token: "Access token",
+    tokenNeeded: "This server asks for an access token: enter it above.",
+    drop: "Drop pictures here, or paste one",
+    choose: "Choose pictures",
+    limits: "jpg, png or bmp, sides of 15 to 4096 px, files of at most 3 MiB",
     busy: "Asking about {file} ({index} of {count}) …",
-    done: "{count} answered, {failed} with an error.",
-    original: "Your picture: {file}",
-    seen: "As the model saw it: {file}",
+    done: "Done: {right} classified, {failed} with an error.",
+    original: "Your picture",
+    seen: "As the model saw it",
+    notShown: "The browser cannot show this file.",
+    inTheLog: "In the server's log:",
     classes: "Classes",
     stages: "Milliseconds by stage",
-    total: "seen from here",
-    request: "The request, to copy",
-    client: "Language",
+    total: "in all, seen from this page",
+    request: "The same request as a program",
+    client: "Programming language",
+    howToRun: "Save it as {file} beside {picture}, then run: {run}",
     copy: "Copy",
     copied: "Copied.",
     meaning: "What it means",
@@ -30,17 +39,20 @@ export const texts = {
     none: "No model can be called. /readyz says why.",
     broken: "Cannot be served, /readyz says why: {names}",
     version: "Version",
+    address: "Address",
+    package: "What is served",
+    filter: "Find a label",
     engine: "Engine",
-    device: "Device",
     digest: "Digest of the package",
     input: "Input",
     output: "Output",
     golden: "Golden check",
     noGolden: "The package has no golden samples.",
-    goldenKept: "{samples} samples; worst difference {difference}, at most {tolerance} allowed.",
+    goldenKept: "✓ passed: {samples} samples, scores at most {difference} apart; {tolerance} is allowed",
     preprocess: "Preprocessing",
     labels: "Labels ({count})",
     tryIt: "Try it",
+    stageNames: {},
     errors: {
       336000: ["The server failed unexpectedly.", "Look the log_id up in the server's log (classifyd logs LOG_ID): the traceback is there. Other requests are not affected."],
       336001: ["A parameter has the wrong type or value, or no model is deployed under this name.", "Compare the request with /docs; top_num must be a whole number from 1 on. GET /readyz lists the deploy names."],
@@ -58,20 +70,27 @@ export const texts = {
     models: "模型",
     more: "更多",
     api: "接口文档",
+    try: "试用",
+    lead: "给模型一张图片：这里会显示分类结果、模型实际看到的图，以及对应的请求程序。",
     deployName: "部署名称",
     topNum: "返回的类别数（top_num）",
-    token: "访问令牌（如需要）",
-    drop: "把图片拖到这里、直接粘贴，或",
+    token: "访问令牌",
+    tokenNeeded: "服务需要访问令牌，请在上方填写。",
+    drop: "把图片拖到这里，或直接粘贴",
     choose: "选择图片",
+    limits: "jpg、png 或 bmp，边长 15 到 4096 px，文件不超过 3 MiB",
     busy: "正在识别 {file}（第 {index} 张，共 {count} 张）……",
-    done: "完成 {count} 张，其中 {failed} 张出错。",
-    original: "原图：{file}",
-    seen: "模型看到的图：{file}",
+    done: "完成：{right} 张得到结果，{failed} 张出错。",
+    original: "原图",
+    seen: "模型看到的图",
+    notShown: "浏览器无法显示此文件。",
+    inTheLog: "在服务日志中查看：",
     classes: "类别",
     stages: "各阶段耗时（毫秒）",
-    total: "浏览器测得",
-    request: "对应的请求，可复制",
-    client: "语言",
+    total: "总计（本页测得）",
+    request: "同一请求的程序",
+    client: "编程语言",
+    howToRun: "保存为 {file}，与 {picture} 放在同一目录，然后运行：{run}",
     copy: "复制",
     copied: "已复制。",
     meaning: "含义",
@@ -83,17 +102,20 @@ export const texts = {
     none: "没有可以调用的模型，原因见 /readyz。",
     broken: "无法提供服务，原因见 /readyz：{names}",
     version: "版本",
+    address: "地址",
+    package: "正在提供的模型",
+    filter: "查找标签",
     engine: "推理引擎",
-    device: "设备",
     digest: "模型包摘要",
     input: "输入",
     output: "输出",
     golden: "黄金样本校验",
     noGolden: "模型包没有黄金样本。",
-    goldenKept: "{samples} 个样本；最大差异 {difference}，允许 {tolerance}。",
+    goldenKept: "✓ 通过：{samples} 个样本，分数最多相差 {difference}，允许 {tolerance}",
     preprocess: "预处理",
     labels: "标签（{count} 个）",
     tryIt: "试一试",
+    stageNames: { read: "读取请求", parse: "解析 JSON", base64: "base64 解码", guard: "检查文件", decode: "图片解码", preprocess: "预处理", queue: "排队", infer: "推理" },
     errors: {
       336000: ["服务内部错误。", "用 log_id 查服务日志（classifyd logs LOG_ID），其中有完整的错误栈。其他请求不受影响。"],
       336001: ["参数的类型或取值不对，或没有以此名称部署的模型。", "请对照 /docs 检查请求；top_num 必须是不小于 1 的整数。GET /readyz 列出所有部署名称。"],
@@ -108,12 +130,11 @@ export const texts = {
   },
 };
 
-const stored = localStorage.getItem("language");
-export let language = stored || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+export let language = keptLanguage() || browserLanguage();
 
 export function switchLanguage() {
   language = language === "zh" ? "en" : "zh";
-  localStorage.setItem("language", language);
+  keepLanguage(language);
 }
 
 export function text(key, values = {}) {
@@ -122,4 +143,10 @@ export function text(key, values = {}) {
 
 export function errorText(code) {
   return texts[language].errors[code] || ["", ""];
+}
+
+// A stage as Server-Timing names it; in Chinese with its meaning before.
+export function stageText(stage) {
+  const meaning = texts[language].stageNames[stage];
+  return meaning ? `${meaning} ${stage}` : stage;
 }

@@ -6,6 +6,7 @@ LANGUAGES = ("en", "zh")
 
 CHINESE = {
     # The page.
+    ".": "。",
     "Answers": "应答",
     "Body": "请求体",
     "Console": "控制台",
@@ -31,7 +32,6 @@ CHINESE = {
     "yes": "是",
     # Types.
     " or ": "或",
-    ", at least": "，不小于",
     "array": "数组",
     "boolean": "布尔值",
     "integer": "整数",

@@ -24,7 +24,7 @@ export const texts = {
     inTheLog: "In the server's log:",
     classes: "Classes",
     stages: "Milliseconds by stage",
-    total: "in all, seen from this page",
+    total: "in all, seen here",
     request: "The same request as a program",
     client: "Programming language",
     howToRun: "Save it as {file} beside {picture}, then run: {run}",

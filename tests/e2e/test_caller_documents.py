@@ -12,7 +12,7 @@ from app.settings import PROJECT_ROOT, Settings
 from tests.support.server import Server
 
 DOCS = PROJECT_ROOT / "docs"
-PAIRS = ["clients.md", "errors.md", "migrate.md"]
+PAIRS = ["clients.md", "errors.md", "migrate.md", "settings.md", "monitoring.md"]
 CLIENTS = PROJECT_ROOT / "app" / "console" / "static" / "clients"
 AT_WILL = set(REGISTRY) - {336000, 336100}
 """The others depend on the state of the server."""
@@ -82,6 +82,17 @@ def test_settings_that_are_named_exist() -> None:
     for name in PAIRS:
         named = set(re.findall(r"`([a-z_]+) = \w+`", _read(name)))
         assert named <= known, name
+
+
+@pytest.mark.parametrize("name", ["settings.md", "zh/settings.md"])
+def test_every_setting_is_documented_with_its_default_and_values(name: str) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.+) \|$", _read(name), re.MULTILINE)
+    assert [row[0] for row in rows] == [setting.name for setting in fields(Settings)]
+    english = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.+) \|$", _read("settings.md"), re.M)
+    for own, other in zip(rows, english, strict=True):
+        for cell in (1, 2):
+            said = [re.findall(r"`[^`]+`|\d+", row[cell]) for row in (own, other)]
+            assert sorted(said[0]) == sorted(said[1]), own[0]
 
 
 def test_every_metric_is_documented() -> None:

@@ -1,0 +1,134 @@
+"""What others make of /openapi.json: a tester that invents requests, a generated client.
+
+Neither tool is a dependency: CONTRIBUTING.md says where the tests look for them.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import PHOTOS, to_base64
+from tests.support.server import Server
+
+PARTIAL_ANSWERS = """
+# A string in JSON may be no picture, which no schema can say: then it is 336003 to 336005.
+[[operations]]
+include-method = "POST"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "413", "415"]
+"""
+ALL_ARE_200 = ["negative_data_rejection", "unsupported_method"]
+"""These look at the status alone, and ``compat`` answers 200 to everything on the path of a call,
+a wrong method included, because deployed clients need it (docs/errors.md)."""
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed here")
+    return found
+
+
+def _try_everything(server: Server, folder: Path, *options: str) -> None:
+    config = folder / "schemathesis.toml"
+    config.write_text(PARTIAL_ANSWERS, encoding="utf-8")
+    command = [_tool("schemathesis"), "--config-file", str(config), "run"]
+    address = f"http://127.0.0.1:{server.port}/openapi.json"
+    bounds = ["--seed", "1", "--max-examples", "100", "--continue-on-failure"]
+    ended = subprocess.run(
+        [*command, address, *bounds, *options], cwd=folder, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout[-4000:]
+    assert "No issues found" in ended.stdout
+
+
+def test_no_invented_request_breaks_the_description_in_rest(
+    rest_server: Server, tmp_path: Path
+) -> None:
+    _try_everything(rest_server, tmp_path)
+
+
+def test_no_invented_request_breaks_the_description_in_compat(
+    server: Server, tmp_path: Path
+) -> None:
+    _try_everything(server, tmp_path, "--exclude-checks", ",".join(ALL_ARE_200))
+
+
+def test_description_with_access_tokens_says_where_they_are_needed(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    from app.tokens import add_token
+
+    settings = {"access_tokens": "on", "http_status": "rest"}
+    with Server(colour_weights, tmp_path, **settings) as server:
+        described = server.request("GET", "/openapi.json").json
+        assert described["security"] == [{"bearer": []}, {"query": []}]
+        open_paths = {
+            path
+            for path, item in described["paths"].items()
+            for operation in item.values()
+            if operation.get("security") == []
+        }
+        assert open_paths == {"/healthz", "/readyz", "/openapi.json"}
+        token = add_token(tmp_path / "tokens.json", "tester")
+        _try_everything(server, tmp_path, "--header", f"Authorization: Bearer {token}")
+
+
+CALL = """
+import sys
+from generated import Client
+from generated.api.classification import classify, classify_batch
+from generated.models import (
+    BatchRequest, ClassifyAnswer, ClassifyBatchDeployName, ClassifyDeployName,
+    ClassifyRequest, Error,
+)
+
+url, image = sys.argv[1], sys.stdin.read()
+one, many = ClassifyDeployName.IMAGENET, ClassifyBatchDeployName.IMAGENET
+with Client(base_url=url) as client:
+    answer = classify.sync(one, client=client, body=ClassifyRequest(image, top_num=2))
+    assert isinstance(answer, ClassifyAnswer)
+    print([result.name for result in answer.results])
+    wrong = classify.sync(one, client=client, body=ClassifyRequest("%%%"))
+    assert isinstance(wrong, Error)
+    print(int(wrong.error_code), wrong.log_id > 0)
+    both = classify_batch.sync(many, client=client, body=BatchRequest([image, "%%%"], top_num=1))
+    first, second = both.answers
+    print(first.results[0].name, int(second.error_code))
+"""
+
+
+def test_generated_client_is_made_without_a_warning_and_works(
+    demo_server: Server, tmp_path: Path
+) -> None:
+    tool = _tool("openapi-python-client")
+    described = tmp_path / "openapi.json"
+    described.write_bytes(demo_server.request("GET", "/openapi.json").body)
+    config = tmp_path / "config.json"
+    # Formatting what was made is no part of this, and asks for another tool.
+    config.write_text(json.dumps({"post_hooks": []}), encoding="utf-8")
+    out = ["--output-path", str(tmp_path / "generated"), "--meta", "none"]
+    made = subprocess.run(
+        [tool, "generate", "--path", str(described), "--config", str(config), *out],
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "warning" not in (made.stdout + made.stderr).lower()
+    photo = to_base64((PHOTOS / "coffee.jpg").read_bytes())
+    python = Path(tool).resolve().with_name("python")
+    ended = subprocess.run(
+        [python, "-c", CALL, f"http://127.0.0.1:{demo_server.port}"],
+        cwd=tmp_path,
+        input=photo,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines() == [
+        "['espresso', 'cup']",
+        "336003 True",
+        "espresso 336003",
+    ]

@@ -1,0 +1,257 @@
+"""A real Prometheus that scrapes a real server, with the files of deploy/."""
+
+import json
+import math
+import shutil
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.settings import PROJECT_ROOT
+from app.tokens import add_token
+from tests.support.images import GREEN, RED
+from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
+from tests.support.packages import build_colour_package, build_slow_package
+from tests.support.server import Server, free_port
+
+DEPLOY = PROJECT_ROOT / "deploy"
+WAIT_S = 90
+if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+    pytest.skip("needs prometheus and promtool", allow_module_level=True)
+
+
+def _rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
+
+
+ALERTS = {rule["alert"] for rule in _rules()}
+
+
+def _promtool(*arguments: object) -> None:
+    ended = subprocess.run(
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_promtool_accepts_the_files() -> None:
+    _promtool("check", "rules", "--lint=all", "--lint-fatal", DEPLOY / "alerts.yml")
+    _promtool("check", "config", "--lint-fatal", DEPLOY / "prometheus.yml")
+
+
+WELL = {
+    "classifyd_requests_total{code='0',deploy_name='pets'": "0+600x60",
+    "classifyd_requests_total{code='336000',deploy_name='pets'": "0x60",
+    "classifyd_requests_total{code='337000',deploy_name='pets'": "0+1x60",
+    "classifyd_requests_shed_total{deploy_name='pets',reason='busy'": "0+1x60",
+    "classifyd_requests_shed_total{deploy_name='pets',reason='not_loaded'": "0x60",
+    "classifyd_request_duration_seconds_bucket{deploy_name='pets',le='2.5'": "0+600x60",
+    "classifyd_request_duration_seconds_bucket{deploy_name='pets',le='0.1'": "0+600x60",
+    "classifyd_request_duration_seconds_bucket{deploy_name='pets',le='+Inf'": "0+600x60",
+    "classifyd_worker_resident_memory_bytes{worker='0'": "5e8x60",
+    "classifyd_worker_starts_total{": "1x30 2x30",  # one reload
+    "classifyd_licence_days_left{deploy_name='pets'": "31x60",
+    "up{": "1x60",
+}
+ILL = {
+    "classifyd_requests_total{code='336000',deploy_name='pets'": "0+1x60",
+    "classifyd_requests_total{code='337000',deploy_name='pets'": "0+60x60",
+    "classifyd_requests_shed_total{deploy_name='pets',reason='busy'": "0+60x60",
+    "classifyd_requests_shed_total{deploy_name='pets',reason='not_loaded'": "0+1x60",
+    "classifyd_request_duration_seconds_bucket{deploy_name='pets',le='0.1'": "0x60",
+    "classifyd_worker_starts_total{": "1+1x60",
+    "classifyd_licence_days_left{deploy_name='pets'": "29x60",
+    "up{": "0x60",
+}
+WEEK = "0+450x384"  # of 500 images each half hour, for eight days
+DRIFT = {
+    "classifyd_top_score_count{deploy_name='pets'": "0+500x384",
+    "classifyd_top_score_sum{deploy_name='pets'": "0+450x376 169300+250x8",
+}
+
+
+def _case(series: dict[str, str], interval: str, at: str, firing: set[str]) -> dict[str, Any]:
+    labels = "job='classifyd',instance='a'}"
+    return {
+        "interval": interval,
+        "input_series": [
+            {
+                "series": name + ("" if name.endswith("{") else ",") + labels,
+                "values": values,
+            }
+            for name, values in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": "group by (alertname) (ALERTS{alertstate='firing'})",
+                "eval_time": at,
+                "exp_samples": [
+                    {"labels": f"{{alertname='{name}'}}", "value": 1} for name in sorted(firing)
+                ],
+            }
+        ],
+    }
+
+
+def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    drift = "ClassifydScoresDrift"
+    cases = [
+        _case(WELL, "1m", "59m", set()),
+        _case(WELL | ILL, "1m", "59m", ALERTS - {drift}),
+        _case(DRIFT | {"classifyd_top_score_sum{deploy_name='pets'": WEEK}, "30m", "190h", set()),
+        _case(DRIFT, "30m", "191h", {drift}),
+    ]
+    file = tmp_path / "alerts.json"
+    rules = [str(DEPLOY / "alerts.yml")]
+    document = {"rule_files": rules, "evaluation_interval": "1m", "tests": cases}
+    file.write_text(json.dumps(document), encoding="utf-8")
+    _promtool("test", "rules", file)
+
+
+class Prometheus:
+    """A Prometheus that scrapes one server every second."""
+
+    def __init__(self, folder: Path, server: Server, token: str) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+        (job,) = config["scrape_configs"]
+        job["static_configs"][0]["targets"] = [f"127.0.0.1:{server.port}"]
+        job["scrape_interval"] = "1s"
+        job["authorization"] = {"credentials": token}
+        config["rule_files"] = [str(DEPLOY / "alerts.yml")]
+        config["global"] = {"evaluation_interval": "1s"}
+        file = folder / "prometheus.yml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self._log = (folder / "prometheus.log").open("wb")
+        self.process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={file}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address={self.address}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def ask(self, path: str, **query: str) -> Any:
+        """Ask its API."""
+        address = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            answer = json.load(response)
+        assert answer["status"] == "success"
+        return answer["data"]
+
+    def values(self, expression: str) -> list[float]:
+        """The numbers that an expression has now, but those that are none."""
+        result = self.ask("query", query=expression)["result"]
+        values = [float(sample["value"][1]) for sample in result]
+        return [value for value in values if not math.isnan(value)]
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        assert self.process.poll() is None, "prometheus ended"
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=10):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(30)
+        self._log.close()
+
+
+def _wait_until(condition: Callable[[], bool], what: object = "") -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited too long: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def scraped(tmp_path: Path) -> Iterator[Prometheus]:
+    """A server of which everything can be seen, under load, and its Prometheus."""
+    weights, state, licences = tmp_path / "weights", tmp_path / "state", tmp_path / "licences"
+    publisher = Ed25519PrivateKey.generate()
+    build_sealed_package(weights, "sealed", publisher)
+    build_colour_package(weights, "colours", ["red", "green", "blue"])
+    build_slow_package(weights, "slow")
+    fingerprint = customer_fingerprint(state)
+    write_licence(licences / "a.licence", publisher, fingerprint, "sealed", days=20)
+    settings = {"access_tokens": "on", "licence_dir": licences, "max_in_flight": 4}
+    with Server(weights, state, inference_threads=1, **settings) as server:
+        token = add_token(state / "tokens.json", "till-1")
+        prometheus = Prometheus(tmp_path, server, token)
+        ended = threading.Event()
+        with ThreadPoolExecutor(8) as pool:
+            for index in range(8):
+                pool.submit(_ask_all_the_time, server, token, index, ended)
+            try:
+                _wait_until(prometheus.is_ready)
+                yield prometheus
+            finally:
+                ended.set()
+                prometheus.stop()
+
+
+def _ask_all_the_time(server: Server, token: str, index: int, ended: threading.Event) -> None:
+    names = ("colours", "sealed", "slow")
+    bodies: list[object] = [{"image": RED}, {"image": GREEN, "top_num": 1}, {"image": "%"}, {}]
+    bearer = {"Authorization": f"Bearer {token}"}
+    batch = json.dumps({"images": [RED, "%"]}).encode()
+    for count in range(10**9):
+        if ended.is_set():
+            return
+        server.classify(names[(count + index) % 3], bodies[count // 3 % 4], **bearer)
+        if count % 20 == 0:
+            server.request("POST", "/colours/ImageClassification/batch", batch, bearer)
+            server.classify("colours", {"image": RED})
+
+
+def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> None:
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(asked) >= 20
+    for expression in asked:
+        filled = (
+            expression.replace("$__rate_interval", "20s")
+            .replace("$instance", ".*")
+            .replace("$deploy_name", ".*")
+        )
+        assert "$" not in filled
+        _wait_until(lambda filled=filled: bool(scraped.values(filled)), filled)  # type: ignore[misc]  # bound early
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = variable["query"]["query"][len("label_values(") : -1].split(", ")
+            metric = metric.replace("$instance", ".*")
+            assert scraped.ask(f"label/{label}/values", **{"match[]": metric})
+    groups = scraped.ask("rules")["groups"]
+    loaded = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    assert set(loaded) == ALERTS
+    _wait_until(lambda: _are_well(scraped))
+    licence = next(rule for rule in _loaded(scraped) if rule["name"] == "ClassifydLicenceEnds")
+    assert licence["state"] == "firing"  # 20 days are left
+    assert "sealed ends in 20 days" in licence["alerts"][0]["annotations"]["summary"]
+
+
+def _loaded(prometheus: Prometheus) -> list[dict[str, Any]]:
+    return [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+
+
+def _are_well(prometheus: Prometheus) -> bool:
+    return all(rule["health"] == "ok" for rule in _loaded(prometheus))

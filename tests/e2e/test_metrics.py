@@ -1,5 +1,6 @@
 """Metrics of a real server, through deaths and reloads of its workers."""
 
+import json
 import os
 import re
 import signal
@@ -8,11 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
+from typing import Self
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.tokens import add_token
 from tests.support.images import GREEN, RED
 from tests.support.packages import build_slow_package
 from tests.support.server import Server
@@ -28,9 +32,11 @@ BODIES = [
 ]
 
 
-def _samples(server: Server, name: str) -> dict[tuple[str, ...], float]:
+def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...], float]:
     """The samples of one name, by the values of their labels in alphabetical order."""
-    text = server.request("GET", "/metrics").body.decode()
+    answer = server.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status == 200, answer.body
+    text = answer.body.decode()
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -85,6 +91,129 @@ def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
         assert _samples(server, "classifyd_image_batch_size_count") == {("colours",): results}
         files = list((tmp_path / "metrics").glob("*/*.db"))
         assert len({re.sub(r".*_", "", file.stem) for file in files}) <= 4
+
+
+class Clients:
+    """Clients that ask until they are told to end, and count what they got.
+
+    Attributes:
+        codes: answers of single calls, by code.
+        images: images of batch calls, by code.
+        batches: batch calls that were answered.
+        broken: calls that got no answer.
+    """
+
+    def __init__(self, server: Server, tokens: dict[str, str]) -> None:
+        self.codes: Counter[str] = Counter()
+        self.images: Counter[str] = Counter()
+        self.by_token: Counter[str] = Counter()
+        self.batches = self.broken = 0
+        self._server, self._tokens = server, tokens
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def answered(self) -> int:
+        """How many calls were answered by now."""
+        with self._lock:
+            return self.codes.total() + self.batches
+
+    def _ask(self, number: int) -> None:
+        for count in range(10**9):
+            if self._ended.is_set():
+                return
+            name = ("till-1", "till-2", "_rejected")[(count + number) % 3]
+            bearer = {"Authorization": f"Bearer {self._tokens[name]}"}
+            try:
+                self._ask_once(count, name, bearer)
+            except (OSError, HTTPException):
+                with self._lock:
+                    self.broken += 1
+
+    def _ask_once(self, count: int, name: str, bearer: dict[str, str]) -> None:
+        if count % 5 == 4:
+            body = json.dumps({"images": [RED, "%", GREEN]}).encode()
+            answer = self._server.request(
+                "POST", "/colours/ImageClassification/batch", body, bearer
+            )
+        else:
+            answer = self._server.classify("colours", BODIES[count % len(BODIES)], **bearer)
+        with self._lock:
+            self.by_token[name] += 1
+            for image in answer.json.get("answers", []):
+                self.images[str(image.get("error_code", 0))] += 1
+            self.batches += "answers" in answer.json
+            self.codes[str(answer.code)] += "answers" not in answer.json
+
+
+def _scrape_until(server: Server, token: str, ended: threading.Event) -> list[float]:
+    """Scrape without pause; the calls that each scrape saw."""
+    seen = []
+    while not ended.is_set():
+        try:
+            samples = _samples(server, "classifyd_requests_total", token)
+        except (OSError, HTTPException):
+            continue  # the worker that was asked has just been killed
+        seen.append(sum(samples.values()))
+    return seen
+
+
+def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    tokens = {name: add_token(tmp_path / "tokens.json", name) for name in ("till-1", "till-2")}
+    scraper = add_token(tmp_path / "tokens.json", "prometheus")
+    ended = threading.Event()
+    with (
+        Server(colour_weights, tmp_path, workers=2, access_tokens="on") as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
+        scraped = pool.submit(_scrape_until, server, scraper, ended)
+        with Clients(server, tokens | {"_rejected": "wrong"}) as clients:
+            for starts in (3, 4, 5):
+                more = clients.answered() + 50
+                _wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
+                os.kill(server.worker_pids()[0], signal.SIGKILL)
+                _wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
+            before = set(server.worker_pids())
+            server.running.send_signal(signal.SIGHUP)
+            _wait_until(lambda: before.isdisjoint(server.worker_pids()))
+            more = clients.answered() + 50
+            _wait_until(lambda: clients.answered() > more)
+        ended.set()
+        seen = scraped.result()
+        assert len(seen) > 10
+        assert seen == sorted(seen)  # no scrape missed a worker's numbers
+        # What a killed worker had counted but not yet sent is in the metrics alone.
+        codes = _samples(server, "classifyd_requests_total", scraper)
+        expected = {code: count for code, count in clients.codes.items() if code != "0"}
+        expected["0"] = clients.codes["0"] + clients.batches
+        for code, count in expected.items():
+            assert count <= codes[code, "colours"] <= count + clients.broken, code
+        images = _samples(server, "classifyd_batch_images_total", scraper)
+        for code, count in clients.images.items():
+            assert count <= images[code, "colours"] <= count + 3 * clients.broken, code
+        used = _samples(server, "classifyd_token_requests_total", scraper)
+        for name, count in clients.by_token.items():
+            assert count <= used[name,] <= count + clients.broken, name
+        assert clients.broken < 20
+
+
+def _starts(server: Server, token: str) -> float:
+    try:
+        return _samples(server, "classifyd_worker_starts_total", token)[()]
+    except (OSError, HTTPException):
+        return 0
 
 
 def test_made_up_deploy_names_share_one_series(server: Server) -> None:

@@ -1,7 +1,11 @@
 """The log file under rotation, and finding a request in it again."""
 
+import getpass
+import grp
+import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -91,3 +95,47 @@ def test_missing_log_is_said_in_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.decode().startswith(f"classifyd: {tmp_path / 'none.log'} cannot be read")
     assert ended.stderr.count(b"\n") == 1
+
+
+def _logrotate(folder: Path, log: Path) -> None:
+    """Rotate as the example of deploy/ does, at once and in another folder."""
+    example = (PROJECT_ROOT / "deploy" / "logrotate.conf").read_text(encoding="utf-8")
+    assert "/var/log/classifyd/classifyd.log {" in example
+    config = folder / "logrotate.conf"
+    # As root, logrotate wants to be told who owns a folder that is not root's alone.
+    owner = f"su {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name}\n"
+    config.write_text(owner + example.replace("/var/log/classifyd/classifyd.log", str(log)))
+    config.chmod(0o644)
+    command = ["logrotate", "--force", "--state", str(folder / "status"), str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
+def test_logrotate_loses_no_line_of_a_server_under_load(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "logs" / "classifyd.log"
+    settings = {"workers": 2, "log_file": log}
+    log.parent.mkdir()
+    with Server(colour_weights, tmp_path, **settings) as server, ThreadPoolExecutor(4) as pool:
+        answered: list[int] = []
+        for _ in range(6):
+            asking = [pool.submit(server.classify, "colours", {"image": RED}) for _ in range(60)]
+            for future in asking[:20]:
+                future.result()
+            _logrotate(tmp_path, log)  # while 40 are on their way
+            answered += [future.result().json["log_id"] for future in asking]
+        found = str(answered[0])
+        assert f"log_id={found}" in _logs("--file", str(log), found).stdout.decode()
+    rotated = sorted(path.name for path in log.parent.iterdir())
+    assert rotated[:2] == ["classifyd.log", "classifyd.log.1"]
+    assert rotated[2:] == [f"classifyd.log.{number}.gz" for number in range(2, 7)]
+    lines = b"".join(
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in log.parent.iterdir()
+    ).splitlines()
+    entries = [json.loads(line) for line in lines]
+    logged = [entry["log_id"] for entry in entries if entry["message"] == "request"]
+    assert set(answered) <= set(logged)
+    assert len(logged) == len(set(logged))

@@ -179,18 +179,20 @@ def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
     ):
         _wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
         scraped = pool.submit(_scrape_until, server, scraper, ended)
-        with Clients(server, tokens | {"_rejected": "wrong"}) as clients:
-            for starts in (3, 4, 5):
+        try:
+            with Clients(server, tokens | {"_rejected": "wrong"}) as clients:
+                for starts in (3, 4, 5):
+                    more = clients.answered() + 50
+                    _wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
+                    os.kill(server.worker_pids()[0], signal.SIGKILL)
+                    _wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
+                before = set(server.worker_pids())
+                server.running.send_signal(signal.SIGHUP)
+                _wait_until(lambda: before.isdisjoint(server.worker_pids()))
                 more = clients.answered() + 50
-                _wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
-                os.kill(server.worker_pids()[0], signal.SIGKILL)
-                _wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
-            before = set(server.worker_pids())
-            server.running.send_signal(signal.SIGHUP)
-            _wait_until(lambda: before.isdisjoint(server.worker_pids()))
-            more = clients.answered() + 50
-            _wait_until(lambda: clients.answered() > more)
-        ended.set()
+                _wait_until(lambda: clients.answered() > more)
+        finally:
+            ended.set()
         seen = scraped.result()
         assert len(seen) > 10
         assert seen == sorted(seen)  # no scrape missed a worker's numbers

@@ -128,7 +128,7 @@ def free_slot(taken: Iterable[int]) -> int:
 
 
 def describe_start(settings: Settings) -> str:
-    """Write where the server can be called, with a curl line for the first deploy name."""
+    """Write where the server can be called and tried, and where its log is."""
     # Whoever listens everywhere can be called here.
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
     scheme = "https" if settings.tls_certificate else "http"
@@ -137,13 +137,18 @@ def describe_start(settings: Settings) -> str:
     urls = [f"{base}/{name}/ImageClassification" for name in names]
     lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]
     if urls and SAMPLE_PHOTO.exists():
-        lines += ["Try it:", f"  {curl_line(urls[0])}", ""]
+        lines += ["Try it:", f"  {curl_line(urls[0], settings.access_tokens == 'on')}", ""]
+    if settings.console == "on":
+        lines += ["Or in a browser:", f"  {base}/", ""]
+    if settings.log_file is not None:
+        lines += ["The log:", f"  {settings.log_file}", ""]
     return "\n".join(lines) + "\n"
 
 
-def curl_line(url: str) -> str:
+def curl_line(url: str, asks_token: bool = False) -> str:
     """Write a command that classifies the sample photo, to be pasted into a shell."""
     body = f"""printf '{{"image":"%s"}}' "$(base64 -w0 '{SAMPLE_PHOTO}')\""""
     # The certificate names the server as its callers do, not as 127.0.0.1.
     insecure = "-k " if url.startswith("https:") else ""
-    return f"{body} | curl -s {insecure}--data-binary @- '{url}'"
+    token = '-H "Authorization: Bearer $TOKEN" ' if asks_token else ""
+    return f"{body} | curl -s {insecure}{token}--data-binary @- '{url}'"

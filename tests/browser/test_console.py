@@ -5,14 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.support.images import PHOTOS, solid
+from tests.support.images import GREEN, PHOTOS, solid
 from tests.support.server import Server
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -316,3 +318,61 @@ def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_pat
         assert "绿色" in _run_program(command, tmp_path)
         assert token not in server.log_text()
         watched.context.close()
+
+
+class _Page(BaseHTTPRequestHandler):
+    """An empty page of somebody else's web site."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The origin of a web site that is not the server's."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as site:
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{site.server_port}"
+        site.shutdown()
+        thread.join()
+
+
+_CALL = """async ([url, image, token]) => {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+  try {
+    const asked = await fetch(url, { method: "POST", headers, body: JSON.stringify({ image }) });
+    const answer = await asked.json();
+    return [answer.results?.[0].name || answer.error_code, asked.headers.get("X-Model-Version")];
+  } catch (error) {
+    return [error.name, null];
+  }
+}"""
+
+
+def test_page_of_an_allowed_origin_may_call_and_no_other(
+    browser: Any, colour_weights: Path, tmp_path: Path, elsewhere: str
+) -> None:
+    from app.tokens import add_token
+
+    token = add_token(tmp_path / "tokens.json", "shop")
+    page = browser.new_page()
+    page.goto(elsewhere)
+
+    def call(server: Server, given: str = token) -> object:
+        url = f"http://127.0.0.1:{server.port}/colours/ImageClassification"
+        return page.evaluate(_CALL, [url, GREEN, given])
+
+    settings = {"access_tokens": "on"}
+    with Server(colour_weights, tmp_path, cors_origins=elsewhere, **settings) as server:
+        assert call(server) == ["green", "1"]
+        assert call(server, "wrong") == [337000, "1"]
+    for others in ("off", "http://shop.example"):
+        with Server(colour_weights, tmp_path, cors_origins=others, **settings) as server:
+            assert call(server) == ["TypeError", None]
+    page.close()

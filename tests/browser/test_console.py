@@ -220,11 +220,34 @@ def desktop(browser: Any, demo_server: Server) -> Iterator[Watched]:
 
 def test_keyboard_alone_is_enough(desktop: Watched) -> None:
     desktop.open()
+    page = desktop.page
     reached = set()
     for _ in range(20):
-        desktop.page.keyboard.press("Tab")
-        reached.add(desktop.page.evaluate("document.activeElement.id"))
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
     assert reached >= {"name", "top-num", "files", "client", "copy", "language", "code"}
+    desktop.open()
+    _tab_to(page, "top-num")
+    page.keyboard.press("ArrowDown")
+    _tab_to(page, "files")
+    with page.expect_file_chooser() as asked:
+        page.keyboard.press("Enter")
+    asked.value.set_files(PHOTOS / "coffee.jpg")
+    playwright_api.expect(page.locator("article .classes li")).to_have_count(4)
+    _tab_to(page, "client")
+    page.keyboard.type("Python")
+    _tab_to(page, "copy")
+    page.keyboard.press("Enter")
+    playwright_api.expect(page.locator("#copied")).to_have_text("Copied.")
+    assert "TOP_NUM = 4" in page.evaluate("navigator.clipboard.readText()")
+
+
+def _tab_to(page: Any, identity: str) -> None:
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == identity:
+            return
+    raise AssertionError(f"Tab does not lead to {identity}")
 
 
 def test_picture_can_be_dropped_and_pasted(desktop: Watched) -> None:

@@ -12,7 +12,14 @@ from app.settings import PROJECT_ROOT, Settings
 from tests.support.server import Server
 
 DOCS = PROJECT_ROOT / "docs"
-PAIRS = ["clients.md", "errors.md", "migrate.md", "settings.md", "monitoring.md"]
+PAIRS = [
+    "clients.md",
+    "errors.md",
+    "migrate.md",
+    "monitoring.md",
+    "settings.md",
+    "versions.md",
+]
 CLIENTS = PROJECT_ROOT / "app" / "console" / "static" / "clients"
 AT_WILL = set(REGISTRY) - {336000, 336100}
 """The others depend on the state of the server."""

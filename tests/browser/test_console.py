@@ -331,6 +331,11 @@ def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_pat
         watched.open()
         assert "token" in watched.page.locator("#status").inner_text()
         watched.shoot("token")
+        watched.page.set_input_files("#files", picture)
+        watched.page.wait_for_load_state("networkidle")
+        assert watched.page.locator("article").count() == 0
+        assert "token" in watched.page.locator("#status").inner_text()
+        watched.check()
         watched.page.fill("#token", token)
         watched.page.press("#token", "Enter")
         playwright_api.expect(watched.page.locator("#name option")).to_have_count(2)

@@ -50,6 +50,7 @@ function markCurrent(address) {
 }
 
 async function loadModels() {
+  if (find("token") && !token()) return say(text("tokenNeeded"));
   const found = await fetchModels(token()).catch(() => ({ error_code: 0 }));
   models = found.models || [];
   find("models").replaceChildren(...models.map(({ name }) => make("a", { href: `#/model/${name}` }, name)));
@@ -70,6 +71,7 @@ function say(message) {
 
 function ask(files) {
   const chosen = [...files];
+  if (!find("name").value) return loadModels(); // which says why there is nobody to ask
   queue = queue.then(async () => {
     let failed = 0;
     for (const [position, file] of chosen.entries()) {
@@ -134,6 +136,7 @@ function listen() {
   find("language").addEventListener("click", () => {
     switchLanguage();
     translate();
+    say(find("token") && !token() ? text("tokenNeeded") : ""); // what stood there was in the other language
   });
   addEventListener("hashchange", route);
   addEventListener("paste", (event) => ask(event.clipboardData.files));

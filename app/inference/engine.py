@@ -28,7 +28,7 @@ class Engine(Protocol):
         """Run the model.
 
         Args:
-            batch: float32 (N, C, H, W), preprocessed as the package says.
+            batch: float32 (N, C, H, W), contiguous, preprocessed as the package says.
 
         Returns:
             float32 (N, classes), the model's raw output.

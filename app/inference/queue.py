@@ -29,7 +29,7 @@ class Job:
     """One image on its way through the queue.
 
     Attributes:
-        image: float32 (C, H, W).
+        image: float32 (C, H, W), contiguous.
         queue_ms: how long it waited, once taken.
         infer_ms: how long its batch was computed, once done.
         batch_size: how many images that batch had, once done.
@@ -83,7 +83,7 @@ class InferenceQueue:
 
         Args:
             engine: the model to run.
-            image: float32 (C, H, W).
+            image: float32 (C, H, W), contiguous.
             max_batch: how many images of this engine may be computed together.
             deadline: time.monotonic() after which it is no longer computed.
 
@@ -198,7 +198,11 @@ def _compute(batch: list[Job]) -> None:
 
 
 def _run(batch: list[Job]) -> FloatArray:
-    outputs = batch[0].engine.infer(np.stack([job.image for job in batch]))
+    if len(batch) == 1:
+        images = batch[0].image[np.newaxis]
+    else:
+        images = np.stack([job.image for job in batch])
+    outputs = batch[0].engine.infer(images)
     if outputs.shape[0] != len(batch):
         raise ValueError(f"{len(batch)} images gave an output of shape {outputs.shape}")
     return outputs

@@ -16,6 +16,7 @@ from app.memory import bound_heap
 from app.metrics.folder import FOLDER_KEY, open_metrics_folder
 from app.settings import PROJECT_ROOT, read_settings
 from app.start import check_start, describe_start, free_slot, listen_address, open_log_file
+from app.workers import worker_count
 
 try:
     settings = read_settings(os.environ).settings
@@ -40,7 +41,7 @@ proc_name = "classifyd"
 bind = listen_address(settings)
 worker_class = "app.worker.Worker"
 logger_class = "app.worker.Logger"
-workers = settings.workers
+workers = worker_count(settings)
 threads = settings.max_in_flight + SPARE_THREADS
 worker_connections = min(
     MAX_CONNECTIONS, raise_file_limit(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
@@ -84,4 +85,5 @@ def post_worker_init(worker):
 
 def child_exit(server, worker):
     """Drop what a dead worker showed of its load; what it counted stays."""
+    worker.balance.leave(worker.slot)
     mark_process_dead(worker.slot, os.environ[FOLDER_KEY])

@@ -24,6 +24,20 @@ def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
     return max(1, min(affinity, math.floor(quota))) if quota else affinity
 
 
+def usable_memory_mb(meminfo: Path = Path("/proc/meminfo"), cgroup_root: Path = CGROUP_ROOT) -> int:
+    """Say how many megabytes this process may have: the machine's, or its cgroup's.
+
+    Args:
+        meminfo: the kernel's description of the memory.
+        cgroup_root: where the cgroup file system is mounted.
+    """
+    total_kb = next(
+        int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemTotal" in line
+    )
+    limits = [total_kb * 1024 // 1_000_000, *map(_memory_max_mb, _own_groups(cgroup_root))]
+    return min(limit for limit in limits if limit is not None)
+
+
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Name the processor, and whether it has the instructions that engines differ by.
 
@@ -82,6 +96,14 @@ def _cpu_max(group: Path) -> tuple[str, str]:
     except (OSError, ValueError):
         return "", ""
     return limit, period
+
+
+def _memory_max_mb(group: Path) -> int | None:
+    """Read ``memory.max`` in bytes (kernel: Documentation/admin-guide/cgroup-v2)."""
+    try:
+        return int((group / "memory.max").read_text()) // 1_000_000
+    except (OSError, ValueError):  # it is not there, or says "max"
+        return None
 
 
 def _cgroup_v1_quota(root: Path) -> float | None:

@@ -54,7 +54,12 @@ class Settings:
         "where the model runs: auto, cpu, cuda (spread over the cards) or cuda:N",
         pattern=r"auto|cpu|cuda(:\d+)?",
     )
-    workers: int = _setting(1, "worker processes", minimum=1, maximum=256)
+    workers: int = _setting(
+        0,
+        "worker processes, 0 = one for every two usable CPUs, or one where a card computes",
+        minimum=0,
+        maximum=256,
+    )
     inference_threads: int = _setting(
         0,
         "concurrent inferences in a worker, 0 = the usable CPUs shared by the workers",

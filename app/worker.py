@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from app.balance import Balance
 from app.errors import InternalError, InvalidArgument, OperatorError
 
 LINGER_MS = 10
@@ -30,6 +31,9 @@ DRAIN_S = 10
 
 ACCEPT_PAUSE_S = 0.1
 
+YIELD_S = 0.002
+"""How long a worker leaves a connection to those that have fewer; then it takes it itself."""
+
 _STATUS_LINES: dict[type[Exception], str] = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
@@ -41,6 +45,9 @@ _STATUS_LINES: dict[type[Exception], str] = {
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A thread worker whose failures outside Flask are JSON, and short in the log."""
+
+    balance = Balance()  # of all workers: the master imports this before it forks
+    slot: int | None = None
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -63,6 +70,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         gunicorn's own method gives it a thread at once, which a client that sends nothing
         then holds for five seconds.
         """
+        if self.slot is not None and self.balance.is_anothers_turn(self.slot):
+            time.sleep(YIELD_S)
         try:
             client_socket, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -85,6 +94,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().on_client_socket_readable(conn, client)
         else:
             self._refuse(conn, client)
+
+    @property
+    def nr_conns(self) -> int:
+        """How many connections this worker has; gunicorn counts them here."""
+        return self._connections
+
+    @nr_conns.setter
+    def nr_conns(self, number: int) -> None:
+        self._connections = number
+        if self.slot is not None and self._accepting:
+            self.balance.show(self.slot, number)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Begin or end to take connections, and let the other workers know."""
+        super().set_accept_enabled(enabled)
+        if self.slot is not None:
+            if enabled:
+                self.balance.show(self.slot, self.nr_conns)
+            else:
+                self.balance.leave(self.slot)
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to a thread, and count it as one that will take a place."""

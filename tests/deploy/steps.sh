@@ -32,6 +32,10 @@ says() {
 verified() { classifydctl verify > /run/verify 2>&1 || { cat /run/verify >&2; wrong "no good answer"; }; }
 main_pid() { systemctl show -p MainPID --value classifyd; }
 worker_pid() { head -n 1 "/proc/$(main_pid)/task/$(main_pid)/children" | cut -d ' ' -f 1; }
+only_the_service() {
+    [ "$(pgrep -c -f 'python -m gunicorn')" = $((1 + $(pgrep -c -P "$(main_pid)"))) ] \
+        || wrong "more than the service runs: $(pgrep -a -f 'python -m gunicorn')"
+}
 release() { basename "$(readlink $OPT/current)"; }
 nothing_installed() {
     if ls -d $OPT/* $ETC $VAR /usr/local/bin/classifyd* /etc/systemd/system/classifyd* 2> /dev/null; then
@@ -48,7 +52,7 @@ nothing_left_over() {
             *) wrong "$OPT/$entry is left" ;;
         esac
     done
-    [ "$(pgrep -c -f 'python -m gunicorn')" = 2 ] || wrong "$(pgrep -a -f 'python -m gunicorn')"
+    only_the_service
 }
 under_load() {
     rm -f /run/stop /run/load
@@ -276,7 +280,7 @@ upgrade_interrupted() {
         [ "$(release)" = "$before" ] || wrong "$(release) is current"
     done
     sleep 5
-    [ "$(pgrep -c -f 'python -m gunicorn')" = 2 ] || wrong "a trial goes on: $(pgrep -a -f 'python -m gunicorn')"
+    only_the_service
     classifydctl upgrade "$here/9.0-good.tar" > /run/upgrade 2>&1 || { cat /run/upgrade; wrong "no upgrade afterwards"; }
     nothing_left_over
     classifydctl rollback > /dev/null

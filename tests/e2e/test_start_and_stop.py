@@ -56,6 +56,37 @@ def test_two_workers_never_share_a_log_id(colour_weights: Path, tmp_path: Path) 
         assert len({answer.json["log_id"] for answer in answers}) == 100
 
 
+def test_connections_are_spread_over_the_workers(colour_weights: Path, tmp_path: Path) -> None:
+    with Server(colour_weights, tmp_path, workers=2) as server:
+        _wait_until_both_take_connections(server)
+        assert all(min(_spread(server, 16)) >= 7 for _ in range(5))
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        _wait_until_both_take_connections(server)
+        assert all(min(_spread(server, 16)) >= 7 for _ in range(5))
+
+
+def _spread(server: Server, number: int) -> list[int]:
+    """Open so many connections that stay, one after the other; count them by worker."""
+    connections = [server.connect() for _ in range(number)]
+    for connection in connections:
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    counts = []
+    for pid in server.worker_pids():
+        sockets = psutil.Process(pid).net_connections("tcp")
+        counts.append(sum(each.status == psutil.CONN_ESTABLISHED for each in sockets))
+    for connection in connections:
+        connection.close()
+    return counts
+
+
+def _wait_until_both_take_connections(server: Server) -> None:
+    deadline = time.monotonic() + 60
+    while len(counts := _spread(server, 8)) != 2 or not min(counts):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_reload_loses_no_request(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path) as server, ThreadPoolExecutor(4) as pool:
         before = server.worker_pids()

@@ -39,6 +39,8 @@ class Server:
             "port": self.port,
             # Named, so that nothing is measured at each start.
             "engine": "torchscript",
+            # Of any machine the same, so that a bound of a worker is that of the server.
+            "workers": 1,
         } | settings
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
         self._environment = clean | {

@@ -154,12 +154,13 @@ def test_port_in_use_is_named_at_once(server: Server, colour_weights: Path, tmp_
     assert "Traceback" not in ended.stderr
 
 
-def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path, workers: str) -> None:
     weights = tmp_path / "weights"
     package = build_colour_package(weights, "colours", ["red", "green", "blue"])
     (package / "model.pt").write_bytes(b"not a model")
     folders = {"CLASSIFYD_WEIGHTS_DIR": str(weights), "CLASSIFYD_STATE_DIR": str(tmp_path)}
-    ended = _start_and_wait(["gunicorn"], **folders)
+    ended = _start_and_wait(["gunicorn"], **folders, CLASSIFYD_WORKERS=workers)
     assert ended.returncode != 0
     assert "model.pt" in ended.stderr
     assert "model.sha256" in ended.stderr

@@ -6,7 +6,6 @@ import selectors
 import socket
 import ssl
 import sys
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.balance import Balance
 from app.errors import InternalError, InvalidArgument, OperatorError
+from app.request_threads import RequestThreads
 
 LINGER_MS = 10
 """How long a thread stays with a connection that may send its next request at once."""
@@ -62,18 +62,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._unread: dict[Any, tuple[int, float]] = {}
         self._waste = bytearray(1024 * 1024)
 
-    def get_thread_pool(self) -> Any:
-        """Make the request threads, all of them at once.
-
-        One that is made when it is first wanted, under load, takes 8 ms, and the main thread
-        waits for it: a burst of calls waited for most of a second.
-        """
-        pool = super().get_thread_pool()
-        together = threading.Barrier(self.cfg.threads + 1)
-        for _ in range(self.cfg.threads):
-            pool.submit(together.wait)
-        together.wait()
-        return pool
+    def get_thread_pool(self) -> RequestThreads:
+        """Make the threads that answer; gunicorn's own are made when they are first wanted."""
+        return RequestThreads(self.cfg.threads)
 
     def load_wsgi(self) -> None:
         """Load the app; a failure that the operator can mend ends the server with its text."""

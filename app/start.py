@@ -121,6 +121,14 @@ def listen_address(settings: Settings) -> str:
     return f"{host}:{settings.port}"
 
 
+def local_url(settings: Settings) -> str:
+    """Write where the server can be called on this machine, without a path."""
+    # Whoever listens everywhere can be called here.
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{listen_address(replace(settings, bind=local))}"
+
+
 def free_slot(taken: Iterable[int]) -> int:
     """Return the lowest number from 0 that is not taken."""
     used = set(taken)
@@ -129,10 +137,7 @@ def free_slot(taken: Iterable[int]) -> int:
 
 def describe_start(settings: Settings) -> str:
     """Write where the server can be called and tried, and where its log is."""
-    # Whoever listens everywhere can be called here.
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
-    scheme = "https" if settings.tls_certificate else "http"
-    base = f"{scheme}://{listen_address(replace(settings, bind=local))}"
+    base = local_url(settings)
     names = sorted(active_versions(settings.weights_dir).active)
     urls = [f"{base}/{name}/ImageClassification" for name in names]
     lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]

@@ -14,6 +14,7 @@ import orjson
 from app.bench.load import Progress, Target, closed_loop, open_loop
 from app.bench.report import Report, Run, plots, to_html, to_json, to_markdown, to_text
 from app.bench.server import describe_server, workers_memory_mb
+from app.cli.progress import clear_status, show_status
 from app.errors import OperatorError
 from app.inference.choice import library_versions
 from app.machine import cpu_model, usable_cpus
@@ -73,7 +74,7 @@ def bench(
         name = f"{rate:g} requests/s"
         result = open_loop(target, rate, duration, _progress(name), processes)
         found.runs.append(Run(name, rate, result, workers_memory_mb(target), is_open=True))
-    _clear_progress()
+    clear_status()
     print(json.dumps(to_json(found), indent=2) if as_json else to_text(found))
     if report:
         _write_report(report, found)
@@ -135,16 +136,10 @@ def _facts(target: Target) -> list[tuple[str, str]]:
 
 def _progress(name: str) -> Progress:
     def show(results: int, elapsed_s: float) -> None:
-        if sys.stderr.isatty():
-            text = f"{name}: {elapsed_s:.0f} s, {results / elapsed_s:.1f} results/s"
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        text = f"{name}: {elapsed_s:.0f} s, {results / elapsed_s:.1f} results/s"
+        show_status(text, ending="")
 
     return show
-
-
-def _clear_progress() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _write_report(path: Path, found: Report) -> None:

@@ -26,7 +26,7 @@ from app.licence.standing import active_manifests, device_of
 from app.packages.package import load_package
 from app.packages.store import active_versions
 from app.settings import Settings
-from app.start import listen_address, probe_address
+from app.start import listen_address, local_url, probe_address
 
 SERVER_TIMEOUT_S = 10
 
@@ -64,15 +64,12 @@ def check_server(settings: Settings) -> Findings:
 
 def ask_server(settings: Settings) -> dict[str, Any] | None:
     """Fetch ``/readyz``; None when no classifyd answers."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
-    host = f"[{local}]" if ":" in local else local
-    scheme = "https" if settings.tls_certificate else "http"
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),
         # The certificate names the server as its callers do, not as 127.0.0.1.
         urllib.request.HTTPSHandler(context=_trust_this_machine()),
     )
-    url = f"{scheme}://{host}:{settings.port}/readyz"
+    url = f"{local_url(settings)}/readyz"
     try:
         with opener.open(url, timeout=SERVER_TIMEOUT_S) as response:
             body = response.read()

@@ -9,10 +9,10 @@ def report_progress(line: str) -> None:
         print(f"{line} ...", file=sys.stderr, flush=True)
 
 
-def show_status(text: str) -> None:
+def show_status(text: str, ending: str = " ...") -> None:
     """Replace the last line of the terminal; clear_status must come before other output."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{text} ...", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}{ending}", end="", file=sys.stderr, flush=True)
 
 
 def clear_status() -> None:

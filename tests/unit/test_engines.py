@@ -1,8 +1,6 @@
 """Engines: agreement, choice, memory, and no word to anybody outside."""
 
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +20,12 @@ from app.inference.measure import probe_batch
 from app.inference.models import Models
 from app.inference.tuning import measure_candidates, tune
 from app.packages.package import Package, load_package
-from app.settings import PROJECT_ROOT
 from tests.support.packages import (
     build_colour_package,
     build_failing_package,
     build_pooling_package,
 )
+from tests.support.program import run_program
 
 needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
 AUTO = Demand(engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001)
@@ -151,15 +149,8 @@ def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) ->
     )
     environment = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
     (tmp_path / "home").mkdir()
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, package.folder, tmp_path],
-        cwd=PROJECT_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout.strip() == "[]"
+    printed = run_program(program, package.folder, tmp_path, environment=environment)
+    assert printed.strip() == "[]"
     # Where its telemetry runs it leaves a client number here.
     assert not list((tmp_path / "home").iterdir())
 

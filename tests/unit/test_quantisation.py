@@ -18,6 +18,7 @@ from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
 from tests.support.models import build_sharp_package
 from tests.support.packages import build_colour_package
+from tests.support.program import run_program
 
 LOOSE = 0.3
 DEMAND = Demand(engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0)
@@ -80,14 +81,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
         "print(engine.name, measure_golden(package, engine).worst_difference)\n"
         "print([name for name in sys.modules if 'nncf' in name])\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, package.folder, tmp_path],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    engine, modules = ended.stdout.splitlines()
+    engine, modules = run_program(program, package.folder, tmp_path).splitlines()
     assert engine.split()[0] == "openvino-int8"
     assert float(engine.split()[1]) == pytest.approx(choice.measurements[0].difference, abs=1e-3)
     assert modules == "[]"

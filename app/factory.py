@@ -14,6 +14,7 @@ from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
 from app.api.parts import Parts
 from app.api.patience import Patience
+from app.api.recording import Recorder
 from app.api.refusal import Refuser
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
@@ -53,6 +54,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
     app.extensions["classifyd"] = join_parts(settings, metrics, slot)
     app.extensions["classifyd_refuser"] = Refuser(app.extensions["classifyd"])
+    app.extensions["classifyd"].recorder.start()
     start_sampling(partial(_sample, app.extensions["classifyd"]))
     register_lifecycle(app)
     register_error_handlers(app)
@@ -89,6 +91,7 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
         metrics=metrics,
+        recorder=Recorder(models, metrics),
         tokens=TokenList(settings.tokens_path()) if settings.access_tokens == "on" else None,
     )
 

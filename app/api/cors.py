@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, request
 
-from app.api.errors import is_api_path
+from app.api.paths import is_api_path
 
 _EXPOSED = "X-Log-Id, X-Model-Version, X-Error-Detail, Server-Timing, Retry-After"
 _PREFLIGHT_AGE_S = "86400"

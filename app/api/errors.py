@@ -9,11 +9,10 @@ from werkzeug.exceptions import HTTPException
 
 from app.api.answers import JSON_TYPE
 from app.api.parts import current_parts
+from app.api.paths import is_api_path
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError, InvalidArgument, InvalidImageSize, ModelUnavailable
 from app.settings import Settings
-
-API_PATH_END = "/ImageClassification"
 
 _log = logging.getLogger(__name__)
 
@@ -78,11 +77,6 @@ def error_body(error: ApiError, log_id: int, settings: Settings) -> bytes:
 def _is_api_call() -> bool:
     """Whether deployed clients expect 200: any call of the API but HEAD and OPTIONS."""
     return is_api_path(request.path) and request.method not in {"HEAD", "OPTIONS"}
-
-
-def is_api_path(path: str) -> bool:
-    """Whether a path is that of the API, of any deploy name."""
-    return path.rstrip("/").removesuffix("/batch").endswith(API_PATH_END)
 
 
 def _log_traceback(error: BaseException) -> None:

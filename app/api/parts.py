@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from app.api.patience import Patience
+from app.api.recording import Recorder
 from app.inference.admission import Admission
 from app.inference.decode_budget import DecodeBudget
 from app.inference.models import Models
@@ -29,6 +30,7 @@ class Parts:
     log_ids: LogIds
     patience: Patience
     metrics: Metrics
+    recorder: Recorder
     tokens: TokenList | None
 
 

@@ -1,37 +1,145 @@
-"""A finished request into the metrics."""
+"""Answered requests into the log and the metrics, behind the answers.
 
-from app.api.errors import is_api_path
-from app.api.parts import Parts
+After an inference Python runs with cold caches, in which a request's log line and its twenty
+numbers take four times as long as in a loop. So a request leaves what is to be recorded, and
+a thread records what has come together: neither the caller nor the next request waits for it.
+"""
+
+import atexit
+import logging
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+from app.api.paths import QUIET_PATHS, is_api_path
 from app.api.trace import Trace
 from app.errors import ModelUnavailable
+from app.inference.models import Models
+from app.metrics.record import Metrics
+
+INTERVAL_S = 0.1
+"""So much later a line is in the log: what a killed worker loses of it."""
+
+MAX_WAITING = 4096
+"""Beyond it, as when nobody reads the log, who answers records as well, and waits with it."""
+
+_log = logging.getLogger("classifyd.request")
 
 
-def record_request(parts: Parts, trace: Trace, path: str) -> None:
-    """Count a call of the API; health checks, pages and wrong URLs are none."""
-    if not is_api_path(path):
-        return
-    name = _deployed_name(parts, trace, path)
-    parts.metrics.count_request(name, trace.code)
-    if not name:
-        return
-    parts.metrics.observe_durations(name, trace.elapsed_ms(), trace.stages_ms)
-    if trace.code == ModelUnavailable.error_code:
-        parts.metrics.count_shed(name, _shed_reason(trace))
-    if trace.batch_size:
-        parts.metrics.observe_batch(name, trace.batch_size)
-        parts.metrics.observe_result(name, trace.top_index, trace.top, trace.top_score)
+class _Answered(NamedTuple):
+    """What is left of a request; ``time_s`` and ``elapsed_ms`` are of when it was answered."""
+
+    trace: Trace
+    method: str
+    path: str
+    client: str
+    status: int
+    time_s: float
+    elapsed_ms: float
 
 
-def _deployed_name(parts: Parts, trace: Trace, path: str) -> str:
-    """The name in the path when a package has it, else nothing: clients make up any name."""
-    if trace.version:
-        return trace.deploy_name
-    name = trace.deploy_name or path.lstrip("/").partition("/")[0]
-    is_known = name in parts.models.describe() or name in parts.models.problems()
-    return name if is_known else ""
+class Recorder:
+    """Records what a worker answers; safe to call from several threads at once.
+
+    Args:
+        models: tells which deploy names there are.
+        metrics: counts.
+    """
+
+    def __init__(self, models: Models, metrics: Metrics) -> None:
+        self._models = models
+        self._metrics = metrics
+        self._waiting: deque[_Answered] = deque()
+        self._has_some = threading.Event()
+        self._turn = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to record, until the process ends."""
+        threading.Thread(target=self._serve, name="recorder", daemon=True).start()
+        atexit.register(self.flush)
+
+    def note(self, trace: Trace, method: str, path: str, client: str, status: int) -> None:
+        """Leave an answered request to be recorded."""
+        answered = _Answered(trace, method, path, client, status, time.time(), trace.elapsed_ms())
+        self._waiting.append(answered)
+        if not self._has_some.is_set():
+            self._has_some.set()
+        if len(self._waiting) > MAX_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record everything that was left until now."""
+        with self._turn:
+            while self._waiting:
+                answered = self._waiting.popleft()
+                self._count(answered)
+                _write(answered)
+
+    def _serve(self) -> None:
+        while self._has_some.wait():
+            time.sleep(INTERVAL_S)
+            self._has_some.clear()
+            try:
+                self.flush()
+            except Exception:
+                logging.getLogger(__name__).exception("a request could not be recorded")
+
+    def _count(self, answered: _Answered) -> None:
+        """Count a call of the API; health checks, pages and wrong URLs are none."""
+        if not is_api_path(answered.path):
+            return
+        trace, metrics = answered.trace, self._metrics
+        name = self._deployed_name(trace, answered.path)
+        metrics.count_request(name, trace.code)
+        if not name:
+            return
+        metrics.observe_durations(name, answered.elapsed_ms, trace.stages_ms)
+        if trace.code == ModelUnavailable.error_code:
+            metrics.count_shed(name, _shed_reason(trace))
+        if trace.batch_size:
+            metrics.observe_batch(name, trace.batch_size)
+            metrics.observe_result(name, trace.top_index, trace.top, trace.top_score)
+
+    def _deployed_name(self, trace: Trace, path: str) -> str:
+        """The name in the path when a package has it, else nothing: clients make up any name."""
+        if trace.version:
+            return trace.deploy_name
+        name = trace.deploy_name or path.lstrip("/").partition("/")[0]
+        is_known = name in self._models.describe() or name in self._models.problems()
+        return name if is_known else ""
 
 
 def _shed_reason(trace: Trace) -> str:
     if not trace.version:
         return "not_loaded"
     return "late" if trace.stages_ms else "busy"
+
+
+def _write(answered: _Answered) -> None:
+    """Write the log line of a request."""
+    level = logging.DEBUG if answered.path in QUIET_PATHS else logging.INFO
+    if not _log.isEnabledFor(level):
+        return
+    trace = answered.trace
+    fields = {
+        "log_id": trace.log_id,
+        "method": answered.method,
+        "path": answered.path,
+        "deploy_name": trace.deploy_name,
+        "version": trace.version,
+        "status": answered.status,
+        "code": trace.code,
+        "detail": trace.detail,
+        "image": trace.image,
+        "top": trace.top,
+        "token": trace.token,
+        "client": answered.client,
+        "total_ms": round(answered.elapsed_ms, 2),
+        "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},
+    }
+    record = _log.makeRecord(
+        _log.name, level, "", 0, "request", (), None, extra={"fields": fields}
+    )
+    record.created = answered.time_s
+    _log.handle(record)

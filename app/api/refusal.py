@@ -14,9 +14,7 @@ from app.api.access import presented_token
 from app.api.answers import JSON_TYPE
 from app.api.bodies import DRAIN_LIMIT_BYTES
 from app.api.errors import error_body
-from app.api.lifecycle import log_request
 from app.api.parts import Parts
-from app.api.recording import record_request
 from app.api.trace import Trace
 from app.errors import ApiError, ModelUnavailable
 
@@ -84,8 +82,7 @@ class Refuser:
         error = self.admission.refusal()
         trace.code, trace.detail = error.error_code, error.detail
         status = 200 if self._parts.settings.http_status == "compat" else error.status
-        record_request(self._parts, trace, path.decode())
-        log_request(trace, "POST", path.decode(), client, status)
+        self._parts.recorder.note(trace, "POST", path.decode(), client, status)
         body = error_body(error, trace.log_id, self._parts.settings)
         return Refusal(_http_answer(error, status, trace, body), int(length))
 

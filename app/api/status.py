@@ -38,4 +38,5 @@ def readyz() -> Response:
 def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
     authorize()
+    current_parts().recorder.flush()
     return Response(current_parts().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

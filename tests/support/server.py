@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import psutil
 
+from app.api.recording import INTERVAL_S
 from app.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 90
@@ -130,7 +131,8 @@ class Server:
         return self.log_path.read_text(encoding="utf-8")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The JSON log, parsed."""
+        """The JSON log, parsed, with the lines of what was answered until now."""
+        time.sleep(2 * INTERVAL_S)
         return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
 
     def log_line(self, log_id: int) -> dict[str, Any]:

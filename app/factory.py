@@ -16,6 +16,7 @@ from app.api.parts import Parts
 from app.api.patience import Patience
 from app.api.recording import Recorder
 from app.api.refusal import Refuser
+from app.api.service import Service
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
 from app.inference.choice import demand_of
@@ -47,7 +48,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
         SettingsError: the device is not there.
         PackageError: no package can be served.
     """
-    app = Flask("classifyd", static_folder=None)
+    app = Service("classifyd", static_folder=None)
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
     app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}

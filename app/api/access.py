@@ -4,18 +4,17 @@ from urllib.parse import parse_qs
 
 from flask import request
 
-from app.api.parts import current_parts
-from app.api.trace import current_trace
+from app.api.parts import Parts
+from app.api.trace import Trace
 from app.errors import AuthFailed
 
 
-def authorize() -> None:
+def authorize(parts: Parts, trace: Trace) -> None:
     """Let a call through when access tokens are off or it carries a valid one.
 
     Raises:
         AuthFailed: tokens are on and it has none that is valid.
     """
-    parts, trace = current_parts(), current_trace()
     if parts.tokens is None:
         return
     try:

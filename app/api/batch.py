@@ -30,18 +30,18 @@ blueprint = Blueprint("batch", __name__)
 @blueprint.post("/<deploy_name>/ImageClassification/batch", strict_slashes=False)
 def classify_batch(deploy_name: str) -> Response:
     """Answer one call: admit, parse, validate, then each image as the first door does."""
-    parts, trace = current_parts(), current_trace()
+    parts, trace, environ = current_parts(), current_trace(), request.environ
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     parts.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
-    authorize()
+    authorize(parts, trace)
 
     with parts.admission.admit():
         with trace.stage("read"):
-            body = read_body(request, parts.patience)
+            body = read_body(environ, parts.patience)
         with trace.stage("parse"):
-            payload = parse_json(body, request.headers.get("Content-Type", ""))
+            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
             fields = validate_batch_request(payload)
         answer = partial(_answer, parts, classifier, trace.log_id, fields.top_num)
         with trace.stage("images"), ThreadPoolExecutor(PARALLEL_IMAGES) as pool:

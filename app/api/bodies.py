@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pybase64
 from flask import Request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.patience import Patience
 from app.errors import (
@@ -40,23 +40,27 @@ _WHITE_SPACE = b" \t\r\n"
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/")
 
 
-def read_body(request: Request, patience: Patience) -> bytes:
+def read_body(environ: dict[str, Any], patience: Patience) -> bytes:
     """Read the whole body, whatever its Content-Type says.
 
     Args:
-        request: its ``max_content_length`` lies above MAX_BODY_BYTES.
+        environ: the request's, of a server whose ``wsgi.input`` ends with the body.
         patience: bounds how long the client may take.
 
     Raises:
         RequestEntityTooLarge: the body is longer than MAX_BODY_BYTES.
         InvalidArgument: the body ended early or stood still.
     """
+    announced = environ.get("CONTENT_LENGTH", "")
+    length = int(announced) if announced.isdigit() else 0
+    if length > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
     try:
-        with patience.bound(_connection(request)):
-            body = request.get_data(cache=False)
-    except (ClientDisconnected, OSError) as exc:
+        with patience.bound(_connection(environ)):
+            body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    except (OSError, ValueError) as exc:
         raise InvalidArgument(_CUT_SHORT) from exc
-    if len(body) < (request.content_length or 0):
+    if len(body) < length:
         raise InvalidArgument(_CUT_SHORT)
     if len(body) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
@@ -72,16 +76,16 @@ def drain_body(request: Request, patience: Patience) -> None:
         return
     stream, left = request.environ["wsgi.input"], DRAIN_LIMIT_BYTES
     try:
-        with patience.bound(_connection(request), DRAIN_PAUSE_S, DRAIN_S):
+        with patience.bound(_connection(request.environ), DRAIN_PAUSE_S, DRAIN_S):
             while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
                 left -= len(piece)
     except OSError:
         return
 
 
-def _connection(request: Request) -> socket.socket | None:
+def _connection(environ: dict[str, Any]) -> socket.socket | None:
     """The client's socket, None where the server is not gunicorn."""
-    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    connection: socket.socket | None = environ.get("gunicorn.socket")
     return connection
 
 

@@ -19,20 +19,20 @@ blueprint = Blueprint("classify", __name__)
 @blueprint.post("/<deploy_name>/ImageClassification", strict_slashes=False)
 def classify(deploy_name: str) -> Response:
     """Answer one request: admit, parse, validate, decode, preprocess, infer, answer."""
-    parts, trace = current_parts(), current_trace()
+    parts, trace, environ = current_parts(), current_trace(), request.environ
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     parts.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
-    authorize()
+    authorize(parts, trace)
 
     with parts.admission.admit():
         with trace.stage("read"):
-            body = read_body(request, parts.patience)
+            body = read_body(environ, parts.patience)
         # From here on: how long a client takes to send is not the model's delay.
         deadline = deadline_after(parts.settings.deadline_ms)
         with trace.stage("parse"):
-            payload = parse_json(body, request.headers.get("Content-Type", ""))
+            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
             fields = validate_classify_request(payload)
         with trace.stage("base64"):
             data = decode_base64(fields.image)

@@ -11,6 +11,7 @@ from app.api.bodies import decode_base64, parse_json, read_body
 from app.api.pages import html_page
 from app.api.parts import current_parts
 from app.api.schemas import validate_classify_request
+from app.api.trace import current_trace
 from app.imaging.decode import decode
 from app.imaging.encode import encode_png
 from app.imaging.guard import guard
@@ -30,8 +31,9 @@ def console() -> Response:
 @blueprint.get("/console/models")
 def models() -> Response:
     """List what can be called: labels, versions and preprocessing."""
-    authorize()
-    serving = current_parts().models
+    parts = current_parts()
+    authorize(parts, current_trace())
+    serving = parts.models
     described = [
         {"name": name, **engine, **_describe(serving.get(name).package)}
         for name, engine in serving.describe().items()
@@ -60,12 +62,12 @@ def _describe_step(step: Step) -> dict[str, Any]:
 @blueprint.post("/console/preview/<deploy_name>")
 def preview(deploy_name: str) -> Response:
     """Answer the image as the model sees it: decoded, turned, cropped and resized, a png."""
-    parts = current_parts()
+    parts, environ = current_parts(), request.environ
     package = parts.models.get(deploy_name).package
-    authorize()
+    authorize(parts, current_trace())
     with parts.admission.admit():
-        body = read_body(request, parts.patience)
-        payload = parse_json(body, request.headers.get("Content-Type", ""))
+        body = read_body(environ, parts.patience)
+        payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
         header, data = guard(decode_base64(validate_classify_request(payload).image))
         deadline = deadline_after(parts.settings.deadline_ms)
         with parts.decode_budget.reserve(header.width, header.height, deadline):

@@ -138,8 +138,6 @@ def _write(answered: _Answered) -> None:
         "total_ms": round(answered.elapsed_ms, 2),
         "stages_ms": {name: round(ms, 2) for name, ms in trace.stages_ms.items()},
     }
-    record = _log.makeRecord(
-        _log.name, level, "", 0, "request", (), None, extra={"fields": fields}
-    )
+    record = _log.makeRecord(_log.name, level, "", 0, "request", (), None, extra={"fields": fields})
     record.created = answered.time_s
     _log.handle(record)

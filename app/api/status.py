@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.parts import current_parts
+from app.api.trace import current_trace
 
 blueprint = Blueprint("status", __name__)
 
@@ -37,6 +38,7 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
-    authorize()
-    current_parts().recorder.flush()
-    return Response(current_parts().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    parts = current_parts()
+    authorize(parts, current_trace())
+    parts.recorder.flush()
+    return Response(parts.metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -257,7 +257,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()
         try:
-            with closing(self.wsgi(environ, response.start_response)) as pieces:
+            pieces = self.wsgi(environ, response.start_response)
+            with closing(pieces) if hasattr(pieces, "close") else nullcontext():
                 for piece in pieces:
                     response.write(piece)
                 response.close()

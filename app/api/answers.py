@@ -1,19 +1,24 @@
 """Answers as the contract writes them: JSON, UTF-8, keys in order."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Response
-from werkzeug.datastructures import Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 JSON_TYPE = "application/json; charset=utf-8"
 
 
 class _JsonResponse(Response):
-    """A response whose headers are already what is sent: its length is among them."""
+    """A response that is whole: its headers have its length, and nothing is to be closed."""
 
-    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        return self.headers
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.data]
 
 
 def json_response(payload: dict[str, Any], status: int = 200) -> Response:

@@ -168,12 +168,24 @@ def validate_classify_request(payload: object) -> ClassifyRequest:
         InvalidArgument: no object, or a field of the wrong type or value.
         MissingParameter: ``image`` is absent, null or empty.
     """
+    if isinstance(payload, dict) and _is_plain(payload):
+        return ClassifyRequest(payload["image"], _top_num(payload.get("top_num")))
     if isinstance(payload, dict) and payload.get("image") in (None, ""):
         raise MissingParameter("image: absent, null or empty, a base64 string wanted")
     for violation in _VALIDATOR.iter_errors(payload):
         raise _to_api_error(violation)
     assert isinstance(payload, dict)  # noqa: S101 - the schema said so
     return ClassifyRequest(payload["image"], _top_num(payload.get("top_num")))
+
+
+def _is_plain(payload: dict[str, Any]) -> bool:
+    """Whether a body is what nearly everybody sends, which the schema need not be asked about.
+
+    Asking costs a tenth of a millisecond after an inference; a test holds the two together.
+    """
+    image, top_num = payload.get("image"), payload.get("top_num")
+    is_image = isinstance(image, str) and image != ""
+    return is_image and (top_num is None or (type(top_num) is int and top_num > 0))
 
 
 @dataclass(frozen=True)

@@ -48,5 +48,9 @@ def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[s
         ``name`` and ``score`` by descending score, equal scores by class index; the score
         is the float32 value, unrounded.
     """
-    order = np.argsort(-scores, kind="stable")[:top_num]
+    candidates = np.arange(scores.size)
+    if top_num < scores.size:
+        # Sorting all of a thousand classes takes ten times as long.
+        candidates = np.flatnonzero(scores >= np.partition(scores, -top_num)[-top_num])
+    order = candidates[np.argsort(-scores[candidates], kind="stable")][:top_num]
     return [{"name": labels[index], "score": float(scores[index])} for index in order]

@@ -6,8 +6,9 @@ import selectors
 import socket
 import ssl
 import sys
+import threading
 import time
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from app.balance import Balance
-from app.errors import InternalError, InvalidArgument, OperatorError
+from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable, OperatorError
 from app.plain_http import Connection, WholeResponse
 from app.request_threads import RequestThreads
 
@@ -63,6 +64,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._lingering = 0
+        self._served: dict[int, Any] = {}
         self._unread: dict[Any, tuple[int, float]] = {}
         self._waste = bytearray(1024 * 1024)
 
@@ -79,6 +81,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._wait_for_the_end()
             sys.exit(Arbiter.WORKER_BOOT_ERROR if self.alive else 0)
         self._refuser = self.wsgi.extensions["classifyd_refuser"]
+        self.wsgi.extensions["classifyd"].models.queue.on_hung_caller = self._answer_hung
 
     def _wait_for_the_end(self) -> None:
         """Leave it to the first worker to end the server.
@@ -234,15 +237,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         gunicorn's own method hands a kept-alive connection back to the main thread after
         each answer: two changes of thread, while the caller's next request is on its way.
         """
-        admission = self._refuser.admission
-        admission.set_out()
+        ident = threading.get_ident()
+        self._served[ident] = conn
         try:
-            outcome = super().handle(conn)
+            outcome = self._handle_expected(conn)
+            while outcome is True and self._next_follows(conn):
+                outcome = super().handle(conn)
+            return outcome
         finally:
-            admission.arrive()
-        while outcome is True and self._next_follows(conn):
-            outcome = super().handle(conn)
-        return outcome
+            del self._served[ident]
+
+    def _handle_expected(self, conn: Any) -> Any:
+        """Answer the request that a thread was given, which was counted before it came."""
+        self._refuser.admission.set_out()
+        try:
+            return super().handle(conn)
+        finally:
+            self._refuser.admission.arrive()
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Call the app and send its answer; say whether the connection goes on.
@@ -295,28 +306,55 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
         is_client_error = isinstance(exc, ParseException | ssl.SSLError)
         error = InvalidArgument if is_client_error else InternalError
-        log_id = self.wsgi.extensions["classifyd"].log_ids.take()
-        fields = {"log_id": log_id, "client": addr[0] if addr else "", "code": error.error_code}
         detail = f"the HTTP request could not be read: {type(exc).__name__}"
-        self.log.warning(
-            "%s",
-            detail,
-            exc_info=None if is_client_error else exc,
-            extra={"fields": fields},
-        )
-        self.wsgi.extensions["classifyd"].metrics.count_request("", error.error_code)
+        self._answer(client, addr, error(detail), status_line, None if is_client_error else exc)
+
+    def _answer_hung(self, ident: int, error: ModelUnavailable) -> None:
+        """Answer for a thread that hangs in an inference, before the process ends."""
+        conn = self._served.get(ident)
+        if conn is None:
+            return
+        is_compat = self.wsgi.extensions["classifyd"].settings.http_status == "compat"
+        status_line = "200 OK" if is_compat else "503 Service Unavailable"
+        self._answer(conn.sock, conn.client, error, status_line)
+        # Should the thread come back, nobody hears its answer. The base class's method: that
+        # of a TLS socket would take the encryption off as well.
+        with suppress(OSError):
+            socket.socket.shutdown(conn.sock, socket.SHUT_WR)
+
+    def _answer(
+        self,
+        client: Any,
+        addr: Any,
+        error: ApiError,
+        status_line: str,
+        exc: Exception | None = None,
+    ) -> None:
+        """Log, count and answer a failure without Flask."""
+        parts = self.wsgi.extensions["classifyd"]
+        log_id = parts.log_ids.take()
+        fields = {
+            "log_id": log_id,
+            "client": addr[0] if isinstance(addr, tuple) else "",
+            "code": error.error_code,
+        }
+        self.log.warning("%s", error.detail, exc_info=exc, extra={"fields": fields})
+        parts.metrics.count_request("", error.error_code)
         body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
+        if parts.settings.error_detail == "body":
+            body["error_detail"] = error.detail
         try:
-            client.sendall(_http_answer(status_line, detail, orjson.dumps(body)))
+            client.sendall(_http_answer(status_line, error, orjson.dumps(body)))
         except OSError:
             self.log.debug("the client of log_id %d is gone", log_id)
 
 
-def _http_answer(status_line: str, detail: str, body: bytes) -> bytes:
+def _http_answer(status_line: str, error: ApiError, body: bytes) -> bytes:
+    retry = f"Retry-After: {error.retry_after_s}\r\n" if isinstance(error, ModelUnavailable) else ""
     head = (
-        f"HTTP/1.1 {status_line}\r\nConnection: close\r\n"
+        f"HTTP/1.1 {status_line}\r\nConnection: close\r\n{retry}"
         "Content-Type: application/json; charset=utf-8\r\n"
-        f"X-Error-Detail: {detail}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-Error-Detail: {error.detail}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 

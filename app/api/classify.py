@@ -45,7 +45,7 @@ def classify(deploy_name: str) -> Response:
             with trace.stage("preprocess"):
                 image = classifier.package.preprocessor(pixels)
             del pixels  # up to 50 MB, which whoever waits for the model must not hold
-        inference = classifier.infer(image, deadline)
+        inference = classifier.infer(image, deadline, in_caller=True)
         trace.note_inference(inference, classifier.package.labels)
 
     results = rank(inference.scores, classifier.package.labels, fields.top_num)

@@ -53,18 +53,19 @@ class Classifier:
         self._max_batch = max_batch
         self.golden: GoldenResult | None = None
 
-    def infer(self, image: FloatArray, deadline: float) -> Inference:
+    def infer(self, image: FloatArray, deadline: float, in_caller: bool = False) -> Inference:
         """Compute the scores of one preprocessed image.
 
         Args:
             image: float32 (C, H, W).
             deadline: time.monotonic() after which it is no longer computed.
+            in_caller: see InferenceQueue.infer.
 
         Raises:
             ModelUnavailable: no inference thread was free in time.
             InternalError: the model failed or gave no finite scores.
         """
-        job = self._queue.infer(self.engine, image, self._max_batch, deadline)
+        job = self._queue.infer(self.engine, image, self._max_batch, deadline, in_caller)
         assert job.output is not None  # noqa: S101 - infer() raised otherwise
         scores = to_scores(job.output, self.package.manifest.output)
         return Inference(scores, job.queue_ms, job.infer_ms, job.batch_size)

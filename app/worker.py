@@ -40,8 +40,9 @@ ACCEPT_PAUSE_S = 0.1
 BOOT_FAILURE_S = 10
 """How long a worker that cannot serve waits for the first one to fail, and the master to stop."""
 
-ACCEPTS_AT_ONCE = 64
-"""So many new connections before others have their turn."""
+ACCEPTS_AT_ONCE = 512
+"""So many new connections before others have their turn: a burst that waits to be taken is
+refused late."""
 
 YIELD_S = 0.002
 """How long a worker leaves a connection to those that have fewer; then it takes it itself."""

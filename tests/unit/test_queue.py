@@ -143,6 +143,83 @@ def test_hung_inference_is_abandoned_with_all_that_waits() -> None:
     queue.close()
 
 
+def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(30)
+
+    threads: list[int] = []
+    queue, blocker = InferenceQueue(1), Doubling(hold)
+    engine = Doubling(lambda: threads.append(threading.get_ident()))
+    queue.infer(engine, _image(1), 1, _soon(), in_caller=True)
+    queue.infer(engine, _image(1), 1, _soon())
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(queue.infer, blocker, _image(0), 1, _soon())
+        assert entered.wait(30)
+        waiting = pool.submit(queue.infer, engine, _image(1), 1, _soon(), True)
+        while queue.depth() < 1:
+            time.sleep(0.001)
+        gate.set()
+        busy.result()
+        waiting.result()
+    assert [ident == threading.get_ident() for ident in threads] == [True, False, False]
+    with pytest.raises(ModelUnavailable):
+        queue.infer(engine, _image(1), 1, time.monotonic() - 1, in_caller=True)
+    assert len(threads) == 3
+    queue.close()
+
+
+def test_no_more_inferences_run_at_once_than_the_queue_has_threads() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def count() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+
+    queue, engine = InferenceQueue(2), Doubling(count)
+    with ThreadPoolExecutor(16) as pool:
+        jobs = pool.map(
+            lambda v: (v, queue.infer(engine, _image(v), 2, _soon(), in_caller=v % 3 != 0)),
+            range(500),
+        )
+        for value, job in jobs:
+            assert job.output is not None
+            assert job.output.tolist() == [value * 2]
+    assert most == 2
+    queue.close()
+
+
+def test_a_caller_that_hangs_in_its_own_inference_is_made_known() -> None:
+    gate, entered, ended = threading.Event(), threading.Event(), threading.Event()
+    callers: list[int] = []
+
+    def hold() -> None:
+        callers.append(threading.get_ident())
+        entered.set()
+        gate.wait(30)
+
+    queue = InferenceQueue(1)
+    told: list[int] = []
+    queue.on_hung_caller = lambda ident, _error: told.append(ident)
+    Watchdog(queue, 0.2, ended.set).start()
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(queue.infer, Doubling(hold), _image(0), 1, _soon(), True)
+        assert entered.wait(30)
+        assert ended.wait(30)
+        assert queue.is_hung
+        assert told == callers
+        assert not hung.done()
+        gate.set()
+    queue.close()
+
+
 def test_closing_answers_what_waits_and_refuses_the_next() -> None:
     queue, engine = InferenceQueue(1), Doubling()
     assert queue.infer(engine, _image(1), 1, _soon()).output is not None

@@ -1,8 +1,8 @@
-"""Answered requests into the log and the metrics, behind the answers.
+"""Answered requests into the metrics, and behind the answers into the log.
 
-After an inference Python runs with cold caches, in which a request's log line and its twenty
-numbers take four times as long as in a loop. So a request leaves what is to be recorded, and
-a thread records what has come together: neither the caller nor the next request waits for it.
+After an inference Python runs with cold caches, in which a request's log line takes four
+times as long as in a loop. So a request leaves its line to be written, and a thread writes
+what has come together: neither the caller nor the next request waits for it.
 """
 
 import atexit
@@ -22,7 +22,7 @@ INTERVAL_S = 0.1
 """So much later a line is in the log: what a killed worker loses of it."""
 
 MAX_WAITING = 4096
-"""Beyond it, as when nobody reads the log, who answers records as well, and waits with it."""
+"""Beyond it, as when nobody reads the log, who answers writes as well, and waits with it."""
 
 _log = logging.getLogger("classifyd.request")
 
@@ -55,26 +55,28 @@ class Recorder:
         self._turn = threading.Lock()
 
     def start(self) -> None:
-        """Begin to record, until the process ends."""
+        """Begin to write, until the process ends."""
         threading.Thread(target=self._serve, name="recorder", daemon=True).start()
         atexit.register(self.flush)
 
     def note(self, trace: Trace, method: str, path: str, client: str, status: int) -> None:
-        """Leave an answered request to be recorded."""
-        answered = _Answered(trace, method, path, client, status, time.time(), trace.elapsed_ms())
-        self._waiting.append(answered)
+        """Count an answered request, and leave its line to be written."""
+        elapsed_ms = trace.elapsed_ms()
+        # At once: what a client was answered is never missing, even of a killed worker.
+        self._count(trace, path, elapsed_ms)
+        self._waiting.append(
+            _Answered(trace, method, path, client, status, time.time(), elapsed_ms)
+        )
         if not self._has_some.is_set():
             self._has_some.set()
         if len(self._waiting) > MAX_WAITING:
             self.flush()
 
     def flush(self) -> None:
-        """Record everything that was left until now."""
+        """Write the lines of everything that was answered until now."""
         with self._turn:
             while self._waiting:
-                answered = self._waiting.popleft()
-                self._count(answered)
-                _write(answered)
+                _write(self._waiting.popleft())
 
     def _serve(self) -> None:
         while self._has_some.wait():
@@ -83,18 +85,17 @@ class Recorder:
             try:
                 self.flush()
             except Exception:
-                logging.getLogger(__name__).exception("a request could not be recorded")
+                logging.getLogger(__name__).exception("a request could not be logged")
 
-    def _count(self, answered: _Answered) -> None:
+    def _count(self, trace: Trace, path: str, elapsed_ms: float) -> None:
         """Count a call of the API; health checks, pages and wrong URLs are none."""
-        if not is_api_path(answered.path):
+        if not is_api_path(path):
             return
-        trace, metrics = answered.trace, self._metrics
-        name = self._deployed_name(trace, answered.path)
+        metrics, name = self._metrics, self._deployed_name(trace, path)
         metrics.count_request(name, trace.code)
         if not name:
             return
-        metrics.observe_durations(name, answered.elapsed_ms, trace.stages_ms)
+        metrics.observe_durations(name, elapsed_ms, trace.stages_ms)
         if trace.code == ModelUnavailable.error_code:
             metrics.count_shed(name, _shed_reason(trace))
         if trace.batch_size:

@@ -40,5 +40,4 @@ def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
     parts = current_parts()
     authorize(parts, current_trace())
-    parts.recorder.flush()
     return Response(parts.metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from app.api.recording import INTERVAL_S
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.packages import build_failing_package
@@ -28,6 +30,7 @@ def _logs(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[b
 
 
 def _logged_ids(folder: Path) -> list[int]:
+    time.sleep(2 * INTERVAL_S)  # for what was answered until now
     lines = b"".join(path.read_bytes() for path in folder.glob("access.log*")).splitlines()
     entries = [json.loads(line) for line in lines]
     return [entry["log_id"] for entry in entries if entry["message"] == "request"]
@@ -60,6 +63,7 @@ def test_emptied_file_is_filled_from_its_beginning(colour_weights: Path, tmp_pat
     log = tmp_path / "access.log"
     with Server(colour_weights, tmp_path, log_file=log) as server:
         server.classify("colours", {"image": RED})
+        assert len(_logged_ids(tmp_path)) == 1
         os.truncate(log, 0)
         log_id = server.classify("colours", {"image": RED}).json["log_id"]
         assert _logged_ids(tmp_path) == [log_id]

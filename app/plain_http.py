@@ -23,8 +23,7 @@ _PLAIN_NAMES = (
 
 _PLAIN_HEAD = re.compile(
     rb"(GET|POST) ((/(?!/)[A-Za-z0-9._/-]*)(?:\?([!\"$->@-~]*))?) HTTP/1\.1\r\n"
-    rb"((?:(?:%b):[\t -~]*\r\n)+)\r\n" % _PLAIN_NAMES.encode(),
-    re.IGNORECASE,
+    rb"((?:(?i:%b):[\t -~]*\r\n)+)\r\n" % _PLAIN_NAMES.encode()
 )
 _FIELD = re.compile(r"([^:]+):(.*)\r\n")
 
@@ -45,7 +44,7 @@ class PlainRequest(Request):  # type: ignore[misc]  # gunicorn has no types
     def _take(self, plain: re.Match[bytes]) -> bool:
         method, uri, path, query, fields = (part.decode("ascii") for part in plain.groups(b""))
         headers = [(name.upper(), value.strip(" \t")) for name, value in _FIELD.findall(fields)]
-        if len({name for name, _ in headers}) < len(headers) or not method.isupper():
+        if len({name for name, _ in headers}) < len(headers):
             return False
         self.method, self.uri, self.path, self.query = method, uri, path, query
         self.fragment, self.version, self.headers = "", (1, 1), headers

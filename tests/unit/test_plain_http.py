@@ -31,6 +31,7 @@ NOT_PLAIN = [
     b"GET /a HTTP/1.1\r\nHost: a\r\nAccept: b\r\nAccept: c\r\n\r\n",
 ]
 WRONG = [
+    b"POST /a http/1.1\r\n" + JSON + b"\r\n{}",
     b"post /a HTTP/1.1\r\n" + JSON + b"\r\n{}",
     b"POST /a HTTP/1.1\r\n" + JSON + b"Content-Length: 3\r\n\r\n{}x",
     b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
@@ -91,7 +92,7 @@ def test_requests_of_one_connection_follow_each_other() -> None:
     with ours, theirs:
         theirs.sendall(PLAIN[0] + PLAIN[1] + NOT_PLAIN[6] + PLAIN[2])
         parser = PlainParser(Config(), ours, ("127.0.0.1", 1))
-        first, second = next(parser), None
+        first = next(parser)
         assert first.body.read() == b"{}"
         second = next(parser)  # its body is left unread
         assert second.query == "access_token=x%20y&b=%e4"

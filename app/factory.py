@@ -20,11 +20,13 @@ from app.api.service import Service
 from app.api.status import blueprint as status_blueprint
 from app.inference.admission import Admission
 from app.inference.choice import demand_of
+from app.inference.cores import Cores
 from app.inference.decode_budget import DecodeBudget
 from app.inference.devices import resolve_device
 from app.inference.engine import card_uuid, cuda_count, use_one_thread_per_operation
 from app.inference.loader import TunedLoader
 from app.inference.models import Models
+from app.inference.queue import InferenceQueue
 from app.inference.reload import Reloader
 from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
@@ -34,6 +36,7 @@ from app.metrics.sampling import resident_memory_bytes, start_sampling
 from app.settings import Settings
 from app.tokens import TokenList
 from app.worker_status import StatusFile
+from app.workers import cpus_each
 
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
@@ -73,21 +76,23 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     """Make the parts that the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
-    demand = demand_of(settings, device)
+    demand, cores = demand_of(settings, device), Cores(cpus_each(settings))
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
     licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
     loader = TunedLoader(demand, settings.state_dir)
-    models = Models(settings.weights_dir, loader, demand.threads, licences.unlock)
+    queue = InferenceQueue(demand.threads, cores)
+    models = Models(settings.weights_dir, loader, queue, licences.unlock)
     models.require_any()
     Reloader(models, status).start()
     licences.watch(models.retry, models.publishers)
-    Watchdog(models.queue, settings.hang_timeout_s).start()
+    Watchdog(queue, settings.hang_timeout_s).start()
     return Parts(
         settings=settings,
         models=models,
         licences=licences,
         admission=Admission(settings.max_in_flight),
+        cores=cores,
         decode_budget=DecodeBudget(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
         patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
@@ -99,8 +104,7 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
 
 def _sample(parts: Parts) -> None:
     """Show what the worker is busy with and what it serves."""
-    parts.metrics.show_load(
-        parts.admission.in_flight(), parts.models.queue.depth(), resident_memory_bytes()
-    )
+    waiting = parts.cores.waiting() + parts.models.queue.depth()
+    parts.metrics.show_load(parts.admission.in_flight(), waiting, resident_memory_bytes())
     parts.metrics.show_models(parts.models.describe())
     parts.metrics.show_licences(parts.licences.describe())

@@ -15,6 +15,8 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import TConn
 
+from app.http_date import http_date
+
 _PLAIN_NAMES = (
     "accept|accept-encoding|accept-language|authorization|cache-control|connection|"
     "content-length|content-type|host|origin|pragma|referer|user-agent"
@@ -88,11 +90,21 @@ class WholeResponse(Response):  # type: ignore[misc]  # gunicorn has no types
 
     def write(self, arg: bytes) -> None:
         """Send the body or a piece of it, behind the head if that was not sent."""
-        is_whole = len(arg) == self.response_length and not self._omits_body
+        is_whole = len(arg) == self.response_length and not self._omits_body and not self.upgrade
         if self.headers_sent or not is_whole:
             super().write(arg)
             return
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
         self.headers_sent = True
         self.sent = len(arg)
-        self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+        fields = [f"{name}: {value}\r\n" for name, value in self.headers]
+        head = "".join([self._own_head(), *fields, "\r\n"])
+        self.sock.sendall(head.encode("latin-1") + arg)
+
+    def _own_head(self) -> str:
+        """What ``default_headers`` gives, for an answer of known length that upgrades nothing."""
+        major, minor = self.req.version
+        return (
+            f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n"
+            f"Date: {http_date()}\r\n"
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n"
+        )

@@ -25,3 +25,8 @@ def worker_count(settings: Settings) -> int:
     if settings.device.startswith("cuda") or (settings.device == "auto" and NVIDIA_DRIVER.exists()):
         return 1
     return max(1, min(usable_cpus() // CPUS_EACH, usable_memory_mb() // MEMORY_MB_EACH))
+
+
+def cpus_each(settings: Settings) -> int:
+    """How many of this machine's CPUs each worker may keep busy, at least 1."""
+    return max(1, usable_cpus() // worker_count(settings))

@@ -76,11 +76,12 @@ def _answer(
 
 
 def _classify(parts: Parts, classifier: Classifier, image: object) -> Inference:
-    text = validate_classify_request({"image": image}).image
-    header, data = guard(decode_base64(text))
     deadline = deadline_after(parts.settings.deadline_ms)
-    with parts.decode_budget.reserve(header.width, header.height, deadline):
-        pixels = decode(header, data, classifier.package.reduction(header))
-        model_input = classifier.package.preprocessor(pixels)
-        del pixels
+    with parts.cores.prepare(deadline):
+        text = validate_classify_request({"image": image}).image
+        header, data = guard(decode_base64(text))
+        with parts.decode_budget.reserve(header.width, header.height, deadline):
+            pixels = decode(header, data, classifier.package.reduction(header))
+            model_input = classifier.package.preprocessor(pixels)
+            del pixels
     return classifier.infer(model_input, deadline)

@@ -31,22 +31,23 @@ def classify(deploy_name: str) -> Response:
             body = read_body(environ, parts.patience)
         # From here on: how long a client takes to send is not the model's delay.
         deadline = deadline_after(parts.settings.deadline_ms)
-        with trace.stage("parse"):
-            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
-            fields = validate_classify_request(payload)
-        with trace.stage("base64"):
-            data = decode_base64(fields.image)
-        with trace.stage("guard"):
-            header, data = guard(data)
-            trace.image = f"{header.format} {header.width}x{header.height}"
-        with parts.decode_budget.reserve(header.width, header.height, deadline):
-            with trace.stage("decode"):
-                pixels = decode(header, data, classifier.package.reduction(header))
-            with trace.stage("preprocess"):
-                image = classifier.package.preprocessor(pixels)
-            del pixels  # up to 50 MB, which whoever waits for the model must not hold
+        with parts.cores.prepare(deadline) as turn:
+            with trace.stage("parse"):
+                payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
+                fields = validate_classify_request(payload)
+            with trace.stage("base64"):
+                data = decode_base64(fields.image)
+            with trace.stage("guard"):
+                header, data = guard(data)
+                trace.image = f"{header.format} {header.width}x{header.height}"
+            with parts.decode_budget.reserve(header.width, header.height, deadline):
+                with trace.stage("decode"):
+                    pixels = decode(header, data, classifier.package.reduction(header))
+                with trace.stage("preprocess"):
+                    image = classifier.package.preprocessor(pixels)
+                del pixels  # up to 50 MB, which whoever waits for the model must not hold
         inference = classifier.infer(image, deadline, in_caller=True)
-        trace.note_inference(inference, classifier.package.labels)
+        trace.note_inference(inference, classifier.package.labels, turn.waited_ms)
 
     results = rank(inference.scores, classifier.package.labels, fields.top_num)
     return json_response({"log_id": trace.log_id, "results": results})

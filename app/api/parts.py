@@ -7,6 +7,7 @@ from flask import current_app
 from app.api.patience import Patience
 from app.api.recording import Recorder
 from app.inference.admission import Admission
+from app.inference.cores import Cores
 from app.inference.decode_budget import DecodeBudget
 from app.inference.models import Models
 from app.licence.licences import Licences
@@ -26,6 +27,7 @@ class Parts:
     models: Models
     licences: Licences
     admission: Admission
+    cores: Cores
     decode_budget: DecodeBudget
     log_ids: LogIds
     patience: Patience

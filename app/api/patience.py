@@ -8,8 +8,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 CHECK_INTERVAL_S = 0.5
 
@@ -28,10 +26,9 @@ class Patience:
         self._ends: dict[socket.socket, float] = {}
         threading.Thread(target=self._watch, name="patience", daemon=True).start()
 
-    @contextmanager
     def bound(
         self, connection: socket.socket | None, pause_s: float = 3600, body_s: float = 3600
-    ) -> Iterator[None]:
+    ) -> "_Bound":
         """Bound the reading in the block by the settings, or tighter.
 
         A pause that is too long raises TimeoutError in the reader; when the whole takes too
@@ -42,16 +39,18 @@ class Patience:
             pause_s: a shorter pause than that of the settings.
             body_s: a shorter time in all than that of the settings.
         """
-        if connection is None:
-            yield
-            return
-        connection.settimeout(min(pause_s, self._pause_s))
-        self._ends[connection] = time.monotonic() + min(body_s, self._body_s)
-        try:
-            yield
-        finally:
-            del self._ends[connection]
-            # For the answer: a client that does not read it must not hold the thread either.
+        return _Bound(self, connection, min(pause_s, self._pause_s), min(body_s, self._body_s))
+
+    def begin(self, connection: socket.socket, pause_s: float, body_s: float) -> None:
+        """Bound what is read from now on, until ``end``."""
+        connection.settimeout(pause_s)
+        self._ends[connection] = time.monotonic() + body_s
+
+    def end(self, connection: socket.socket) -> None:
+        """Bound the reading no more."""
+        del self._ends[connection]
+        # For the answer: a client that does not read it must not hold the thread either.
+        if connection.gettimeout() != self._pause_s:
             connection.settimeout(self._pause_s)
 
     def _watch(self) -> None:
@@ -67,3 +66,23 @@ def _end_reading(connection: socket.socket) -> None:
     # The base class's method: that of a TLS socket would take the encryption off as well.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RD)
+
+
+class _Bound:
+    """One reading; a generator as context manager takes three times as long."""
+
+    def __init__(
+        self, patience: Patience, connection: socket.socket | None, pause_s: float, body_s: float
+    ) -> None:
+        self._patience = patience
+        self._connection = connection
+        self._pause_s = pause_s
+        self._body_s = body_s
+
+    def __enter__(self) -> None:
+        if self._connection is not None:
+            self._patience.begin(self._connection, self._pause_s, self._body_s)
+
+    def __exit__(self, *_failure: object) -> None:
+        if self._connection is not None:
+            self._patience.end(self._connection)

@@ -7,7 +7,6 @@ it takes a tenth of that, so that the refusals do not eat the answers.
 
 import re
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 
 from app.api.access import presented_token
@@ -16,7 +15,8 @@ from app.api.bodies import DRAIN_LIMIT_BYTES
 from app.api.errors import error_body
 from app.api.parts import Parts
 from app.api.trace import Trace
-from app.errors import ApiError, ModelUnavailable
+from app.errors import ApiError
+from app.http_date import http_date
 
 _CALL = re.compile(
     rb"POST (/([A-Za-z0-9._-]+)/ImageClassification(?:/batch)?/?)(?:\?([!->@-~]*))? HTTP/1\.1\r\n"
@@ -55,6 +55,9 @@ class Refuser:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.admission = parts.admission
+        self._error = error = parts.admission.refusal()
+        status = 200 if parts.settings.http_status == "compat" else error.status
+        self._status, self._status_line = status, f"{status} {HTTPStatus(status).phrase.upper()}"
 
     def refuse(self, head: bytes, client: str) -> Refusal | None:
         """Answer, count and log a call that finds every place taken.
@@ -79,12 +82,9 @@ class Refuser:
             self._check(trace, head, query)
         except ApiError:
             return None
-        error = self.admission.refusal()
-        trace.code, trace.detail = error.error_code, error.detail
-        status = 200 if self._parts.settings.http_status == "compat" else error.status
-        self._parts.recorder.note(trace, "POST", path.decode(), client, status)
-        body = error_body(error, trace.log_id, self._parts.settings)
-        return Refusal(_http_answer(error, status, trace, body), int(length))
+        trace.code, trace.detail = self._error.error_code, self._error.detail
+        self._parts.recorder.note(trace, "POST", path.decode(), client, self._status)
+        return Refusal(self._http_answer(trace), int(length))
 
     def _check(self, trace: Trace, head: bytes, query: bytes) -> None:
         """Check what comes before the places, in the views' order."""
@@ -97,14 +97,15 @@ class Refuser:
             trace.token = self._parts.tokens.check(presented_token(authorization, query))
             self._parts.metrics.count_token(trace.token)
 
-
-def _http_answer(error: ModelUnavailable, status: int, trace: Trace, body: bytes) -> bytes:
-    """Write the answer with the headers that ``lifecycle`` and gunicorn give it."""
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase.upper()}\r\n"
-        f"Server: gunicorn\r\nDate: {formatdate(usegmt=True)}\r\nConnection: keep-alive\r\n"
-        f"Content-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        f"Retry-After: {error.retry_after_s}\r\nX-Error-Detail: {error.detail}\r\n"
-        f"X-Log-Id: {trace.log_id}\r\nX-Model-Version: {trace.version}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+    def _http_answer(self, trace: Trace) -> bytes:
+        """Write the answer with the headers that ``lifecycle`` and gunicorn give it."""
+        error = self._error
+        body = error_body(error, trace.log_id, self._parts.settings)
+        head = (
+            f"HTTP/1.1 {self._status_line}\r\n"
+            f"Server: gunicorn\r\nDate: {http_date()}\r\nConnection: keep-alive\r\n"
+            f"Content-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\n"
+            f"Retry-After: {error.retry_after_s}\r\nX-Error-Detail: {error.detail}\r\n"
+            f"X-Log-Id: {trace.log_id}\r\nX-Model-Version: {trace.version}\r\n\r\n"
+        )
+        return head.encode("ascii") + body

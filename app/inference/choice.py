@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from app.machine import cpu_model, usable_cpus
+from app.machine import cpu_model
 from app.packages.package import Package
 from app.settings import Settings
-from app.workers import worker_count
+from app.workers import cpus_each
 
 FORMAT = 1
 """Of the remembered file; another one is measured again."""
@@ -50,7 +50,7 @@ def demand_of(settings: Settings, device: str) -> Demand:
         device: ``cpu`` or ``cuda:N``, resolved.
     """
     # A card computes one batch after the other; a second thread would only split the batches.
-    shared = max(1, usable_cpus() // worker_count(settings)) if device == "cpu" else 1
+    shared = cpus_each(settings) if device == "cpu" else 1
     return Demand(
         engine=settings.engine,
         precision=settings.precision,

@@ -56,7 +56,7 @@ class Models:
     Args:
         weights_dir: folder of the packages.
         loader: loads the model of a package.
-        inference_threads: how many inferences run at once.
+        queue: where all its models compute.
         unlock: gives the content keys of sealed packages.
 
     Raises:
@@ -64,12 +64,12 @@ class Models:
     """
 
     def __init__(
-        self, weights_dir: Path, loader: Loader, inference_threads: int, unlock: Unlock
+        self, weights_dir: Path, loader: Loader, queue: InferenceQueue, unlock: Unlock
     ) -> None:
         self._loader = loader
         self._unlock = unlock
         self._retry: set[str] = set()
-        self.queue = InferenceQueue(inference_threads)
+        self.queue = queue
         self._weights_dir = weights_dir
         self._entries: dict[str, _Entry] = {}
         self.refresh()

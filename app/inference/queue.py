@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
+from app.inference.cores import LATE_DETAIL, Cores
 from app.inference.engine import Engine, FloatArray
 
-LATE_DETAIL = "waited past the deadline"
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 
 
@@ -69,13 +69,15 @@ class InferenceQueue:
 
     Args:
         threads: how many inferences run at once.
+        cores: what they compute on, beside the preparing of images.
 
     Attributes:
         on_hung_caller: is told the thread's ident and the error when a caller hangs in an
             inference that it computes itself, as it can answer nothing any more.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, cores: Cores | None = None) -> None:
+        self._cores = cores or Cores(threads)
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -116,11 +118,20 @@ class InferenceQueue:
             InternalError: the model failed on this image.
         """
         job = Job(engine, image, max_batch, deadline)
-        if self._submit(job, in_caller and engine.device == "cpu"):
+        if engine.device != "cpu":
+            return self._infer(job, False)
+        self._cores.begin_inference()
+        try:
+            return self._infer(job, in_caller)
+        finally:
+            self._cores.end_inference()
+
+    def _infer(self, job: Job, in_caller: bool) -> Job:
+        if self._submit(job, in_caller):
             self._run([job])
             with self._changed:
                 self._changed.notify()
-        elif not job.wait(max(0.0, deadline - time.monotonic())):
+        elif not job.wait(max(0.0, job.deadline - time.monotonic())):
             self._give_up(job)
             job.wait()
         if isinstance(job.failure, ModelUnavailable):

@@ -120,7 +120,7 @@ class Metrics:
         )
         self._in_flight = self._sampled("classifyd_requests_in_flight", "Requests being answered.")
         self._queue_depth = self._sampled(
-            "classifyd_queue_depth", "Images that wait for an inference thread."
+            "classifyd_queue_depth", "Images that wait to be prepared or computed."
         )
         self._memory = Gauge(
             "classifyd_worker_resident_memory_bytes",
@@ -161,7 +161,7 @@ class Metrics:
 
     def count_shed(self, deploy_name: str, reason: str) -> None:
         """Count one call that was answered 336100."""
-        self._shed.labels(deploy_name, reason).inc()
+        self._series(self._shed, deploy_name, reason).inc()
 
     def observe_durations(
         self, deploy_name: str, total_ms: float, stages_ms: Mapping[str, float]

@@ -1,6 +1,7 @@
 """Engines: agreement, choice, memory, and no word to anybody outside."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from app.inference.engines.torchscript import PlainTorchScript, TorchScriptEngin
 from app.inference.loader import ExactLoader, TunedLoader
 from app.inference.measure import probe_batch
 from app.inference.models import Models
+from app.inference.queue import InferenceQueue
 from app.inference.tuning import measure_candidates, tune
 from app.packages.package import Package, load_package
 from tests.support.packages import (
@@ -169,6 +171,24 @@ def test_openvino_opens_no_socket(
 
 
 @needs_openvino
+@pytest.mark.parametrize("copies_bytes", [0, openvino.MAX_COPIES_BYTES])
+def test_openvino_answers_more_callers_than_it_has_threads(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies_bytes: int
+) -> None:
+    monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", copies_bytes)
+    candidates.prepare(candidates.OPENVINO, package, AUTO, tmp_path)
+    engine = openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 2)
+    assert len(engine._models) == (2 if copies_bytes else 1)
+    plain = PlainTorchScript(package.model_source())
+    generator = np.random.default_rng(0)
+    batches = [generator.random((2, 3, 32, 32), np.float32) for _ in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        for batch, output in zip(batches, pool.map(engine.infer, batches), strict=True):
+            np.testing.assert_allclose(output, plain.infer(batch), atol=1e-5)
+    assert len(engine._idle) == 2
+
+
+@needs_openvino
 def test_openvino_names_what_it_cannot_take(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="compile"):
         openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 1)
@@ -206,7 +226,7 @@ def test_unknown_engine_is_not_a_candidate_of_a_card() -> None:
 
 
 def test_hung_inference_makes_every_model_unready(package: Package) -> None:
-    models = Models(package.folder.parent.parent, ExactLoader(), 1, lambda _: None)
+    models = Models(package.folder.parent.parent, ExactLoader(), InferenceQueue(1), lambda _: None)
     assert models.problems() == {}
     models.queue.abandon()
     assert "hangs" in models.problems()["colours"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -156,30 +157,47 @@ def _measure(
     batches = candidates.batches_of(demand)
     inputs = np.tile(inputs, (-(-batches[-1] // len(inputs)), 1, 1, 1))
     progress("measuring single images")
-    rows = _take_turns([(each, 1) for each in usable], inputs, demand)
+    rows = _take_turns(usable, inputs, demand)
     best = min(row.ms for row in rows)
-    hopeful = [each for each, row in zip(usable, rows, strict=True) if row.ms <= best * HOPELESS]
+    hopeful = [pair for pair in zip(usable, rows, strict=True) if pair[1].ms <= best * HOPELESS]
     for batch in batches[1:]:
         progress(f"measuring batches of {batch}")
-        rows += _take_turns([(each, batch) for each in hopeful], inputs, demand)
+        rows += [_beside_single(each, row, batch, inputs, demand) for each, row in hopeful]
     return tuple(rows)
 
 
-def _take_turns(
-    entries: list[tuple[_Candidate, int]], inputs: FloatArray, demand: Demand
-) -> list[Measurement]:
-    rows = [
-        Measurement(each.name, batch, float("inf"), each.difference, "") for each, batch in entries
-    ]
-    for each, batch in entries:
+def _take_turns(usable: list[_Candidate], inputs: FloatArray, demand: Demand) -> list[Measurement]:
+    """Time single images of each candidate."""
+    rows = [Measurement(each.name, 1, float("inf"), each.difference, "") for each in usable]
+    for each in usable:
         assert each.engine is not None  # noqa: S101 - only usable candidates come here
-        warm_up(each.engine, inputs, batch)
+        warm_up(each.engine, inputs, 1)
     for _ in range(ROUNDS):
-        for index, (each, batch) in enumerate(entries):
+        for index, each in enumerate(usable):
             assert each.engine is not None  # noqa: S101 - as above
-            ms = ms_per_image(each.engine, inputs, batch, demand.threads, ROUND_S)
+            ms = ms_per_image(each.engine, inputs, 1, demand.threads, ROUND_S)
             rows[index] = replace(rows[index], ms=min(rows[index].ms, ms))
     return rows
+
+
+def _beside_single(
+    candidate: _Candidate, single: Measurement, batch: int, inputs: FloatArray, demand: Demand
+) -> Measurement:
+    """Time a batch size in turns with single images, and relate it to what those took before.
+
+    A machine that does something else while the single images are measured, and no more while
+    the batches are, so does not make the batches look better than they are.
+    """
+    engine = candidate.engine
+    assert engine is not None  # noqa: S101 - only usable candidates come here
+    warm_up(engine, inputs, batch)
+    ratios = []
+    for _ in range(ROUNDS):
+        alone, together = (
+            ms_per_image(engine, inputs, size, demand.threads, ROUND_S) for size in (1, batch)
+        )
+        ratios.append(together / alone)
+    return replace(single, batch=batch, ms=single.ms * median(ratios))
 
 
 def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from app.errors import PackageError
 from app.inference import candidates
 from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
-from app.inference.engine import EngineError, FloatArray
+from app.inference.engine import Engine, EngineError, FloatArray
 from app.inference.engines import openvino
 from app.inference.engines.cuda import infer_in_halves
 from app.inference.engines.torchscript import PlainTorchScript, TorchScriptEngine
@@ -77,6 +77,35 @@ def test_the_fastest_is_chosen_and_remembered(package: Package, tuned: Path) -> 
     (chosen,) = [r for r in usable if (r.engine, r.batch) == (choice.engine, choice.max_batch)]
     assert chosen.ms <= best / 0.95
     assert {row.engine for row in usable} == set(candidates.names_of(AUTO))
+
+
+def test_busy_machine_that_comes_to_rest_makes_no_batch_look_better(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every image takes the same time, and half of that from the first larger batch on."""
+    rounds: list[int] = []
+
+    def measure(_engine: Engine, _inputs: FloatArray, batch: int, *_: object) -> float:
+        rounds.append(batch)
+        return 10.0 if max(rounds) == 1 else 5.0
+
+    monkeypatch.setattr("app.inference.tuning.ms_per_image", measure)
+    choice = measure_candidates(package, AUTO, tmp_path, lambda _: None)
+    assert set(rounds) == set(candidates.batches_of(AUTO))
+    assert choice.max_batch == 1
+    assert {row.ms for row in choice.measurements} == {10.0}
+
+
+def test_batch_that_gains_is_chosen_at_its_smallest_worthwhile_size(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {1: 10.0, 2: 8.0, 4: 6.2, 8: 6.0}
+    monkeypatch.setattr(
+        "app.inference.tuning.ms_per_image", lambda _engine, _inputs, batch, *_: times[batch]
+    )
+    choice = measure_candidates(package, AUTO, tmp_path, lambda _: None)
+    assert choice.max_batch == 4
+    assert {(row.batch, round(row.ms, 3)) for row in choice.measurements} == set(times.items())
 
 
 def test_remembered_choice_is_loaded_and_not_measured_again(

@@ -24,7 +24,7 @@ def test_what_most_callers_send_is_plain() -> None:
     assert schemas._is_plain({"image": "abc", "top_num": 6})
 
 
-@pytest.mark.parametrize("top_num", [1, 2, 3, 7, 999, 1000, 1001, 10**9])
+@pytest.mark.parametrize("top_num", [1, 2, 3, 7, 16, 17, 999, 1000, 1001, 10**9])
 @pytest.mark.parametrize("levels", [1, 3, 1000])
 def test_classes_come_by_score_and_equal_ones_by_index(top_num: int, levels: int) -> None:
     scores = np.random.default_rng(levels).integers(0, levels, 1000).astype(np.float32)

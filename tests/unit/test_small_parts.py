@@ -110,7 +110,9 @@ def test_probabilities_are_left_alone() -> None:
     assert to_scores(_output([0.25, 0.5]), spec).tolist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("values", [[float("nan"), 1], [float("inf"), 1], [1]])
+@pytest.mark.parametrize(
+    "values", [[float("nan"), 1], [float("inf"), 1], [1, float("-inf")], [1], []]
+)
 def test_output_that_is_no_score_is_an_internal_error(values: list[float]) -> None:
     with pytest.raises(InternalError):
         to_scores(_output(values), OutputSpec(kind="logits", task="single_label", classes=2))

@@ -6,13 +6,14 @@ whatever is not goes gunicorn's own way. An answer goes out in one piece: each c
 kernel wakes the caller, who waits for the whole of it.
 """
 
+import os
 import re
 from typing import Any
 
 from gunicorn.http.body import LengthReader
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
-from gunicorn.http.wsgi import Response
+from gunicorn.http.wsgi import Response, base_environ, create
 from gunicorn.workers.gthread import TConn
 
 from app.http_date import http_date
@@ -31,7 +32,13 @@ _FIELD = re.compile(r"([^:]+):(.*)\r\n")
 
 
 class PlainRequest(Request):  # type: ignore[misc]  # gunicorn has no types
-    """A request whose head is read at one go when it is plain."""
+    """A request whose head is read at one go when it is plain.
+
+    Attributes:
+        is_plain: whether it was.
+    """
+
+    is_plain = False
 
     def parse(self, unreader: Any) -> bytes:
         """Read the head, and return what was read behind it."""
@@ -50,6 +57,7 @@ class PlainRequest(Request):  # type: ignore[misc]  # gunicorn has no types
             return False
         self.method, self.uri, self.path, self.query = method, uri, path, query
         self.fragment, self.version, self.headers = "", (1, 1), headers
+        self.is_plain = True
         return True
 
 
@@ -74,6 +82,10 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
 
     parser: Any
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._lasting: dict[str, Any] = {}
+
     def init(self) -> None:
         """Prepare to read; called before each request."""
         if self.initialized:
@@ -81,6 +93,38 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         super().init()
         if type(self.parser) is RequestParser:
             self.parser = PlainParser(self.cfg, self.sock, self.client)
+
+    def environ_of(self, request: Any) -> dict[str, Any]:
+        """The WSGI environ of one of its plain requests, but for ``wsgi.early_hints``."""
+        if not self._lasting:
+            self._lasting = self._lasting_environ(request)
+        fields = {f"HTTP_{name.replace('-', '_')}": value for name, value in request.headers}
+        for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            if f"HTTP_{name}" in fields:
+                fields[name] = fields.pop(f"HTTP_{name}")
+        return {
+            **self._lasting,
+            **fields,
+            "wsgi.input": request.body,
+            "REQUEST_METHOD": request.method,
+            "QUERY_STRING": request.query,
+            "RAW_URI": request.uri,
+            "PATH_INFO": request.path,
+        }
+
+    def _lasting_environ(self, request: Any) -> dict[str, Any]:
+        """What is the same for all its requests."""
+        return {
+            **base_environ(self.cfg),
+            "gunicorn.socket": self.sock,
+            "wsgi.url_scheme": request.scheme,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": self.client[0],
+            "REMOTE_PORT": str(self.client[1]),
+            "SERVER_NAME": self.server[0],
+            "SERVER_PORT": str(self.server[1]),
+            "SCRIPT_NAME": "",
+        }
 
 
 class WholeResponse(Response):  # type: ignore[misc]  # gunicorn has no types
@@ -108,3 +152,14 @@ class WholeResponse(Response):  # type: ignore[misc]  # gunicorn has no types
             f"Date: {http_date()}\r\n"
             f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n"
         )
+
+
+def answer_of(request: Any, conn: Connection) -> tuple[WholeResponse, dict[str, Any]]:
+    """Make the response and the environ of a request, as gunicorn's ``create`` does."""
+    is_plain = getattr(request, "is_plain", False) and "SCRIPT_NAME" not in os.environ
+    if is_plain and isinstance(conn.client, tuple) and isinstance(conn.server, tuple):
+        return WholeResponse(request, conn.sock, conn.cfg), conn.environ_of(request)
+    response, environ = create(
+        request, conn.sock, conn.client, conn.server, conn.cfg, response_class=WholeResponse
+    )
+    return response, environ

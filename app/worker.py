@@ -16,13 +16,12 @@ import orjson
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.http.wsgi import create
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from app.balance import Balance
 from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable, OperatorError
-from app.plain_http import Connection, WholeResponse
+from app.plain_http import Connection, answer_of
 from app.request_threads import RequestThreads
 
 LINGER_MS = 10
@@ -262,9 +261,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         gunicorn's own method without its hooks, its access log and its count of requests, of
         which nothing is used here, and with an answer that is sent in one piece.
         """
-        response, environ = create(
-            req, conn.sock, conn.client, conn.server, self.cfg, response_class=WholeResponse
-        )
+        response, environ = answer_of(req, conn)
         environ["wsgi.multithread"] = True
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()

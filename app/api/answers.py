@@ -18,7 +18,7 @@ class _JsonResponse(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         start_response(self.status, self.headers.to_wsgi_list())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.data]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else list(self.iter_encoded())
 
 
 def json_response(payload: dict[str, Any], status: int = 200) -> Response:

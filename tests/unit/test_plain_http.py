@@ -8,8 +8,9 @@ from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import create
 
-from app.plain_http import PlainParser, PlainRequest
+from app.plain_http import Connection, PlainParser, PlainRequest, answer_of
 
 HOST = b"Host: a\r\n"
 JSON = HOST + b"Content-Type: application/json\r\nContent-Length: 2\r\n"
@@ -98,3 +99,34 @@ def test_requests_of_one_connection_follow_each_other() -> None:
         assert second.query == "access_token=x%20y&b=%e4"
         assert next(parser).body.read() == b"{}"
         assert next(parser).path == "/"
+
+
+@pytest.mark.parametrize("data", PLAIN + NOT_PLAIN)
+def test_an_application_is_told_what_gunicorn_would_tell_it(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data * 2)
+        conn = Connection(Config(), ours, ("127.0.0.1", 50000), ("127.0.0.2", 8080))
+        conn.init()
+        for _ in range(2):  # the second request of a connection finds what the first one left
+            request = next(conn.parser)
+            _, environ = answer_of(request, conn)
+            _, wanted = create(request, ours, conn.client, conn.server, conn.cfg)
+            assert environ.pop("wsgi.input") is wanted.pop("wsgi.input")
+            assert type(environ.pop("wsgi.errors")) is type(wanted.pop("wsgi.errors"))
+            environ.pop("wsgi.early_hints", None)
+            wanted.pop("wsgi.early_hints")
+            assert environ == wanted
+            if request.should_close():
+                break
+
+
+def test_a_connection_by_path_is_left_to_gunicorn() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(PLAIN[2])
+        conn = Connection(Config(), ours, "", "/run/socket")
+        conn.init()
+        _, environ = answer_of(next(conn.parser), conn)
+        assert environ["REMOTE_ADDR"] == ""
+        assert environ["SERVER_NAME"] == "a"

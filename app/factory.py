@@ -5,7 +5,6 @@ from functools import partial
 from flask import Flask
 
 from app.api.batch import blueprint as batch_blueprint
-from app.api.bodies import MAX_BODY_BYTES
 from app.api.classify import blueprint as classify_blueprint
 from app.api.console import blueprint as console_blueprint
 from app.api.cors import register_cors
@@ -55,7 +54,6 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
     app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more, to see that a body is longer
     app.extensions["classifyd"] = join_parts(settings, metrics, slot)
     app.extensions["classifyd_refuser"] = Refuser(app.extensions["classifyd"])
     app.extensions["classifyd"].recorder.start()

@@ -11,6 +11,10 @@ from collections import deque
 
 from app.errors import ModelUnavailable
 
+IMAGES_AHEAD = 16
+"""So many images for each core are computed or wait for that before no more are prepared: two
+batches of the largest size that is tried on a CPU. What waits before takes less memory."""
+
 LATE_DETAIL = "waited past the deadline"
 
 
@@ -18,7 +22,7 @@ class Cores:
     """Lets images be prepared on the cores that inferences leave, and on one more.
 
     That one keeps the cores busy between two inferences. An inference never waits here, and
-    one image can always be prepared: both go on whatever happens to the other.
+    one image can always be prepared, unless too many wait for the model.
 
     Args:
         number: how many cores the worker may keep busy.
@@ -78,6 +82,8 @@ class Cores:
             self._grant()
 
     def _has_room(self) -> bool:
+        if self._inferring + self._preparing >= self._number * IMAGES_AHEAD:
+            return False
         return self._preparing < max(1, self._number + 1 - self._inferring)
 
     def _grant(self) -> None:

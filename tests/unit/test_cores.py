@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from app.errors import ModelUnavailable
-from app.inference.cores import Cores
+from app.inference.cores import IMAGES_AHEAD, Cores
 
 WAIT_S = 30
 
@@ -119,6 +119,19 @@ def test_who_waits_past_the_deadline_is_told_so_and_passes_the_turn_on() -> None
     images.end(0)
     _wait_until(lambda: images.begun == [0, 1])
     images.end(1)
+
+
+def test_nothing_is_prepared_while_enough_waits_for_the_model() -> None:
+    cores = Cores(2)
+    for _ in range(2 * IMAGES_AHEAD):
+        cores.begin_inference()
+    images = Preparations(cores)
+    images.start(0)
+    _wait_until(lambda: _is_waiting(cores, 1))
+    assert images.begun == []
+    cores.end_inference()
+    _wait_until(lambda: images.begun == [0])
+    images.end(0)
 
 
 def test_failing_preparation_gives_its_core_back() -> None:

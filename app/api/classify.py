@@ -31,7 +31,7 @@ def classify(deploy_name: str) -> Response:
             body = read_body(environ, parts.patience)
         # From here on: how long a client takes to send is not the model's delay.
         deadline = deadline_after(parts.settings.deadline_ms)
-        with parts.cores.prepare(deadline) as turn:
+        with parts.cores.prepare(deadline) as waited_ms:
             with trace.stage("parse"):
                 payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
                 fields = validate_classify_request(payload)
@@ -49,7 +49,7 @@ def classify(deploy_name: str) -> Response:
                 top_num = fields.top_num
                 del body, payload, fields, data, pixels
         inference = classifier.infer(image, deadline, in_caller=True)
-        trace.note_inference(inference, classifier.package.labels, turn.waited_ms)
+        trace.note_inference(inference, classifier.package.labels, waited_ms)
 
     results = rank(inference.scores, classifier.package.labels, top_num)
     return json_response({"log_id": trace.log_id, "results": results})

@@ -8,6 +8,10 @@ import contextlib
 import socket
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+from app.held import Held
 
 CHECK_INTERVAL_S = 0.5
 
@@ -28,7 +32,7 @@ class Patience:
 
     def bound(
         self, connection: socket.socket | None, pause_s: float = 3600, body_s: float = 3600
-    ) -> "_Bound":
+    ) -> AbstractContextManager[None]:
         """Bound the reading in the block by the settings, or tighter.
 
         A pause that is too long raises TimeoutError in the reader; when the whole takes too
@@ -39,15 +43,17 @@ class Patience:
             pause_s: a shorter pause than that of the settings.
             body_s: a shorter time in all than that of the settings.
         """
-        return _Bound(self, connection, min(pause_s, self._pause_s), min(body_s, self._body_s))
+        if connection is None:
+            return nullcontext()
+        pause_s, body_s = min(pause_s, self._pause_s), min(body_s, self._body_s)
+        begin = partial(self._begin, connection, pause_s, body_s)
+        return Held(begin, partial(self._end, connection))
 
-    def begin(self, connection: socket.socket, pause_s: float, body_s: float) -> None:
-        """Bound what is read from now on, until ``end``."""
+    def _begin(self, connection: socket.socket, pause_s: float, body_s: float) -> None:
         connection.settimeout(pause_s)
         self._ends[connection] = time.monotonic() + body_s
 
-    def end(self, connection: socket.socket) -> None:
-        """Bound the reading no more."""
+    def _end(self, connection: socket.socket) -> None:
         del self._ends[connection]
         # For the answer: a client that does not read it must not hold the thread either.
         if connection.gettimeout() != self._pause_s:
@@ -66,23 +72,3 @@ def _end_reading(connection: socket.socket) -> None:
     # The base class's method: that of a TLS socket would take the encryption off as well.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RD)
-
-
-class _Bound:
-    """One reading; a generator as context manager takes three times as long."""
-
-    def __init__(
-        self, patience: Patience, connection: socket.socket | None, pause_s: float, body_s: float
-    ) -> None:
-        self._patience = patience
-        self._connection = connection
-        self._pause_s = pause_s
-        self._body_s = body_s
-
-    def __enter__(self) -> None:
-        if self._connection is not None:
-            self._patience.begin(self._connection, self._pause_s, self._body_s)
-
-    def __exit__(self, *_failure: object) -> None:
-        if self._connection is not None:
-            self._patience.end(self._connection)

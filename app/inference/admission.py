@@ -3,6 +3,7 @@
 import threading
 
 from app.errors import ModelUnavailable
+from app.held import Held
 
 
 class Admission:
@@ -19,24 +20,22 @@ class Admission:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def admit(self) -> "_Place":
+    def admit(self) -> Held[None]:
         """Hold a place for the duration of the block.
 
         Raises:
             ModelUnavailable: every place is taken; raised where the block would begin.
         """
-        return _Place(self)
+        return Held(self._enter, self._leave)
 
-    def enter(self) -> None:
-        """Take a place, which ``leave`` gives back; see admit."""
+    def _enter(self) -> None:
         self.arrive()
         with self._lock:
             if self._in_flight >= self._max_in_flight:
                 raise self.refusal()
             self._in_flight += 1
 
-    def leave(self) -> None:
-        """Give a place back."""
+    def _leave(self) -> None:
         with self._lock:
             self._in_flight -= 1
 
@@ -67,16 +66,3 @@ class Admission:
     def in_flight(self) -> int:
         """Count the requests inside."""
         return self._in_flight
-
-
-class _Place:
-    """A place of one request; a generator as context manager takes three times as long."""
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-
-    def __enter__(self) -> None:
-        self._admission.enter()
-
-    def __exit__(self, *_failure: object) -> None:
-        self._admission.leave()

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
-from app.inference.cores import LATE_DETAIL, Cores
+from app.inference.cores import Cores
 from app.inference.engine import Engine, FloatArray
+from app.inference.line import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 

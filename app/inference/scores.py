@@ -59,15 +59,15 @@ def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[s
         ``name`` and ``score`` by descending score, equal scores by class index; the score
         is the float32 value, unrounded.
     """
-    few = min(top_num, scores.size) <= FEW
-    order = _few_best(scores, top_num) if few else np.argsort(-scores, kind="stable")[:top_num]
+    count = min(top_num, scores.size)
+    order = _few_best(scores, count) if count <= FEW else np.argsort(-scores, kind="stable")[:count]
     return [{"name": labels[index], "score": float(scores[index])} for index in order]
 
 
-def _few_best(scores: FloatArray, top_num: int) -> list[int]:
+def _few_best(scores: FloatArray, count: int) -> list[int]:
     """Find the best again and again; ``argmax`` takes the first of equal scores."""
     left, order = scores.copy(), []
-    for _ in range(min(top_num, scores.size)):
+    for _ in range(count):
         index = int(left.argmax())
         order.append(index)
         left[index] = -np.inf

@@ -5,10 +5,9 @@ import os
 import re
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Self
@@ -20,8 +19,11 @@ from app.tokens import add_token
 from tests.support.images import GREEN, RED
 from tests.support.packages import build_slow_package
 from tests.support.server import Server
+from tests.support.waiting import wait_until
 
 WAIT_S = 30
+
+_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.1)
 BODIES = [
     {"image": RED},
     {"image": GREEN, "top_num": 1},
@@ -43,13 +45,6 @@ def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...]
         for sample in family.samples
         if sample.name == name
     }
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
 
 
 def _ask(server: Server, rounds: int) -> Counter[tuple[str, str]]:

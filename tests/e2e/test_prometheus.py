@@ -5,11 +5,11 @@ import math
 import shutil
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ from tests.support.images import GREEN, RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.packages import build_colour_package, build_slow_package
 from tests.support.server import Server, free_port
+from tests.support.waiting import wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
 WAIT_S = 90
+
+_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.2)
 if shutil.which("prometheus") is None or shutil.which("promtool") is None:
     pytest.skip("needs prometheus and promtool", allow_module_level=True)
 
@@ -174,13 +177,6 @@ class Prometheus:
         self.process.terminate()
         self.process.wait(30)
         self._log.close()
-
-
-def _wait_until(condition: Callable[[], bool], what: object = "") -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited too long: {what}"
-        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -2,26 +2,22 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from app.errors import ModelUnavailable
 from app.inference.cores import IMAGES_AHEAD, Cores
+from tests.support.waiting import wait_until
 
 WAIT_S = 30
+
+_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.001)
 
 
 def _soon() -> float:
     return time.monotonic() + WAIT_S
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = _soon()
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.001)
 
 
 class Preparations:
@@ -41,10 +37,10 @@ class Preparations:
         self._ends[number].set()
 
     def _prepare(self, number: int) -> float:
-        with self._cores.prepare(_soon()) as turn:
+        with self._cores.prepare(_soon()) as waited_ms:
             self.begun.append(number)
             assert self._ends[number].wait(WAIT_S)
-        return turn.waited_ms
+        return waited_ms
 
 
 def _is_waiting(cores: Cores, count: int) -> bool:
@@ -140,5 +136,5 @@ def test_failing_preparation_gives_its_core_back() -> None:
         with pytest.raises(ValueError, match="broken"), cores.prepare(_soon()):
             raise ValueError("broken")
     cores.begin_inference()
-    with cores.prepare(_soon()) as turn:
-        assert turn.waited_ms == 0
+    with cores.prepare(_soon()) as waited_ms:
+        assert waited_ms == 0

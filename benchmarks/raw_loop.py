@@ -14,16 +14,15 @@ import numpy as np
 
 from app.imaging.decode import decode
 from app.imaging.guard import guard
-from app.inference.choice import demand_of
-from app.inference.engine import use_one_thread_per_operation
-from app.inference.loader import LoadedEngine, TunedLoader
+from app.inference import candidates
+from app.inference.choice import ChoiceStore, demand_of
+from app.inference.engine import Engine, use_one_thread_per_operation
+from app.inference.loader import TunedLoader
 from app.packages.package import Package, load_package
 from app.settings import read_settings
 
 
-def measure(
-    package: Package, loaded: LoadedEngine, data: bytes, batch: int, time_s: float
-) -> float:
+def measure(package: Package, engine: Engine, data: bytes, batch: int, time_s: float) -> float:
     """Images in a second from the file's bytes to the model's output."""
     threads, end = len(os.sched_getaffinity(0)), time.monotonic() + time_s
     counts = [0] * threads
@@ -31,7 +30,7 @@ def measure(
     def work(index: int) -> None:
         while time.monotonic() < end:
             images = [package.preprocessor(decode(*guard(data))) for _ in range(batch)]
-            loaded.engine.infer(np.stack(images))
+            engine.infer(np.stack(images))
             counts[index] += batch
 
     started = time.monotonic()
@@ -48,10 +47,16 @@ def main(folder: str, photo: str, time_s: str) -> None:
     use_one_thread_per_operation()
     settings = read_settings(os.environ).settings
     package, data = load_package(Path(folder)), Path(photo).read_bytes()
-    loaded = TunedLoader(demand_of(settings, "cpu"), settings.state_dir).load(package)
-    measure(package, loaded, data, 1, 0.5)
-    rates = {batch: measure(package, loaded, data, batch, float(time_s) / 3) for batch in (1, 2, 4)}
-    sys.stdout.write(json.dumps({"engine": loaded.engine.name, "rate": max(rates.values())}) + "\n")
+    demand, store = demand_of(settings, "cpu"), ChoiceStore(settings.state_dir)
+    TunedLoader(demand, settings.state_dir).load(package)
+    choice = store.read(package, demand)
+    rates = []
+    for batch in (1, 2, 4):
+        folder = store.folder(package, demand)
+        engine = candidates.load(choice.engine, package, demand, folder, batch)
+        measure(package, engine, data, batch, 0.5)
+        rates.append(measure(package, engine, data, batch, float(time_s) / 3))
+    sys.stdout.write(json.dumps({"engine": engine.name, "rate": max(rates)}) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,15 +58,16 @@ def prepare(name: str, package: Package, demand: Demand, folder: Path) -> None:
         write_converted(model, package, folder)
 
 
-def load(name: str, package: Package, demand: Demand, folder: Path) -> Engine:
-    """Load a candidate that was prepared.
+def load(name: str, package: Package, demand: Demand, folder: Path, max_batch: int) -> Engine:
+    """Load a candidate that was prepared, to be given so many images together at most.
 
     Raises:
         EngineError: it is not there, or cannot take the model.
         PackageError: the file is not a TorchScript module.
     """
     if name == OPENVINO:
-        return OpenVinoEngine(find_converted(package, folder), demand.precision, demand.threads)
+        converted = find_converted(package, folder)
+        return OpenVinoEngine(converted, demand.precision, demand.threads, max_batch)
     if name == CUDA:
         return CudaEngine(package.model_source(), demand.device, demand.precision)
     source, spec = package.model_source(), package.manifest.input

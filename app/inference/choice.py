@@ -13,7 +13,7 @@ from app.packages.package import Package
 from app.settings import Settings
 from app.workers import cpus_each
 
-FORMAT = 1
+FORMAT = 2
 """Of the remembered file; another one is measured again."""
 
 FOLDER = "engines"

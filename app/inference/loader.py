@@ -96,5 +96,5 @@ class TunedLoader:
 
     def _load(self, package: Package, choice: Choice) -> LoadedEngine:
         folder = self._store.folder(package, self.demand)
-        engine = candidates.load(choice.engine, package, self.demand, folder)
+        engine = candidates.load(choice.engine, package, self.demand, folder, choice.max_batch)
         return LoadedEngine(engine, choice.max_batch)

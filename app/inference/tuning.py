@@ -121,7 +121,9 @@ def _check_candidates(
         candidate = _Candidate(name)
         try:
             candidates.prepare(name, package, demand, folder)
-            engine = candidates.load(name, package, demand, folder)
+            engine = candidates.load(
+                name, package, demand, folder, candidates.batches_of(demand)[-1]
+            )
             golden = measure_golden(package, engine)
             candidate.difference = (
                 golden.worst_difference

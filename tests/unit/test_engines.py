@@ -4,6 +4,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -51,8 +52,11 @@ def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path
     wanted = PlainTorchScript(package.model_path).infer(inputs)
     for name in candidates.names_of(AUTO):
         candidates.prepare(name, package, AUTO, tmp_path)
-        engine = candidates.load(name, package, AUTO, tmp_path)
-        assert np.abs(engine.infer(inputs) - wanted).max() < 1e-4, name
+        for max_batch in (1, 8):
+            engine = candidates.load(name, package, AUTO, tmp_path, max_batch)
+            for batch in (inputs[:1], inputs):
+                found = engine.infer(batch)
+                assert np.abs(found - wanted[: len(batch)]).max() < 1e-4, (name, max_batch)
 
 
 def test_model_that_the_optimised_form_cannot_run_is_served_all_the_same(tmp_path: Path) -> None:
@@ -200,21 +204,49 @@ def test_openvino_opens_no_socket(
 
 
 @needs_openvino
-@pytest.mark.parametrize("copies_bytes", [0, openvino.MAX_COPIES_BYTES])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("max_batch", [1, 2])
+@pytest.mark.parametrize("room_for", [0, 2, 4])
 def test_openvino_answers_more_callers_than_it_has_threads(
-    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies_bytes: int
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room_for: int,
+    max_batch: int,
+    size: int,
 ) -> None:
-    monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", copies_bytes)
     candidates.prepare(candidates.OPENVINO, package, AUTO, tmp_path)
-    engine = openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 2)
-    assert len(engine._models) == (2 if copies_bytes else 1)
+    weight_bytes = (tmp_path / "model.bin").stat().st_size
+    monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", room_for * weight_bytes)
+    engine = openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 2, max_batch)
     plain = PlainTorchScript(package.model_source())
     generator = np.random.default_rng(0)
-    batches = [generator.random((2, 3, 32, 32), np.float32) for _ in range(64)]
+    batches = [generator.random((size, 3, 32, 32), np.float32) for _ in range(64)]
     with ThreadPoolExecutor(8) as pool:
         for batch, output in zip(batches, pool.map(engine.infer, batches), strict=True):
             np.testing.assert_allclose(output, plain.infer(batch), atol=1e-5)
-    assert len(engine._idle) == 2
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("max_batch", "room_for", "wanted"),
+    [(1, 0, 1), (1, 2, 2), (8, 0, 1), (8, 2, 2), (8, 4, 4)],
+)
+def test_openvino_holds_no_more_copies_of_the_weights_than_there_is_room_for(
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_batch: int,
+    room_for: int,
+    wanted: int,
+) -> None:
+    candidates.prepare(candidates.OPENVINO, package, AUTO, tmp_path)
+    weight_bytes = (tmp_path / "model.bin").stat().st_size
+    monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", room_for * weight_bytes)
+    compiled = Mock(wraps=openvino._compile)
+    monkeypatch.setattr(openvino, "_compile", compiled)
+    openvino.OpenVinoEngine(tmp_path / "model.xml", "float32", 2, max_batch)
+    assert compiled.call_count == wanted
 
 
 @needs_openvino

@@ -74,7 +74,7 @@ class Preprocessor:
         Raises:
             ValueError: the image has another shape or type.
         """
-        planes = _planes(self.fit(image))
+        planes = list(cv2.split(self.fit(image)))
         if self._reverse:
             planes.reverse()
         result = np.empty((len(planes), *planes[0].shape), np.float32)
@@ -82,15 +82,6 @@ class Preprocessor:
             # One pass from bytes to scaled floats, written where the model reads them.
             cv2.LUT(plane, table, dst=target)
         return result
-
-
-def _planes(image: ByteArray) -> list[ByteArray]:
-    """The channels of an image, each (H, W) and contiguous.
-
-    torch leaves what it resized channel by channel in memory: then nothing is copied.
-    """
-    planes = image.transpose(2, 0, 1)
-    return list(planes if planes.flags.c_contiguous else cv2.split(image))
 
 
 def _tables(steps: Sequence[Step], channels: int) -> list[FloatArray]:

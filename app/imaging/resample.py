@@ -147,7 +147,8 @@ def _torch(sampling: Sampling) -> _Engine:
         # The kernel wants rows without gaps (numpy copies them faster than torch, and never
         # on several threads) and torch wants an array that it could write to.
         packed = np.require(image, requirements=["C", "W"])
-        pixels = torch.from_numpy(packed).permute(2, 0, 1).unsqueeze(0)
+        # In this order torch sees channels last, and need not rearrange them to resize them.
+        pixels = torch.from_numpy(packed).unsqueeze(0).permute(0, 3, 1, 2)
         resized = torch.nn.functional.interpolate(
             pixels, size=size, mode=sampling.filter, antialias=True, align_corners=False
         )

@@ -130,8 +130,6 @@ class InferenceQueue:
     def _infer(self, job: Job, in_caller: bool) -> Job:
         if self._submit(job, in_caller):
             self._run([job])
-            with self._changed:
-                self._changed.notify()
         elif not job.wait(max(0.0, job.deadline - time.monotonic())):
             self._give_up(job)
             job.wait()
@@ -201,6 +199,10 @@ class InferenceQueue:
         del self._running[ident]
         with self._changed:
             self._free += 1
+            if self._closed:
+                self._changed.notify_all()
+            elif self._waiting:
+                self._changed.notify()
 
     def _take(self) -> list[Job]:
         """The longest waiting job and its company; empty when closed and drained."""

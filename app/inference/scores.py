@@ -28,23 +28,22 @@ def to_scores(output: FloatArray, spec: OutputSpec) -> FloatArray:
     Raises:
         InternalError: the output has another shape, or a value that is not finite.
     """
-    if output.shape != (spec.classes,) or not _is_finite(output):
-        raise InternalError("the model's output is not finite or has the wrong shape")
+    if output.shape != (spec.classes,):
+        raise InternalError("the model's output has the wrong shape")
+    # The ends of the range tell whether any value is infinite or no number.
+    largest, smallest = np.maximum.reduce(output), np.minimum.reduce(output)
+    if not (math.isfinite(largest) and math.isfinite(smallest)):
+        raise InternalError("the model's output is not finite")
     if spec.kind == "probabilities":
         return output
     if spec.task == "multi_label":
         # One exponential of a non-positive number on each side: it cannot overflow.
         small = np.exp(-np.abs(output))
         return np.where(output >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-    scores: FloatArray = output - np.maximum.reduce(output)
+    scores: FloatArray = output - largest
     np.exp(scores, scores)
     np.divide(scores, np.add.reduce(scores), scores)
     return scores
-
-
-def _is_finite(output: FloatArray) -> bool:
-    """Whether no value is infinite or no number; the ends of the range tell."""
-    return math.isfinite(np.maximum.reduce(output)) and math.isfinite(np.minimum.reduce(output))
 
 
 def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[str, str | float]]:

@@ -23,11 +23,12 @@ def _end(response: Response) -> Response:
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
     if trace.code:
         drain_body(asked, parts.patience)
-    response.headers["X-Log-Id"] = str(trace.log_id)
+    # Not set, but added: nothing else writes them, and then none need be looked for.
+    response.headers.add("X-Log-Id", str(trace.log_id))
     if trace.stages_ms:
-        response.headers["Server-Timing"] = trace.server_timing()
+        response.headers.add("Server-Timing", trace.server_timing())
     if trace.version:
-        response.headers["X-Model-Version"] = trace.version
+        response.headers.add("X-Model-Version", trace.version)
     client = asked.remote_addr or ""
     parts.recorder.note(trace, asked.method, asked.path, client, response.status_code)
     return response

@@ -129,6 +129,10 @@ class _Form:
     batch at a time, so there is one for each thread, unless their weights were too large. One
     model with as many streams as threads shares the weights. Those threads are not pinned: two
     models of one process would be pinned to the same cores.
+
+    Whoever drops a form must not do so in the moment in which a thread ends that has computed
+    with it: OpenVINO then locks a mutex that is gone, and the process dies. A joined thread may
+    still be ending. The threads of a server outlive its models.
     """
 
     def __init__(
@@ -147,7 +151,11 @@ class _Form:
             "ENABLE_CPU_PINNING": False,
         }
         copies, requests = (threads, 1) if has_copies else (1, threads)
-        self._models = [_compile(openvino, converted, options, size) for _ in range(copies)]
+        core = openvino.Core()
+        model = _read(core, converted, size)
+        if isinstance(converted, Path):
+            options["CACHE_DIR"] = str(converted.parent / "compiled")
+        self._models = [core.compile_model(model, "CPU", options) for _ in range(copies)]
         is_fixed = self._models[0].output().partial_shape.is_static
         self._request = partial(_FixedRequest if is_fixed else _AnyRequest, openvino)
         self._idle = [self._request(each) for each in self._models for _ in range(requests)]
@@ -210,13 +218,9 @@ def _weight_bytes(converted: Converted) -> int:
     return len(converted[1])
 
 
-def _compile(openvino: Any, converted: Converted, options: dict[str, Any], size: int) -> Any:
-    """Compile for the CPU, with the compiled code kept beside a model that is a file."""
-    core, kept = openvino.Core(), {}
-    if isinstance(converted, Path):
-        model = core.read_model(converted)
-        kept = {"CACHE_DIR": str(converted.parent / "compiled")}
-    else:
-        model = core.read_model(*converted)
+def _read(core: Any, converted: Converted, size: int) -> Any:
+    """Give a converted model a batch size."""
+    paths_or_bytes = (converted,) if isinstance(converted, Path) else converted
+    model = core.read_model(*paths_or_bytes)
     model.reshape([size, *model.input().partial_shape[1:]])
-    return core.compile_model(model, "CPU", options | kept)
+    return model

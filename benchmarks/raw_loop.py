@@ -14,8 +14,7 @@ import numpy as np
 
 from app.imaging.decode import decode
 from app.imaging.guard import guard
-from app.inference import candidates
-from app.inference.choice import ChoiceStore, demand_of
+from app.inference.choice import demand_of
 from app.inference.engine import Engine, use_one_thread_per_operation
 from app.inference.loader import TunedLoader
 from app.packages.package import Package, load_package
@@ -47,13 +46,9 @@ def main(folder: str, photo: str, time_s: str) -> None:
     use_one_thread_per_operation()
     settings = read_settings(os.environ).settings
     package, data = load_package(Path(folder)), Path(photo).read_bytes()
-    demand, store = demand_of(settings, "cpu"), ChoiceStore(settings.state_dir)
-    TunedLoader(demand, settings.state_dir).load(package)
-    choice = store.read(package, demand)
-    rates = []
+    demand, rates = demand_of(settings, "cpu"), []
     for batch in (1, 2, 4):
-        folder = store.folder(package, demand)
-        engine = candidates.load(choice.engine, package, demand, folder, batch)
+        engine = TunedLoader(demand, settings.state_dir, batch).load(package).engine
         measure(package, engine, data, batch, 0.5)
         rates.append(measure(package, engine, data, batch, float(time_s) / 3))
     sys.stdout.write(json.dumps({"engine": engine.name, "rate": max(rates)}) + "\n")

@@ -50,12 +50,15 @@ class TunedLoader:
     Args:
         demand: what is asked of the engines.
         state_dir: remembers what was measured.
+        max_batch: how many images are to be computed together at most; None for what was
+            measured to be best.
     """
 
-    def __init__(self, demand: Demand, state_dir: Path) -> None:
+    def __init__(self, demand: Demand, state_dir: Path, max_batch: int | None = None) -> None:
         self.demand = demand
         self._state_dir = state_dir
         self._store = ChoiceStore(state_dir)
+        self._max_batch = max_batch
 
     def load(self, package: Package) -> LoadedEngine:
         """Load a package's model, measuring the engines first where nobody has yet.
@@ -96,5 +99,6 @@ class TunedLoader:
 
     def _load(self, package: Package, choice: Choice) -> LoadedEngine:
         folder = self._store.folder(package, self.demand)
-        engine = candidates.load(choice.engine, package, self.demand, folder, choice.max_batch)
-        return LoadedEngine(engine, choice.max_batch)
+        max_batch = self._max_batch or choice.max_batch
+        engine = candidates.load(choice.engine, package, self.demand, folder, max_batch)
+        return LoadedEngine(engine, max_batch)

@@ -40,11 +40,11 @@ class _RememberingContext(RequestContext):
         asked, routes = self.request, self.app.routes
         known = routes.get((asked.method, asked.path))
         if known is not None:
-            asked.url_rule, asked.view_args = known[0], dict(known[1])
+            asked.url_rule, asked.view_args = known
             return
         super().match_request()
         if asked.url_rule is not None and len(routes) < MAX_ROUTES:
-            routes[asked.method, asked.path] = asked.url_rule, dict(asked.view_args or {})
+            routes[asked.method, asked.path] = asked.url_rule, asked.view_args
 
 
 class Service(Flask):
@@ -55,7 +55,7 @@ class Service(Flask):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.routes: dict[tuple[str, str], tuple[Rule, dict[str, Any]]] = {}
+        self.routes: dict[tuple[str, str], tuple[Rule, dict[str, Any] | None]] = {}
 
     def request_context(self, environ: dict[str, Any]) -> RequestContext:
         """Make the context of a request."""

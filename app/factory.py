@@ -30,8 +30,9 @@ from app.inference.reload import Reloader
 from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.log_ids import LogIds
+from app.memory import Heap
 from app.metrics.record import Metrics
-from app.metrics.sampling import resident_memory_bytes, start_sampling
+from app.metrics.sampling import start_sampling
 from app.settings import Settings
 from app.tokens import TokenList
 from app.worker_status import StatusFile
@@ -57,7 +58,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app.extensions["classifyd"] = join_parts(settings, metrics, slot)
     app.extensions["classifyd_refuser"] = Refuser(app.extensions["classifyd"])
     app.extensions["classifyd"].recorder.start()
-    start_sampling(partial(_sample, app.extensions["classifyd"]))
+    start_sampling(partial(_sample, app.extensions["classifyd"], Heap()))
     register_lifecycle(app)
     register_error_handlers(app)
     register_cors(app, settings.cors_origins)
@@ -100,9 +101,9 @@ def join_parts(settings: Settings, metrics: Metrics, slot: int) -> Parts:
     )
 
 
-def _sample(parts: Parts) -> None:
-    """Show what the worker is busy with and what it serves."""
+def _sample(parts: Parts, heap: Heap) -> None:
+    """Show what the worker is busy with, what it takes and what it serves."""
     waiting = parts.cores.waiting() + parts.models.queue.depth()
-    parts.metrics.show_load(parts.admission.in_flight(), waiting, resident_memory_bytes())
+    parts.metrics.show_load(parts.admission.in_flight(), waiting, heap.give_back())
     parts.metrics.show_models(parts.models.describe())
     parts.metrics.show_licences(parts.licences.describe())

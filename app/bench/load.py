@@ -26,8 +26,10 @@ DRAIN_S = 15
 """How long an open loop waits for its last answers: longer than the server's deadline_ms.
 Without it the slowest would be missing from the percentiles."""
 
-RATE_OF_A_PROCESS = 400
-"""Requests in a second that one process sends on time while others want its core, too."""
+RATE_OF_A_PROCESS = 1500
+"""Requests in a second that one process sends while others want its core, too: of 1,400, 99 %
+went out less than 3.5 ms late. Four processes were 2 ms late, and took so much more of the machine
+that its server answered 3 % less."""
 
 _BURST = 16
 """Requests that are sent before answers are looked at again."""

@@ -5,10 +5,8 @@ which is more often than anybody scrapes and costs a request nothing.
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 INTERVAL_S = 1.0
 
@@ -28,9 +26,3 @@ def _repeat(sample: Callable[[], None]) -> None:
             sample()
         except Exception:
             _log.exception("the metrics of this worker could not be refreshed")
-
-
-def resident_memory_bytes() -> int:
-    """Memory of this process that is in RAM (proc(5), statm, second field)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,40 @@
+"""The heap of a process of its own: what is set there would stay with all other tests."""
+
+import subprocess
+import sys
+import textwrap
+
+HOLES = textwrap.dedent(
+    """
+    from app.memory import Heap, bound_heap, resident_memory_bytes
+
+    bound_heap()
+    heap = Heap()
+    images, small = [], []
+    for _ in range({blocks}):
+        images.append(bytearray(b"x" * 262_144))
+        small.append(bytearray(b"x" * 1000))
+    del images
+    before = resident_memory_bytes()
+    after = heap.give_back()
+    assert after == resident_memory_bytes()
+    print(before - after)
+    """
+)
+
+
+def test_free_pages_between_blocks_in_use_are_given_back() -> None:
+    assert _given_back(blocks=800) > 100_000_000
+
+
+def test_little_growth_is_left_alone() -> None:
+    assert abs(_given_back(blocks=100)) < 1_000_000
+
+
+def _given_back(blocks: int) -> int:
+    """Bytes that a process gives back after so many blocks of 256 KiB were free."""
+    script = HOLES.format(blocks=blocks)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(done.stdout)

@@ -81,7 +81,7 @@ class Watched:
         """Go from the page of a model to the form, as its button leads."""
         self.page.click(f"#models a[href$='/{name}']")
         self.page.click("#model .button")
-        assert self.page.input_value("#name") == name
+        playwright_api.expect(self.page.locator("#name")).to_have_value(name)
 
     def choose(self, *paths: Path) -> None:
         """Choose pictures and wait for their answers."""
@@ -229,8 +229,8 @@ def test_keyboard_alone_is_enough(desktop: Watched) -> None:
     desktop.open()
     _tab_to(page, "top-num")
     page.keyboard.press("ArrowDown")
-    _tab_to(page, "files")
     with page.expect_file_chooser() as asked:
+        _tab_to(page, "files")  # within: the browser must have begun to watch before the key
         page.keyboard.press("Enter")
     asked.value.set_files(PHOTOS / "coffee.jpg")
     playwright_api.expect(page.locator("article .classes li")).to_have_count(4)

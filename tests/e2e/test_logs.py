@@ -117,6 +117,13 @@ def _logrotate(folder: Path, log: Path, more: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def _wait_for_a_line(log: Path) -> None:
+    end = time.monotonic() + 30
+    while not log.exists() or not log.stat().st_size:
+        assert time.monotonic() < end, f"nothing was written to {log}"
+        time.sleep(INTERVAL_S / 10)
+
+
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
 @pytest.mark.parametrize("more", ["", "create 0640"])
 def test_logrotate_loses_no_line_of_a_server_under_load(
@@ -128,6 +135,8 @@ def test_logrotate_loses_no_line_of_a_server_under_load(
     with Server(colour_weights, tmp_path, **settings) as server, ThreadPoolExecutor(4) as pool:
         answered: list[int] = []
         for _ in range(6):
+            answered.append(server.classify("colours", {"image": RED}).json["log_id"])
+            _wait_for_a_line(log)  # else nothing is there to be rotated
             asking = [pool.submit(server.classify, "colours", {"image": RED}) for _ in range(60)]
             for future in asking[:20]:
                 future.result()

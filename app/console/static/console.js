@@ -13,6 +13,7 @@ let models = [];
 let results = []; // newest first
 let lastFile = "photo.jpg";
 let queue = Promise.resolve();
+let code = Promise.resolve(""); // of the program that was chosen last
 
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
@@ -109,13 +110,17 @@ async function showProgram() {
   const run = howToRun(find("client").value);
   find("how-to-run").textContent = text("howToRun", { ...run, picture: pictureName(lastFile) });
   find("copied").textContent = "";
-  find("code").textContent = await program(find("client").value, { url, file: lastFile, topNum: topNum() || 6, token: token() });
+  const chosen = program(find("client").value, { url, file: lastFile, topNum: topNum() || 6, token: token() });
+  code = chosen;
+  const written = await chosen;
+  if (code === chosen) find("code").textContent = written; // else another was chosen meanwhile
 }
 
 // navigator.clipboard exists on https and localhost only, and servers are reached by address.
 async function copy() {
+  const written = await code; // what is on the page may be what was chosen before
   if (navigator.clipboard) {
-    await navigator.clipboard.writeText(find("code").textContent);
+    await navigator.clipboard.writeText(written);
   } else {
     getSelection().selectAllChildren(find("code"));
     document.execCommand("copy");

@@ -67,9 +67,10 @@ def preview(deploy_name: str) -> Response:
     authorize(parts, current_trace())
     with parts.admission.admit():
         body = read_body(environ, parts.patience)
-        payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
-        header, data = guard(decode_base64(validate_classify_request(payload).image))
         deadline = deadline_after(parts.settings.deadline_ms)
-        with parts.decode_budget.reserve(header.width, header.height, deadline):
-            seen = package.preprocessor.fit(decode(header, data, package.reduction(header)))
-        return Response(encode_png(seen), content_type="image/png")
+        with parts.cores.prepare(deadline):
+            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
+            header, data = guard(decode_base64(validate_classify_request(payload).image))
+            with parts.decode_budget.reserve(header.width, header.height, deadline):
+                seen = package.preprocessor.fit(decode(header, data, package.reduction(header)))
+            return Response(encode_png(seen), content_type="image/png")

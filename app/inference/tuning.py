@@ -21,6 +21,7 @@ from app.errors import InternalError, OperatorError, PackageError
 from app.inference import candidates
 from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
 from app.inference.engine import Engine, EngineError, FloatArray, use_one_thread_per_operation
+from app.inference.engines.openvino import drop_compiled
 from app.inference.engines.torchscript import PlainTorchScript
 from app.inference.golden import GoldenResult, check_golden, measure_golden
 from app.inference.measure import (
@@ -71,8 +72,11 @@ def tune(
         PackageError: no candidate can serve the package.
         OSError: the state folder cannot be written.
     """
-    with _alone(store.folder(package, demand)):
-        choice = measure_candidates(package, demand, store.folder(package, demand), progress)
+    folder = store.folder(package, demand)
+    with _alone(folder):
+        choice = measure_candidates(package, demand, folder, progress)
+        # That of all that was tried: as large as the model, each, and one of them is needed.
+        drop_compiled(folder)
         store.write(package, demand, choice)
     return choice
 

@@ -171,6 +171,18 @@ def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Pa
 
 
 @needs_openvino
+def test_only_the_compiled_code_of_the_chosen_form_is_kept(
+    package: Package, tmp_path: Path
+) -> None:
+    demand, store = replace(AUTO, engine="openvino"), ChoiceStore(tmp_path)
+    tune(package, demand, store)
+    compiled = store.folder(package, demand) / "compiled"
+    assert list(compiled.iterdir()) == []
+    TunedLoader(demand, tmp_path, max_batch=1).load(package)
+    assert len(list(compiled.iterdir())) == 1
+
+
+@needs_openvino
 def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from app.inference.candidates import prepare\n"

@@ -19,6 +19,9 @@ Converted = Path | tuple[bytes, bytes]
 MAX_COPIES_BYTES = 256_000_000
 """What a model's weights may take, once for each thread, for OpenVINO to compute in it."""
 
+_COMPILED_FOLDER = "compiled"
+"""Beside a converted model: OpenVINO's cache, one file for each form of it."""
+
 ANY_SIZE = -1
 """Of a batch, as OpenVINO writes it."""
 
@@ -50,6 +53,12 @@ def import_openvino() -> Any:
     # wait for each other for ever: one holds the interpreter's lock, one a C++ guard.
     openvino.Tensor(np.zeros(1, np.float32))
     return openvino
+
+
+def drop_compiled(folder: Path) -> None:
+    """Drop the compiled code in a folder of a converted model; a load compiles its own anew."""
+    for path in (folder / _COMPILED_FOLDER).glob("*.blob"):
+        path.unlink(missing_ok=True)
 
 
 def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
@@ -154,7 +163,7 @@ class _Form:
         core = openvino.Core()
         model = _read(core, converted, size)
         if isinstance(converted, Path):
-            options["CACHE_DIR"] = str(converted.parent / "compiled")
+            options["CACHE_DIR"] = str(converted.parent / _COMPILED_FOLDER)
         self._models = [core.compile_model(model, "CPU", options) for _ in range(copies)]
         is_fixed = self._models[0].output().partial_shape.is_static
         self._request = partial(_FixedRequest if is_fixed else _AnyRequest, openvino)

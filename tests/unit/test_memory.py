@@ -1,8 +1,8 @@
 """The heap of a process of its own: what is set there would stay with all other tests."""
 
-import subprocess
-import sys
 import textwrap
+
+from tests.support.program import run_program
 
 HOLES = textwrap.dedent(
     """
@@ -33,8 +33,4 @@ def test_little_growth_is_left_alone() -> None:
 
 def _given_back(blocks: int) -> int:
     """Bytes that a process gives back after so many blocks of 256 KiB were free."""
-    script = HOLES.format(blocks=blocks)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
-    return int(done.stdout)
+    return int(run_program(HOLES.format(blocks=blocks)))

@@ -13,7 +13,7 @@ from app.cli.options import resolve_options, settings_options
 from app.cli.progress import clear_status, show_status
 from app.cli.unlocking import unlock
 from app.errors import LockedPackage, PackageError
-from app.inference.choice import FOLDER, Choice
+from app.inference.choice import FOLDER, AloneMeasurement, Choice
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
 from app.settings import Settings
@@ -106,4 +106,14 @@ def format_choice(choice: Choice, precision: str) -> str:
         speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
         what = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
         lines.append(f"  {what}  {note}".rstrip())
+    if choice.alone:
+        lines.append(_format_alone(choice.alone))
     return "\n".join(lines)
+
+
+def _format_alone(alone: AloneMeasurement) -> str:
+    return (
+        f"  an image alone: {alone.ms:.2f} ms on {alone.cores} cores together, "
+        f"{alone.one_core_ms:.2f} on one; worst difference {alone.difference:.6f}"
+        f"{'  chosen' if alone.chosen else ''}"
+    )

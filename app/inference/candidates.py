@@ -72,3 +72,22 @@ def load(name: str, package: Package, demand: Demand, folder: Path, max_batch: i
         return CudaEngine(package.model_source(), demand.device, demand.precision)
     source, spec = package.model_source(), package.manifest.input
     return TorchScriptEngine(source, spec, demand.precision, name == CHANNELS_LAST)
+
+
+def load_alone(name: str, package: Package, demand: Demand, folder: Path) -> Engine | None:
+    """Load a candidate that was prepared, for an image that has all cores to itself.
+
+    Returns:
+        None where no image can be spread over cores: there is one, the weights are too large
+        to be held once more, or the engine is torch. That would keep a team of threads for
+        each thread that calls it.
+
+    Raises:
+        EngineError: it is not there, or cannot take the model.
+    """
+    if name != OPENVINO or demand.cores == 1:
+        return None
+    converted = find_converted(package, folder)
+    if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
+        return None
+    return OpenVinoEngine(converted, demand.precision, 1, cores=demand.cores)

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from app.machine import cpu_model
+from app.machine import cpu_model, usable_cpus
 from app.packages.package import Package
 from app.settings import Settings
 from app.workers import cpus_each
 
-FORMAT = 2
+FORMAT = 3
 """Of the remembered file; another one is measured again."""
 
 FOLDER = "engines"
@@ -40,6 +40,11 @@ class Demand:
     device: str
     threads: int
     tolerance: float
+
+    @property
+    def cores(self) -> int:
+        """How many cores can compute an image together."""
+        return min(self.threads, usable_cpus())
 
 
 def demand_of(settings: Settings, device: str) -> Demand:
@@ -80,11 +85,38 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class AloneMeasurement:
+    """The chosen engine with an image that has all cores to itself.
+
+    Attributes:
+        cores: how many then compute it together.
+        ms: milliseconds for an image.
+        one_core_ms: what it takes on one of them.
+        difference: the largest difference of any score from plain TorchScript's.
+        chosen: whether such images are computed so.
+    """
+
+    cores: int
+    ms: float
+    one_core_ms: float
+    difference: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The engine and batch size to serve with, and what was measured to find them."""
+    """What to serve with, and what was measured to find it.
+
+    Attributes:
+        engine: a name that ``app.inference.candidates`` knows.
+        max_batch: how many images it is given together at most.
+        alone: None where no image can be spread over cores.
+        measurements: of all candidates.
+    """
 
     engine: str
     max_batch: int
+    alone: AloneMeasurement | None
     measurements: tuple[Measurement, ...]
 
 
@@ -114,7 +146,8 @@ class ChoiceStore:
         try:
             document = json.loads((self.folder(package, demand) / _CHOICE_FILE).read_bytes())
             measurements = tuple(Measurement(**row) for row in document["measurements"])
-            return Choice(str(document["engine"]), int(document["max_batch"]), measurements)
+            alone = AloneMeasurement(**document["alone"]) if document["alone"] else None
+            return Choice(str(document["engine"]), int(document["max_batch"]), alone, measurements)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

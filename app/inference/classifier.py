@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import PackageError
-from app.inference.engine import Engine, FloatArray
+from app.inference.engine import Engine, FloatArray, LoadedEngine
 from app.inference.golden import GoldenResult, check_golden
 from app.inference.loader import Loader
 from app.inference.queue import InferenceQueue
@@ -39,18 +39,15 @@ class Classifier:
 
     Args:
         package: the checked package.
-        engine: its loaded model.
+        model: its loaded model.
         queue: the worker's inference queue.
-        max_batch: how many images are computed together at most.
     """
 
-    def __init__(
-        self, package: Package, engine: Engine, queue: InferenceQueue, max_batch: int = 1
-    ) -> None:
+    def __init__(self, package: Package, model: LoadedEngine, queue: InferenceQueue) -> None:
         self.package = package
-        self.engine = engine
+        self.engine = model.engine
+        self._model = model
         self._queue = queue
-        self._max_batch = max_batch
         self.golden: GoldenResult | None = None
 
     def infer(self, image: FloatArray, deadline: float, in_caller: bool = False) -> Inference:
@@ -65,7 +62,7 @@ class Classifier:
             ModelUnavailable: no inference thread was free in time.
             InternalError: the model failed or gave no finite scores.
         """
-        job = self._queue.infer(self.engine, image, self._max_batch, deadline, in_caller)
+        job = self._queue.infer(self._model, image, deadline, in_caller)
         assert job.output is not None  # noqa: S101 - infer() raised otherwise
         scores = to_scores(job.output, self.package.manifest.output)
         return Inference(scores, job.queue_ms, job.infer_ms, job.batch_size)
@@ -78,23 +75,30 @@ class Classifier:
                 its output has another number of classes.
         """
         spec = self.package.manifest.input
-        for size in range(1, self._max_batch + 1):
-            batch = np.zeros((size, spec.channels, spec.height, spec.width), np.float32)
-            for _ in range(WARM_UP_ROUNDS):
-                self._check_output(self._run(batch), size)
+        shape = (spec.channels, spec.height, spec.width)
+        for size in range(1, self._model.max_batch + 1):
+            self._warm_up(self.engine, np.zeros((size, *shape), np.float32))
+        if self._model.alone:
+            self._warm_up(self._model.alone, np.zeros((1, *shape), np.float32))
 
     def check(self) -> None:
         """Require the engine to give the package's known answers; see check_golden."""
         self.golden = check_golden(self.package, self.engine)
+        if self._model.alone:
+            check_golden(self.package, self._model.alone)
 
     @property
     def worst_difference(self) -> float | None:
         """The largest difference from the known scores, None before check or without them."""
         return self.golden.worst_difference if self.golden else None
 
-    def _run(self, batch: FloatArray) -> FloatArray:
+    def _warm_up(self, engine: Engine, batch: FloatArray) -> None:
+        for _ in range(WARM_UP_ROUNDS):
+            self._check_output(self._run(engine, batch), len(batch))
+
+    def _run(self, engine: Engine, batch: FloatArray) -> FloatArray:
         try:
-            return self.engine.infer(batch)
+            return engine.infer(batch)
         except Exception as exc:
             raise PackageError(
                 str(self.package.model_path),
@@ -120,8 +124,7 @@ def load_classifier(package: Package, loader: Loader, queue: InferenceQueue) -> 
             scores than the package's golden samples have.
         LockedPackage: it is sealed, and the package has no content key.
     """
-    loaded = loader.load(package)
-    classifier = Classifier(package, loaded.engine, queue, loaded.max_batch)
+    classifier = Classifier(package, loader.load(package), queue)
     classifier.warm_up()
     classifier.check()
     return classifier

@@ -53,6 +53,10 @@ class Cores(Line):
             self._inferring -= 1
             self._grant()
 
+    def has_one_image(self) -> bool:
+        """Whether a single image is computed, and none is prepared or waits for that."""
+        return self._inferring == 1 and not self._taken and not self._waiting
+
     def _fits(self, size: int) -> bool:
         if self._inferring + self._taken + size > self._number * IMAGES_AHEAD:
             return False

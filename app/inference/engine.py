@@ -1,5 +1,6 @@
 """What runs a model's arithmetic; the engines themselves are in ``app.inference.engines``."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,22 @@ class Engine(Protocol):
             float32 (N, classes), the model's raw output.
         """
         ...
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """A model as it is to be used.
+
+    Attributes:
+        engine: computes one batch on one core, or on the card.
+        max_batch: how many images it should be given together at most.
+        alone: the same model for an image that has the worker's cores to itself, which then
+            compute it together; None where nothing is gained by that.
+    """
+
+    engine: Engine
+    max_batch: int
+    alone: Engine | None = None
 
 
 def use_one_thread_per_operation() -> None:

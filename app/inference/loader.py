@@ -1,27 +1,18 @@
 """Loading a package's model with the engine that was chosen for it."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from app.errors import PackageError
 from app.inference import candidates
 from app.inference.choice import Choice, ChoiceStore, Demand
-from app.inference.engine import Engine, EngineError
+from app.inference.engine import EngineError, LoadedEngine
 from app.inference.engines.torchscript import TorchScriptEngine
 from app.inference.tuning import tune_in_process
 from app.packages.package import Package
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoadedEngine:
-    """A loaded model and how many images it should compute together at most."""
-
-    engine: Engine
-    max_batch: int
 
 
 class Loader(Protocol):
@@ -72,7 +63,7 @@ class TunedLoader:
             # Before anything is measured: what does not open is no fault of an engine.
             package.model_source()
         if self._is_given():
-            return self._load(package, Choice(candidates.TORCHSCRIPT, 1, ()))
+            return self._load(package, Choice(candidates.TORCHSCRIPT, 1, None, ()))
         try:
             return self._load(package, self._choice(package))
         except EngineError as exc:
@@ -101,4 +92,7 @@ class TunedLoader:
         folder = self._store.folder(package, self.demand)
         max_batch = self._max_batch or choice.max_batch
         engine = candidates.load(choice.engine, package, self.demand, folder, max_batch)
-        return LoadedEngine(engine, max_batch)
+        alone = None
+        if choice.alone and choice.alone.chosen:
+            alone = candidates.load_alone(choice.engine, package, self.demand, folder)
+        return LoadedEngine(engine, max_batch, alone)

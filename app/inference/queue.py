@@ -4,7 +4,8 @@ Request threads submit one image each and wait; a free inference thread takes wh
 waited longest, with others for the same model up to the batch size. One worker so keeps
 all its cores busy, whichever connection the requests came in on. While nothing waits and a
 core is idle, a request thread may compute its image itself: waking another thread on an idle
-core, and being woken by it, takes 0.2 ms.
+core, and being woken by it, takes 0.2 ms. An image that is alone in the worker is computed by
+all cores together, where that was measured to be faster.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
 from app.inference.cores import Cores
-from app.inference.engine import Engine, FloatArray
+from app.inference.engine import Engine, FloatArray, LoadedEngine
 from app.inference.line import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
@@ -42,9 +43,8 @@ class Job:
         batch_size: how many images that batch had, once done.
     """
 
-    engine: Engine
+    model: LoadedEngine
     image: FloatArray
-    max_batch: int
     deadline: float
     submitted: float = field(default_factory=time.monotonic)
     queue_ms: float = 0.0
@@ -95,18 +95,16 @@ class InferenceQueue:
 
     def infer(
         self,
-        engine: Engine,
+        model: LoadedEngine,
         image: FloatArray,
-        max_batch: int,
         deadline: float,
         in_caller: bool = False,
     ) -> Job:
         """Wait for one image's output.
 
         Args:
-            engine: the model to run.
+            model: the model to run.
             image: float32 (C, H, W), contiguous.
-            max_batch: how many images of this engine may be computed together.
             deadline: time.monotonic() after which it is no longer computed.
             in_caller: let the calling thread compute it, on a CPU, when a core is idle.
 
@@ -118,8 +116,8 @@ class InferenceQueue:
                 hangs.
             InternalError: the model failed on this image.
         """
-        job = Job(engine, image, max_batch, deadline)
-        if engine.device != "cpu":
+        job = Job(model, image, deadline)
+        if model.engine.device != "cpu":
             return self._infer(job, False)
         self._cores.begin_inference()
         try:
@@ -195,7 +193,7 @@ class InferenceQueue:
         """Compute a batch that was counted as running."""
         ident = threading.get_ident()
         self._running[ident] = (time.monotonic(), batch)
-        _compute(batch)
+        _compute(self._engine_for(batch), batch)
         del self._running[ident]
         with self._changed:
             self._free += 1
@@ -203,6 +201,10 @@ class InferenceQueue:
                 self._changed.notify_all()
             elif self._waiting:
                 self._changed.notify()
+
+    def _engine_for(self, batch: list[Job]) -> Engine:
+        model = batch[0].model
+        return model.alone if model.alone and self._cores.has_one_image() else model.engine
 
     def _take(self) -> list[Job]:
         """The longest waiting job and its company; empty when closed and drained."""
@@ -229,23 +231,24 @@ class InferenceQueue:
             self._waiting.popleft().finish(None, ModelUnavailable(LATE_DETAIL))
 
     def _take_alike(self, first: Job) -> list[Job]:
-        batch = [job for job in self._waiting if job.engine is first.engine][: first.max_batch]
+        alike = [job for job in self._waiting if job.model is first.model]
+        batch = alike[: first.model.max_batch]
         for job in batch:
             self._waiting.remove(job)
         return batch
 
 
-def _compute(batch: list[Job]) -> None:
+def _compute(engine: Engine, batch: list[Job]) -> None:
     """Run a batch; when it fails, run its images one by one so that only the guilty fail."""
     started = time.monotonic()
     try:
-        outputs = _run(batch)
+        outputs = _run(engine, batch)
     except Exception as exc:
         if len(batch) == 1:
             batch[0].finish(None, exc)
             return
         for job in batch:
-            _compute([job])
+            _compute(engine, [job])
         return
     infer_ms = (time.monotonic() - started) * 1000
     for job, output in zip(batch, outputs, strict=True):
@@ -255,12 +258,12 @@ def _compute(batch: list[Job]) -> None:
         job.finish(output)
 
 
-def _run(batch: list[Job]) -> FloatArray:
+def _run(engine: Engine, batch: list[Job]) -> FloatArray:
     if len(batch) == 1:
         images = batch[0].image[np.newaxis]
     else:
         images = np.stack([job.image for job in batch])
-    outputs = batch[0].engine.infer(images)
+    outputs = engine.infer(images)
     if outputs.shape[0] != len(batch):
         raise ValueError(f"{len(batch)} images gave an output of shape {outputs.shape}")
     return outputs

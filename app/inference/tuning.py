@@ -19,7 +19,7 @@ import numpy as np
 
 from app.errors import InternalError, OperatorError, PackageError
 from app.inference import candidates
-from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
+from app.inference.choice import AloneMeasurement, Choice, ChoiceStore, Demand, Measurement
 from app.inference.engine import Engine, EngineError, FloatArray, use_one_thread_per_operation
 from app.inference.engines.openvino import drop_compiled
 from app.inference.engines.torchscript import PlainTorchScript
@@ -42,7 +42,8 @@ HOPELESS = 1.5
 """A candidate so many times slower than the best with single images is tried no further."""
 
 WORTH = 0.95
-"""Larger batches make requests wait for each other: only a gain of 5 % pays for that."""
+"""Larger batches make requests wait for each other, and one more form of the model takes memory:
+only a gain of 5 % pays for either."""
 
 Progress = Callable[[str], None]
 
@@ -55,6 +56,27 @@ class _Candidate:
     engine: Engine | None = None
     difference: float = 0.0
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the scores of a package's engines are held against.
+
+    Attributes:
+        inputs: float32 (N, C, H, W).
+        scores: those of plain TorchScript on the inputs, float32 (N, classes).
+    """
+
+    package: Package
+    inputs: FloatArray
+    scores: FloatArray
+
+    def difference(self, engine: Engine) -> tuple[float, GoldenResult | None]:
+        """The largest difference of a score, from the golden samples where there are any."""
+        golden = measure_golden(self.package, engine)
+        if golden:
+            return golden.worst_difference, golden
+        return worst_difference(self.package, engine, self.inputs, self.scores), None
 
 
 def tune(
@@ -93,32 +115,41 @@ def measure_candidates(
             f"no engine computes {demand.precision} with engine = {demand.engine} on "
             f"{demand.device}; set device = cpu and engine = auto, or precision = float32",
         )
-    found = _check_candidates(package, demand, folder, progress)
+    reference = _refer(package)
+    found = _check_candidates(reference, demand, folder, progress)
     usable = [candidate for candidate in found if candidate.engine is not None]
     if not usable:
         # Where not even the plain module gives the known answers, this says the likely cause.
         check_golden(package, PlainTorchScript(package.model_source()))
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
         raise PackageError(str(package.folder), "", f"no engine can serve it: {problems}")
-    measurements = _measure(usable, probe_batch(package), demand, progress)
+    measurements = _measure(usable, reference.inputs, demand, progress)
     best = min(row.ms for row in measurements)
     chosen = min(
         (row for row in measurements if row.ms * WORTH <= best), key=lambda row: (row.batch, row.ms)
     )
+    (candidate,) = (each for each in usable if each.name == chosen.engine)
+    progress("measuring an image alone")
+    alone = _measure_alone(candidate, reference, demand, folder)
     refused = [Measurement(c.name, 0, 0.0, c.difference, c.problem) for c in found if c.problem]
-    return Choice(chosen.engine, chosen.batch, (*measurements, *refused))
+    return Choice(chosen.engine, chosen.batch, alone, (*measurements, *refused))
 
 
-def _check_candidates(
-    package: Package, demand: Demand, folder: Path, progress: Progress
-) -> list[_Candidate]:
+def _refer(package: Package) -> _Reference:
     inputs = probe_batch(package)
     try:
-        wanted = scores_of(package, PlainTorchScript(package.model_source()).infer(inputs))
+        scores = scores_of(package, PlainTorchScript(package.model_source()).infer(inputs))
     except (RuntimeError, InternalError) as exc:
         raise PackageError(
             str(package.model_path), "input", "the model failed on inputs that fit the manifest"
         ) from exc
+    return _Reference(package, inputs, scores)
+
+
+def _check_candidates(
+    reference: _Reference, demand: Demand, folder: Path, progress: Progress
+) -> list[_Candidate]:
+    package = reference.package
     found = []
     for name in candidates.names_of(demand):
         progress(f"checking {name}")
@@ -128,12 +159,7 @@ def _check_candidates(
             engine = candidates.load(
                 name, package, demand, folder, candidates.batches_of(demand)[-1]
             )
-            golden = measure_golden(package, engine)
-            candidate.difference = (
-                golden.worst_difference
-                if golden
-                else worst_difference(package, engine, inputs, wanted)
-            )
+            candidate.difference, golden = reference.difference(engine)
             _check_agreement(candidate.difference, golden, demand)
             candidate.engine = engine
         except EngineError as exc:
@@ -146,7 +172,7 @@ def _check_candidates(
 
 
 def _check_agreement(difference: float, golden: GoldenResult | None, demand: Demand) -> None:
-    tolerance = golden.tolerance if golden else demand.tolerance
+    tolerance = _tolerance(golden, demand)
     if difference > tolerance:
         wanted = "the package's golden samples" if golden else "plain TorchScript"
         setting = "the package's tolerance" if golden else "score_tolerance_permille"
@@ -154,6 +180,10 @@ def _check_agreement(difference: float, golden: GoldenResult | None, demand: Dem
             f"a score differs by {difference:.4f} from {wanted}, "
             f"more than {tolerance:g} ({setting})"
         )
+
+
+def _tolerance(golden: GoldenResult | None, demand: Demand) -> float:
+    return golden.tolerance if golden else demand.tolerance
 
 
 def _measure(
@@ -204,6 +234,32 @@ def _beside_single(
         )
         ratios.append(together / alone)
     return replace(single, batch=batch, ms=single.ms * median(ratios))
+
+
+def _measure_alone(
+    candidate: _Candidate, reference: _Reference, demand: Demand, folder: Path
+) -> AloneMeasurement | None:
+    """Time an image that all cores compute together, in turns with one on one core."""
+    one_core = candidate.engine
+    assert one_core is not None  # noqa: S101 - only usable candidates come here
+    try:
+        alone = candidates.load_alone(candidate.name, reference.package, demand, folder)
+    except EngineError:
+        return None
+    if alone is None:
+        return None
+    difference, golden = reference.difference(alone)
+    engines = (alone, one_core)
+    for engine in engines:
+        warm_up(engine, reference.inputs, 1)
+    turns = [
+        [ms_per_image(engine, reference.inputs, 1, 1, ROUND_S) for engine in engines]
+        for _ in range(ROUNDS)
+    ]
+    ms, one_core_ms = (median(times) for times in zip(*turns, strict=True))
+    agrees = difference <= _tolerance(golden, demand)
+    is_chosen = agrees and ms <= one_core_ms * WORTH
+    return AloneMeasurement(demand.cores, ms, one_core_ms, difference, is_chosen)
 
 
 def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:

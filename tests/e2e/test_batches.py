@@ -34,7 +34,7 @@ TOLERANCE = 1e-3
 def batching_server(package: Path, state: Path) -> Server:
     """A server in batches, as if they had been measured to be the fastest."""
     demand = demand_of(Settings(engine="auto", inference_threads=1), "cpu")
-    choice = Choice("torchscript", MAX_BATCH, ())
+    choice = Choice("torchscript", MAX_BATCH, None, ())
     ChoiceStore(state).write(load_package(package), demand, choice)
     return Server(package.parent.parent, state, engine="auto", inference_threads=1)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,9 @@ def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path
             for batch in (inputs[:1], inputs):
                 found = engine.infer(batch)
                 assert np.abs(found - wanted[: len(batch)]).max() < 1e-4, (name, max_batch)
+        alone = candidates.load_alone(name, package, AUTO, tmp_path)
+        if alone:
+            assert np.abs(alone.infer(inputs) - wanted).max() < 1e-4, name
 
 
 def test_model_that_the_optimised_form_cannot_run_is_served_all_the_same(tmp_path: Path) -> None:
@@ -139,7 +143,9 @@ def test_choice_is_forgotten_when_what_it_depends_on_changes(
 
 def test_damaged_choice_is_measured_again(package: Package, tmp_path: Path) -> None:
     store = ChoiceStore(tmp_path)
-    store.write(package, AUTO, Choice("torchscript", 1, (Measurement("torchscript", 1, 1, 0, ""),)))
+    store.write(
+        package, AUTO, Choice("torchscript", 1, None, (Measurement("torchscript", 1, 1, 0, ""),))
+    )
     (store.folder(package, AUTO) / "choice.json").write_text('{"engine": ')
     assert store.read(package, AUTO) is None
     loaded = TunedLoader(AUTO, tmp_path).load(package)
@@ -168,6 +174,65 @@ def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Pa
     loader = TunedLoader(replace(AUTO, engine="torchscript"), tmp_path)
     assert isinstance(loader.load(package).engine, TorchScriptEngine)
     assert loader._store.read(package, loader.demand) is None
+
+
+@needs_openvino
+@pytest.mark.parametrize(("ms", "off_by", "chosen"), [(6.0, 0, 1), (9.8, 0, 0), (6.0, 1, 0)])
+def test_an_image_alone_gets_all_cores_where_that_is_faster_and_agrees(
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ms: float,
+    off_by: float,
+    chosen: bool,
+) -> None:
+    spread: list[Engine] = []
+
+    class Off:
+        """An engine whose output for one class is off."""
+
+        name, device = "off", "cpu"
+
+        def __init__(self, engine: Engine) -> None:
+            self._engine = engine
+
+        def infer(self, batch: FloatArray) -> FloatArray:
+            return self._engine.infer(batch) + np.array([off_by, 0, 0], np.float32)
+
+    def load_alone(*arguments: Any) -> Engine:
+        engine = load(*arguments)
+        assert engine is not None
+        spread.append(Off(engine))
+        return spread[-1]
+
+    load = candidates.load_alone
+    monkeypatch.setattr(candidates, "load_alone", load_alone)
+    monkeypatch.setattr(
+        "app.inference.tuning.ms_per_image", lambda engine, *_: ms if engine in spread else 10.0
+    )
+    demand = replace(AUTO, engine="openvino")
+    choice = tune(package, demand, ChoiceStore(tmp_path))
+    assert choice.alone is not None
+    assert (choice.alone.cores, choice.alone.ms, choice.alone.one_core_ms) == (2, ms, 10.0)
+    assert (choice.alone.difference > AUTO.tolerance) == bool(off_by)
+    assert choice.alone.chosen == chosen
+    monkeypatch.undo()
+    assert ChoiceStore(tmp_path).read(package, demand) == choice
+    loaded = TunedLoader(demand, tmp_path).load(package)
+    assert bool(loaded.alone) == chosen
+
+
+@needs_openvino
+def test_no_image_is_spread_where_that_gains_nothing(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in candidates.names_of(AUTO):
+        candidates.prepare(name, package, AUTO, tmp_path)
+        engine = candidates.load_alone(name, package, AUTO, tmp_path)
+        assert bool(engine) == (name == candidates.OPENVINO)
+        assert candidates.load_alone(name, package, replace(AUTO, threads=1), tmp_path) is None
+    monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", 1)
+    assert candidates.load_alone(candidates.OPENVINO, package, AUTO, tmp_path) is None
 
 
 @needs_openvino

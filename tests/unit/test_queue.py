@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from app.errors import InternalError, ModelUnavailable
-from app.inference.engine import FloatArray
+from app.inference.cores import Cores
+from app.inference.engine import FloatArray, LoadedEngine
 from app.inference.queue import InferenceQueue
 from app.inference.watchdog import Watchdog
 
@@ -43,9 +44,9 @@ def _soon() -> float:
 
 
 def test_each_answer_goes_to_its_owner() -> None:
-    queue, engine = InferenceQueue(3), Doubling()
+    queue, model = InferenceQueue(3), LoadedEngine(Doubling(), 4)
     with ThreadPoolExecutor(16) as pool:
-        jobs = pool.map(lambda v: (v, queue.infer(engine, _image(v), 4, _soon())), range(500))
+        jobs = pool.map(lambda v: (v, queue.infer(model, _image(v), _soon())), range(500))
         for value, job in jobs:
             assert job.output is not None
             assert job.output.tolist() == [value * 2]
@@ -60,11 +61,12 @@ def test_what_waits_is_taken_together_and_only_the_guilty_fail() -> None:
         gate.wait(30)
 
     queue, engine = InferenceQueue(1), Doubling(hold)
+    model = LoadedEngine(engine, 4)
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(queue.infer, engine, _image(1), 4, _soon())
+        first = pool.submit(queue.infer, model, _image(1), _soon())
         assert entered.wait(30)
         values = [2.0, POISON, 3.0, 4.0]
-        rest = [pool.submit(queue.infer, engine, _image(v), 4, _soon()) for v in values]
+        rest = [pool.submit(queue.infer, model, _image(v), _soon()) for v in values]
         while queue.depth() < len(values):
             time.sleep(0.001)
         gate.set()
@@ -82,13 +84,14 @@ def test_what_waits_is_taken_together_and_only_the_guilty_fail() -> None:
 
 def test_models_are_never_mixed_in_a_batch() -> None:
     gate = threading.Event()
-    blocker = Doubling(lambda: gate.wait(30))
+    blocker = LoadedEngine(Doubling(lambda: gate.wait(30)), 8)
     one, other = Doubling(), Doubling()
+    models = [LoadedEngine(engine, 8) for engine in (one, other)]
     queue = InferenceQueue(1)
     with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(queue.infer, blocker, _image(0), 8, _soon())]
-        for engine in (one, other, one, other):
-            futures.append(pool.submit(queue.infer, engine, _image(5), 8, _soon()))
+        futures = [pool.submit(queue.infer, blocker, _image(0), _soon())]
+        for model in (*models, *models):
+            futures.append(pool.submit(queue.infer, model, _image(5), _soon()))
         while queue.depth() < 4:
             time.sleep(0.001)
         gate.set()
@@ -107,10 +110,10 @@ def test_late_work_is_refused_at_its_deadline_and_never_computed() -> None:
 
     queue, blocker, engine = InferenceQueue(1), Doubling(hold), Doubling()
     with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(queue.infer, blocker, _image(0), 1, _soon())
+        busy = pool.submit(queue.infer, LoadedEngine(blocker, 1), _image(0), _soon())
         assert entered.wait(30)
         with pytest.raises(ModelUnavailable):
-            queue.infer(engine, _image(1), 1, time.monotonic() + 0.05)
+            queue.infer(LoadedEngine(engine, 1), _image(1), time.monotonic() + 0.05)
         assert not busy.done()
         assert queue.depth() == 0
         gate.set()
@@ -126,18 +129,18 @@ def test_hung_inference_is_abandoned_with_all_that_waits() -> None:
         entered.set()
         gate.wait(30)
 
-    queue, engine = InferenceQueue(1), Doubling(hold)
+    queue, model = InferenceQueue(1), LoadedEngine(Doubling(hold), 1)
     Watchdog(queue, 0.2, ended.set).start()
     with ThreadPoolExecutor(2) as pool:
-        hung = pool.submit(queue.infer, engine, _image(0), 1, _soon())
+        hung = pool.submit(queue.infer, model, _image(0), _soon())
         assert entered.wait(30)
-        waiting = pool.submit(queue.infer, engine, _image(1), 1, _soon())
+        waiting = pool.submit(queue.infer, model, _image(1), _soon())
         for future in (hung, waiting):
             with pytest.raises(ModelUnavailable):
                 future.result(30)
         assert queue.is_hung
         with pytest.raises(ModelUnavailable):
-            queue.infer(engine, _image(2), 1, _soon())
+            queue.infer(model, _image(2), _soon())
         assert ended.wait(30)
         gate.set()
     queue.close()
@@ -152,13 +155,13 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 
     threads: list[int] = []
     queue, blocker = InferenceQueue(1), Doubling(hold)
-    engine = Doubling(lambda: threads.append(threading.get_ident()))
-    queue.infer(engine, _image(1), 1, _soon(), in_caller=True)
-    queue.infer(engine, _image(1), 1, _soon())
+    model = LoadedEngine(Doubling(lambda: threads.append(threading.get_ident())), 1)
+    queue.infer(model, _image(1), _soon(), in_caller=True)
+    queue.infer(model, _image(1), _soon())
     with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(queue.infer, blocker, _image(0), 1, _soon())
+        busy = pool.submit(queue.infer, LoadedEngine(blocker, 1), _image(0), _soon())
         assert entered.wait(30)
-        waiting = pool.submit(queue.infer, engine, _image(1), 1, _soon(), True)
+        waiting = pool.submit(queue.infer, model, _image(1), _soon(), True)
         while queue.depth() < 1:
             time.sleep(0.001)
         gate.set()
@@ -166,8 +169,36 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
         waiting.result()
     assert [ident == threading.get_ident() for ident in threads] == [True, False, False]
     with pytest.raises(ModelUnavailable):
-        queue.infer(engine, _image(1), 1, time.monotonic() - 1, in_caller=True)
+        queue.infer(model, _image(1), time.monotonic() - 1, in_caller=True)
     assert len(threads) == 3
+    queue.close()
+
+
+@pytest.mark.parametrize("in_caller", [True, False])
+def test_only_an_image_that_is_alone_is_computed_by_all_cores(in_caller: bool) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(30)
+
+    cores = Cores(2)
+    queue, alone, engine = InferenceQueue(2, cores), Doubling(hold), Doubling()
+    model = LoadedEngine(engine, 1, alone)
+    with cores.prepare(_soon()):  # the next request's image
+        queue.infer(model, _image(1), _soon(), in_caller)
+    assert (alone.batches, engine.batches) == ([], [1])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(queue.infer, model, _image(1), _soon(), in_caller)
+        assert entered.wait(30)
+        queue.infer(model, _image(2), _soon(), in_caller)
+        assert (alone.batches, engine.batches) == ([1], [1, 1])
+        gate.set()
+        assert first.result().output is not None
+    output = queue.infer(model, _image(3), _soon(), in_caller).output
+    assert output is not None
+    assert output.tolist() == [6]
+    assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
     queue.close()
 
 
@@ -183,10 +214,10 @@ def test_no_more_inferences_run_at_once_than_the_queue_has_threads() -> None:
         with lock:
             running -= 1
 
-    queue, engine = InferenceQueue(2), Doubling(count)
+    queue, model = InferenceQueue(2), LoadedEngine(Doubling(count), 2)
     with ThreadPoolExecutor(16) as pool:
         jobs = pool.map(
-            lambda v: (v, queue.infer(engine, _image(v), 2, _soon(), in_caller=v % 3 != 0)),
+            lambda v: (v, queue.infer(model, _image(v), _soon(), in_caller=v % 3 != 0)),
             range(500),
         )
         for value, job in jobs:
@@ -210,7 +241,7 @@ def test_a_caller_that_hangs_in_its_own_inference_is_made_known() -> None:
     queue.on_hung_caller = lambda ident, _error: told.append(ident)
     Watchdog(queue, 0.2, ended.set).start()
     with ThreadPoolExecutor(1) as pool:
-        hung = pool.submit(queue.infer, Doubling(hold), _image(0), 1, _soon(), True)
+        hung = pool.submit(queue.infer, LoadedEngine(Doubling(hold), 1), _image(0), _soon(), True)
         assert entered.wait(30)
         assert ended.wait(30)
         assert queue.is_hung
@@ -221,8 +252,8 @@ def test_a_caller_that_hangs_in_its_own_inference_is_made_known() -> None:
 
 
 def test_closing_answers_what_waits_and_refuses_the_next() -> None:
-    queue, engine = InferenceQueue(1), Doubling()
-    assert queue.infer(engine, _image(1), 1, _soon()).output is not None
+    queue, model = InferenceQueue(1), LoadedEngine(Doubling(), 1)
+    assert queue.infer(model, _image(1), _soon()).output is not None
     queue.close()
     with pytest.raises(ModelUnavailable):
-        queue.infer(engine, _image(1), 1, _soon())
+        queue.infer(model, _image(1), _soon())

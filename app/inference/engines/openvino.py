@@ -1,6 +1,7 @@
 """OpenVINO on the CPU; an optional extra, imported on first use."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +18,17 @@ Converted = Path | tuple[bytes, bytes]
 """A converted model: its ``model.xml``, beside which ``model.bin`` lies, or the bytes of both."""
 
 MAX_COPIES_BYTES = 256_000_000
-"""What a model's weights may take, once for each thread, for OpenVINO to compute in it."""
+"""What a model's weights may take, once for each thread, for OpenVINO to compute in it; and what
+they may take once more, for images that are alone."""
 
 _COMPILED_FOLDER = "compiled"
 """Beside a converted model: OpenVINO's cache, one file for each form of it."""
 
 ANY_SIZE = -1
 """Of a batch, as OpenVINO writes it."""
+
+_CALLERS_THREAD = 0
+"""So many streams have the caller compute."""
 
 # In int8 the layers that were quantised say so themselves, the others stay exact.
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -99,6 +104,7 @@ class OpenVinoEngine:
         threads: how many inferences run at once.
         max_batch: how many images it is given together at most; where that is 1, the images of
             a batch are computed one by one.
+        cores: how many compute an inference together.
 
     Raises:
         EngineError: OpenVINO is not there, or cannot compile the model.
@@ -107,14 +113,26 @@ class OpenVinoEngine:
     device = "cpu"
 
     def __init__(
-        self, converted: Converted, precision: str, threads: int, max_batch: int = 1
+        self,
+        converted: Converted,
+        precision: str,
+        threads: int,
+        max_batch: int = 1,
+        cores: int = 1,
     ) -> None:
         openvino = import_openvino()
         if precision not in _PRECISION_HINTS:
             raise EngineError(f"openvino does not compute in {precision}")
         self.name = engine_name("openvino", precision)
-        copies = MAX_COPIES_BYTES // max(1, _weight_bytes(converted) * threads)
-        form = partial(_Form, openvino, converted, _PRECISION_HINTS[precision], threads, copies > 0)
+        copies = MAX_COPIES_BYTES // max(1, weight_bytes(converted) * threads)
+        streams = _CALLERS_THREAD if copies and cores == 1 else threads
+        options = {
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": max(1, streams) * cores,
+            "ENABLE_CPU_PINNING": False,
+        }
+        form = partial(_Form, openvino, converted, options, threads)
         try:
             self._batches = form(ANY_SIZE) if max_batch > 1 else None
             self._single = self._batches if self._batches and copies < 2 else form(1)
@@ -135,9 +153,9 @@ class _Form:
 
     OpenVINO's Python hands each inference to a thread of its own and waits for it, except with
     no streams: then the caller computes, which takes 0.3 ms less. Such a model computes one
-    batch at a time, so there is one for each thread, unless their weights were too large. One
-    model with as many streams as threads shares the weights. Those threads are not pinned: two
-    models of one process would be pinned to the same cores.
+    batch at a time and on one core, so there is one for each thread, unless their weights were
+    too large. One model with as many streams as threads shares the weights. Those threads are
+    not pinned: two models of one process would be pinned to the same cores.
 
     Whoever drops a form must not do so in the moment in which a thread ends that has computed
     with it: OpenVINO then locks a mutex that is gone, and the process dies. A joined thread may
@@ -148,22 +166,16 @@ class _Form:
         self,
         openvino: Any,
         converted: Converted,
-        precision_hint: str,
+        options: Mapping[str, object],
         threads: int,
-        has_copies: bool,
         size: int,
     ) -> None:
-        options = {
-            "INFERENCE_PRECISION_HINT": precision_hint,
-            "NUM_STREAMS": 0 if has_copies else threads,
-            "INFERENCE_NUM_THREADS": 1 if has_copies else threads,
-            "ENABLE_CPU_PINNING": False,
-        }
+        has_copies = options["NUM_STREAMS"] == _CALLERS_THREAD
         copies, requests = (threads, 1) if has_copies else (1, threads)
         core = openvino.Core()
         model = _read(core, converted, size)
         if isinstance(converted, Path):
-            options["CACHE_DIR"] = str(converted.parent / _COMPILED_FOLDER)
+            options = {**options, "CACHE_DIR": str(converted.parent / _COMPILED_FOLDER)}
         self._models = [core.compile_model(model, "CPU", options) for _ in range(copies)]
         is_fixed = self._models[0].output().partial_shape.is_static
         self._request = partial(_FixedRequest if is_fixed else _AnyRequest, openvino)
@@ -220,7 +232,8 @@ class _AnyRequest:
         return np.array(self._request.get_output_tensor().data, dtype=np.float32)
 
 
-def _weight_bytes(converted: Converted) -> int:
+def weight_bytes(converted: Converted) -> int:
+    """Count the bytes of a converted model's weights."""
     if isinstance(converted, Path):
         weights = converted.with_suffix(".bin")
         return weights.stat().st_size if weights.exists() else 0

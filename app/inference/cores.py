@@ -5,12 +5,19 @@ lock then waits for a core among all of them, and everybody else waits for the l
 were to be refused at once were refused after 0.7 s.
 """
 
+import time
+
 from app.held import Held
 from app.inference.line import Line
 
 IMAGES_AHEAD = 16
 """So many images for each core are computed or wait for that before no more are prepared: two
 batches of the largest size that is tried on a CPU. What waits before takes less memory."""
+
+
+ALONE_S = 0.03
+"""An image is alone when so long no two were in the worker. Of two callers that ask again at
+once, one is between two requests now and then."""
 
 
 class Cores(Line):
@@ -27,6 +34,7 @@ class Cores(Line):
         super().__init__()
         self._number = number
         self._inferring = 0
+        self._accompanied = float("-inf")
 
     def prepare(self, deadline: float) -> Held[float]:
         """Hold a core for the block in which an image is prepared; who waits longest is next.
@@ -46,16 +54,23 @@ class Cores(Line):
         """Count an image that is computed, or waits for that."""
         with self._lock:
             self._inferring += 1
+            self._note_company()
 
     def end_inference(self) -> None:
         """Count it no more."""
         with self._lock:
+            self._note_company()
             self._inferring -= 1
             self._grant()
 
     def has_one_image(self) -> bool:
-        """Whether a single image is computed, and none is prepared or waits for that."""
-        return self._inferring == 1 and not self._taken and not self._waiting
+        """Whether a single image is computed, none prepared, and there is one at a time lately."""
+        is_one = self._inferring == 1 and not self._taken and not self._waiting
+        return is_one and time.monotonic() - self._accompanied >= ALONE_S
+
+    def _note_company(self) -> None:
+        if self._inferring + self._taken > 1:
+            self._accompanied = time.monotonic()
 
     def _fits(self, size: int) -> bool:
         if self._inferring + self._taken + size > self._number * IMAGES_AHEAD:

@@ -175,7 +175,10 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 
 
 @pytest.mark.parametrize("in_caller", [True, False])
-def test_only_an_image_that_is_alone_is_computed_by_all_cores(in_caller: bool) -> None:
+def test_only_an_image_that_is_alone_is_computed_by_all_cores(
+    in_caller: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.inference.cores.ALONE_S", 0)
     gate, entered = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -199,6 +202,9 @@ def test_only_an_image_that_is_alone_is_computed_by_all_cores(in_caller: bool) -
     assert output is not None
     assert output.tolist() == [6]
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
+    monkeypatch.setattr("app.inference.cores.ALONE_S", 3600)
+    queue.infer(model, _image(4), _soon(), in_caller)
+    assert (alone.batches, engine.batches) == ([1, 1], [1, 1, 1])
     queue.close()
 
 

@@ -1,7 +1,6 @@
 """OpenVINO on the CPU; an optional extra, imported on first use."""
 
 import sys
-from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +25,6 @@ _COMPILED_FOLDER = "compiled"
 
 ANY_SIZE = -1
 """Of a batch, as OpenVINO writes it."""
-
-_CALLERS_THREAD = 0
-"""So many streams have the caller compute."""
 
 # In int8 the layers that were quantised say so themselves, the others stay exact.
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -125,14 +121,9 @@ class OpenVinoEngine:
             raise EngineError(f"openvino does not compute in {precision}")
         self.name = engine_name("openvino", precision)
         copies = MAX_COPIES_BYTES // max(1, weight_bytes(converted) * threads)
-        streams = _CALLERS_THREAD if copies and cores == 1 else threads
-        options = {
-            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": max(1, streams) * cores,
-            "ENABLE_CPU_PINNING": False,
-        }
-        form = partial(_Form, openvino, converted, options, threads)
+        has_copies = copies > 0 and cores == 1
+        hint = _PRECISION_HINTS[precision]
+        form = partial(_Form, openvino, converted, hint, threads, cores, has_copies)
         try:
             self._batches = form(ANY_SIZE) if max_batch > 1 else None
             self._single = self._batches if self._batches and copies < 2 else form(1)
@@ -166,16 +157,23 @@ class _Form:
         self,
         openvino: Any,
         converted: Converted,
-        options: Mapping[str, object],
+        precision_hint: str,
         threads: int,
+        cores: int,
+        has_copies: bool,
         size: int,
     ) -> None:
-        has_copies = options["NUM_STREAMS"] == _CALLERS_THREAD
+        options = {
+            "INFERENCE_PRECISION_HINT": precision_hint,
+            "NUM_STREAMS": 0 if has_copies else threads,
+            "INFERENCE_NUM_THREADS": 1 if has_copies else threads * cores,
+            "ENABLE_CPU_PINNING": False,
+        }
         copies, requests = (threads, 1) if has_copies else (1, threads)
         core = openvino.Core()
         model = _read(core, converted, size)
         if isinstance(converted, Path):
-            options = {**options, "CACHE_DIR": str(converted.parent / _COMPILED_FOLDER)}
+            options["CACHE_DIR"] = str(converted.parent / _COMPILED_FOLDER)
         self._models = [core.compile_model(model, "CPU", options) for _ in range(copies)]
         is_fixed = self._models[0].output().partial_shape.is_static
         self._request = partial(_FixedRequest if is_fixed else _AnyRequest, openvino)

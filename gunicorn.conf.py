@@ -10,13 +10,19 @@ import sys
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import OperatorError
-from app.logs import configure_logging
-from app.machine import raise_file_limit
-from app.memory import bound_heap
-from app.metrics.folder import FOLDER_KEY, open_metrics_folder
+from app.observability.log_format import configure_logging
+from app.observability.metrics_folder import FOLDER_KEY, open_metrics_folder
+from app.server.preflight import (
+    check_start,
+    describe_start,
+    free_slot,
+    listen_address,
+    open_log_file,
+)
 from app.settings import PROJECT_ROOT, read_settings
-from app.start import check_start, describe_start, free_slot, listen_address, open_log_file
-from app.workers import worker_count
+from app.system.cpus import raise_file_limit
+from app.system.heap import bound_heap
+from app.system.sizing import worker_count
 
 try:
     settings = read_settings(os.environ).settings
@@ -39,8 +45,8 @@ wsgi_app = "wsgi:app"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
 bind = listen_address(settings)
-worker_class = "app.worker.Worker"
-logger_class = "app.worker.Logger"
+worker_class = "app.server.worker.Worker"
+logger_class = "app.server.worker.Logger"
 workers = worker_count(settings)
 threads = settings.max_in_flight + SPARE_THREADS
 worker_connections = min(

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from app.factory import create_app
-from app.metrics.folder import FOLDER_KEY
-from app.metrics.record import Metrics
+from app.observability.metrics import Metrics
+from app.observability.metrics_folder import FOLDER_KEY
 from app.settings import read_settings
 
 # Both are set by gunicorn.conf.py: the slot for each worker, the folder once for all.

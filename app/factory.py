@@ -4,39 +4,39 @@ from functools import partial
 
 from flask import Flask
 
+from app.access_tokens import TokenList
 from app.api.batch import blueprint as batch_blueprint
 from app.api.classify import blueprint as classify_blueprint
 from app.api.console import blueprint as console_blueprint
+from app.api.context import Parts
 from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
-from app.api.parts import Parts
 from app.api.patience import Patience
-from app.api.recording import Recorder
 from app.api.refusal import Refuser
+from app.api.request_log import Recorder
 from app.api.service import Service
 from app.api.status import blueprint as status_blueprint
-from app.inference.admission import Admission
-from app.inference.choice import demand_of
-from app.inference.cores import Cores
-from app.inference.decode_budget import DecodeBudget
-from app.inference.devices import resolve_device
-from app.inference.engine import card_uuid, cuda_count, use_one_thread_per_operation
-from app.inference.loader import TunedLoader
-from app.inference.models import Models
+from app.inference.engines.base import card_uuid, cuda_count, use_one_thread_per_operation
+from app.inference.engines.devices import resolve_device
 from app.inference.queue import InferenceQueue
-from app.inference.reload import Reloader
+from app.inference.tuning.loader import TunedLoader
+from app.inference.tuning.selection import demand_of
 from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
-from app.log_ids import LogIds
-from app.memory import Heap
-from app.metrics.record import Metrics
-from app.metrics.sampling import start_sampling
+from app.limits.admission import Admission
+from app.limits.core_gate import Cores
+from app.limits.decode_memory import DecodeBudget
+from app.observability.log_ids import LogIds
+from app.observability.metrics import Metrics
+from app.observability.sampling import start_sampling
+from app.serving.registry import Models
+from app.serving.status_file import StatusFile
+from app.serving.watcher import Reloader
 from app.settings import Settings
-from app.tokens import TokenList
-from app.worker_status import StatusFile
-from app.workers import cpus_each
+from app.system.heap import Heap
+from app.system.sizing import cpus_each
 
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:

@@ -32,7 +32,7 @@ import torch
 
 from app.imaging.decode import decode
 from app.imaging.guard import guard
-from app.inference.engine import use_one_thread_per_operation
+from app.inference.engines.base import use_one_thread_per_operation
 from app.packages.build.foreign import import_own, import_torchvision
 from app.packages.build.reference import FloatArray, open_picture, reference_scores
 from app.packages.package import load_package

@@ -14,9 +14,9 @@ import numpy as np
 
 from app.imaging.decode import decode
 from app.imaging.guard import guard
-from app.inference.choice import demand_of
-from app.inference.engine import Engine, use_one_thread_per_operation
-from app.inference.loader import TunedLoader
+from app.inference.engines.base import Engine, use_one_thread_per_operation
+from app.inference.tuning.loader import TunedLoader
+from app.inference.tuning.selection import demand_of
 from app.packages.package import Package, load_package
 from app.settings import read_settings
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from app.bench.load import LoadResult, Target, closed_loop
 from app.bench.report import percentile, plot
-from app.machine import cpu_model, usable_cpus
 from app.packages.store import active_version
 from app.settings import PROJECT_ROOT
+from app.system.cpus import cpu_model, usable_cpus
 
 HERE = PROJECT_ROOT / "benchmarks"
 PEERS_BIN = HERE / ".venv/bin"

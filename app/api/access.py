@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 from flask import request
 
-from app.api.parts import Parts
+from app.api.context import Parts
 from app.api.trace import Trace
 from app.errors import AuthFailed
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
-from app.api.parts import Parts, current_parts
+from app.api.context import Parts, current_parts
 from app.api.schemas import validate_batch_request, validate_classify_request
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError

@@ -8,8 +8,8 @@ from flask import Blueprint, Response, request
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
+from app.api.context import current_parts
 from app.api.pages import html_page
-from app.api.parts import current_parts
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
 from app.imaging.decode import decode

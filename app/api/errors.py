@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app.api.answers import JSON_TYPE
-from app.api.parts import current_parts
+from app.api.context import current_parts
 from app.api.paths import is_api_path
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError, InvalidArgument, InvalidImageSize, ModelUnavailable

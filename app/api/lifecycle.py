@@ -3,7 +3,7 @@
 from flask import Flask, Request, Response, request
 
 from app.api.bodies import drain_body
-from app.api.parts import current_parts
+from app.api.context import current_parts
 from app.api.trace import current_trace, start_trace
 
 

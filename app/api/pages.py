@@ -8,8 +8,8 @@ from jinja2.runtime import Context
 
 from app.api import translations
 from app.api.answers import json_response
+from app.api.context import current_parts
 from app.api.openapi import describe_api, describe_errors
-from app.api.parts import current_parts
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "

@@ -11,7 +11,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from app.held import Held
+from app.limits.lease import Held
 
 CHECK_INTERVAL_S = 0.5
 

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from app.api.access import presented_token
 from app.api.answers import JSON_TYPE
 from app.api.bodies import DRAIN_LIMIT_BYTES
+from app.api.context import Parts
 from app.api.errors import error_body
-from app.api.parts import Parts
 from app.api.trace import Trace
 from app.errors import ApiError
 from app.http_date import http_date

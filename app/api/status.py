@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.api.access import authorize
 from app.api.answers import json_response
-from app.api.parts import current_parts
+from app.api.context import current_parts
 from app.api.trace import current_trace
 
 blueprint = Blueprint("status", __name__)

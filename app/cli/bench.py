@@ -16,9 +16,9 @@ from app.bench.report import Report, Run, plots, to_html, to_json, to_markdown, 
 from app.bench.server import describe_server, workers_memory_mb
 from app.cli.progress import clear_status, show_status
 from app.errors import OperatorError
-from app.inference.choice import library_versions
-from app.machine import cpu_model, usable_cpus
+from app.inference.tuning.selection import library_versions
 from app.settings import PROJECT_ROOT
+from app.system.cpus import cpu_model, usable_cpus
 
 DEFAULT_URL = "http://127.0.0.1:8000/imagenet/ImageClassification"
 PHOTOS = PROJECT_ROOT / "tests/photos"

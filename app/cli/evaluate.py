@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.package_verify import find_package
+from app.cli.package.verify import find_package
 from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import OperatorError
 

@@ -5,11 +5,11 @@ import sys
 import click
 
 from app.cli.bench import bench
-from app.cli.doctor import doctor
+from app.cli.doctor.command import doctor
 from app.cli.evaluate import evaluate
-from app.cli.licence import licence
+from app.cli.licence.group import licence
 from app.cli.logs import logs
-from app.cli.package import package
+from app.cli.package.group import package
 from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings

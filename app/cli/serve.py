@@ -6,8 +6,8 @@ import sys
 import click
 
 from app.cli.options import resolve_options, settings_options
+from app.server.preflight import check_start, require_free_port
 from app.settings import CONFIG_KEY, ENVIRONMENT_PREFIX, PROJECT_ROOT
-from app.start import check_start, require_free_port
 
 
 @click.command()

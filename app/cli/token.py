@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from app.access_tokens import add_token, read_tokens, revoke_token
 from app.settings import CONFIG_KEY, Settings, read_settings
-from app.tokens import add_token, read_tokens, revoke_token
 
 
 def _tokens_path(config: str | None, tokens_file: Path | None) -> Path:

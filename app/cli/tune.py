@@ -13,7 +13,7 @@ from app.cli.options import resolve_options, settings_options
 from app.cli.progress import clear_status, show_status
 from app.cli.unlocking import unlock
 from app.errors import LockedPackage, PackageError
-from app.inference.choice import FOLDER, AloneMeasurement, Choice
+from app.inference.tuning.selection import FOLDER, AloneMeasurement, Choice
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
 from app.settings import Settings
@@ -72,10 +72,10 @@ def _unlocked(settings: Settings, folders: list[Path]) -> Iterator[Package]:
 
 def _tune_package(package: Package, settings: Settings) -> Choice:
     # Here, so that a wrong option does not wait for torch.
-    from app.inference.choice import ChoiceStore, demand_of
-    from app.inference.devices import resolve_device
-    from app.inference.engine import cuda_count
-    from app.inference.tuning import tune
+    from app.inference.engines.base import cuda_count
+    from app.inference.engines.devices import resolve_device
+    from app.inference.tuning.selection import ChoiceStore, demand_of
+    from app.inference.tuning.tuner import tune
 
     demand = demand_of(settings, resolve_device(settings.device, 0, cuda_count()))
     settings.state_dir.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import PackageError
-from app.inference.engine import Engine, FloatArray, LoadedEngine
-from app.inference.golden import GoldenResult, check_golden
-from app.inference.loader import Loader
+from app.inference.engines.base import Engine, FloatArray, LoadedEngine
+from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
+from app.inference.tuning.loader import Loader
 from app.packages.package import Package
 
 WARM_UP_ROUNDS = 3

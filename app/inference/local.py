@@ -8,12 +8,12 @@ from typing import TypeVar
 from app.imaging.decode import decode
 from app.imaging.guard import guard
 from app.inference.classifier import deadline_after, load_classifier
-from app.inference.engine import FloatArray, use_one_thread_per_operation
-from app.inference.loader import ExactLoader
+from app.inference.engines.base import FloatArray, use_one_thread_per_operation
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
-from app.machine import usable_cpus
+from app.inference.tuning.loader import ExactLoader
 from app.packages.package import Package
+from app.system.cpus import usable_cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
-from app.inference.cores import Cores
-from app.inference.engine import Engine, FloatArray, LoadedEngine
-from app.inference.line import LATE_DETAIL
+from app.inference.engines.base import Engine, FloatArray, LoadedEngine
+from app.limits.core_gate import Cores
+from app.limits.fair_semaphore import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 

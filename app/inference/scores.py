@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.errors import InternalError
-from app.inference.engine import FloatArray
+from app.inference.engines.base import FloatArray
 from app.packages.manifest import OutputSpec
 
 FEW = 16

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.licence.clock import ClockRecord
 from app.licence.keys import clock_key, read_machine_key
 from app.licence.licences import REFRESH_S
-from app.metrics.sampling import INTERVAL_S
+from app.observability.sampling import INTERVAL_S
 from app.packages.changes import activate
 from tests.support.images import RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence

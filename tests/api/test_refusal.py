@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tokens import add_token
+from app.access_tokens import add_token
 from tests.support.images import RED
 from tests.support.server import Answer, Server
 

@@ -16,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from app.access_tokens import TokenList, add_token, read_tokens, revoke_token
 from app.errors import AuthFailed, OperatorError
 from app.settings import PROJECT_ROOT
-from app.tokens import TokenList, add_token, read_tokens, revoke_token
 from tests.support.commands import run_classifyd
 from tests.support.images import RED
 from tests.support.server import Answer, Server

@@ -320,7 +320,7 @@ def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str)
 
 
 def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_path: Path) -> None:
-    from app.tokens import add_token
+    from app.access_tokens import add_token
 
     picture = tmp_path / "green.png"
     picture.write_bytes(solid((10, 250, 10)))
@@ -386,7 +386,7 @@ _CALL = """async ([url, image, token]) => {
 def test_page_of_an_allowed_origin_may_call_and_no_other(
     browser: Any, colour_weights: Path, tmp_path: Path, elsewhere: str
 ) -> None:
-    from app.tokens import add_token
+    from app.access_tokens import add_token
 
     token = add_token(tmp_path / "tokens.json", "shop")
     page = browser.new_page()

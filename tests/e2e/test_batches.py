@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.inference.choice import Choice, ChoiceStore, demand_of
 from app.inference.local import LocalClassifier
+from app.inference.tuning.selection import Choice, ChoiceStore, demand_of
 from app.packages.package import load_package
 from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE

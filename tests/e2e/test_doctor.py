@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.reach import Need, out_of_reach
-from app.cli.surroundings import check_clock
-from app.log_ids import COUNTER_FILE
+from app.cli.doctor.environment import check_clock
+from app.cli.doctor.reachability import Need, out_of_reach
+from app.observability.log_ids import COUNTER_FILE
 from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE
 from tests.support.commands import run_classifyd

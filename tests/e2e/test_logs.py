@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.recording import INTERVAL_S
+from app.api.request_log import INTERVAL_S
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.packages import build_failing_package

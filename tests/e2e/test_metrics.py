@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.tokens import add_token
+from app.access_tokens import add_token
 from tests.support.images import GREEN, RED
 from tests.support.packages import build_slow_package
 from tests.support.server import Server

@@ -59,7 +59,7 @@ def test_no_invented_request_breaks_the_description_in_compat(
 def test_description_with_access_tokens_says_where_they_are_needed(
     colour_weights: Path, tmp_path: Path
 ) -> None:
-    from app.tokens import add_token
+    from app.access_tokens import add_token
 
     settings = {"access_tokens": "on", "http_status": "rest"}
     with Server(colour_weights, tmp_path, **settings) as server:

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.access_tokens import add_token
 from app.settings import PROJECT_ROOT
-from app.tokens import add_token
 from tests.support.images import GREEN, RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.packages import build_colour_package, build_slow_package

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from app.api.recording import INTERVAL_S
+from app.api.request_log import INTERVAL_S
 from app.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 90

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from app.errors import ModelUnavailable
-from app.inference.cores import IMAGES_AHEAD, Cores
+from app.limits.core_gate import IMAGES_AHEAD, Cores
 from tests.support.waiting import wait_until
 
 WAIT_S = 30

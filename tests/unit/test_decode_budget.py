@@ -10,7 +10,7 @@ from app.errors import ModelUnavailable
 from app.imaging.header import ImageHeader
 from app.imaging.reduction import largest_reduction
 from app.imaging.steps import CenterCrop, CenterCropFraction, Color, ResizeExact, Sampling
-from app.inference.decode_budget import BYTES_PER_PIXEL, DecodeBudget
+from app.limits.decode_memory import BYTES_PER_PIXEL, DecodeBudget
 
 _PIXELS = 1000 * 1000
 _MEGAPIXEL_BYTES = _PIXELS * BYTES_PER_PIXEL

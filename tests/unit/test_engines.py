@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from app.errors import PackageError
-from app.inference import candidates
-from app.inference.choice import Choice, ChoiceStore, Demand, Measurement
-from app.inference.engine import Engine, EngineError, FloatArray
 from app.inference.engines import openvino
+from app.inference.engines.base import Engine, EngineError, FloatArray
 from app.inference.engines.cuda import infer_in_halves
 from app.inference.engines.torchscript import PlainTorchScript, TorchScriptEngine
-from app.inference.loader import ExactLoader, TunedLoader
-from app.inference.measure import probe_batch
-from app.inference.models import Models
 from app.inference.queue import InferenceQueue
-from app.inference.tuning import measure_candidates, tune
+from app.inference.tuning import candidates
+from app.inference.tuning.loader import ExactLoader, TunedLoader
+from app.inference.tuning.measure import probe_batch
+from app.inference.tuning.selection import Choice, ChoiceStore, Demand, Measurement
+from app.inference.tuning.tuner import measure_candidates, tune
 from app.packages.package import Package, load_package
+from app.serving.registry import Models
 from tests.support.packages import (
     build_colour_package,
     build_failing_package,
@@ -97,7 +97,7 @@ def test_busy_machine_that_comes_to_rest_makes_no_batch_look_better(
         rounds.append(batch)
         return 10.0 if max(rounds) == 1 else 5.0
 
-    monkeypatch.setattr("app.inference.tuning.ms_per_image", measure)
+    monkeypatch.setattr("app.inference.tuning.tuner.ms_per_image", measure)
     choice = measure_candidates(package, AUTO, tmp_path, lambda _: None)
     assert set(rounds) == set(candidates.batches_of(AUTO))
     assert choice.max_batch == 1
@@ -109,7 +109,7 @@ def test_batch_that_gains_is_chosen_at_its_smallest_worthwhile_size(
 ) -> None:
     times = {1: 10.0, 2: 8.0, 4: 6.2, 8: 6.0}
     monkeypatch.setattr(
-        "app.inference.tuning.ms_per_image", lambda _engine, _inputs, batch, *_: times[batch]
+        "app.inference.tuning.tuner.ms_per_image", lambda _engine, _inputs, batch, *_: times[batch]
     )
     choice = measure_candidates(package, AUTO, tmp_path, lambda _: None)
     assert choice.max_batch == 4
@@ -134,10 +134,10 @@ def test_choice_is_forgotten_when_what_it_depends_on_changes(
     assert store.read(replace(package, digest="0" * 64), AUTO) is None
     assert store.read(package, replace(AUTO, precision="bfloat16")) is None
     assert store.read(package, replace(AUTO, threads=3)) is None
-    monkeypatch.setattr("app.inference.choice.cpu_model", lambda: "another processor")
+    monkeypatch.setattr("app.inference.tuning.selection.cpu_model", lambda: "another processor")
     assert store.read(package, AUTO) is None
     monkeypatch.undo()
-    monkeypatch.setattr("app.inference.choice.library_versions", lambda _: {"torch": "0"})
+    monkeypatch.setattr("app.inference.tuning.selection.library_versions", lambda _: {"torch": "0"})
     assert store.read(package, AUTO) is None
 
 
@@ -208,7 +208,8 @@ def test_an_image_alone_gets_all_cores_where_that_is_faster_and_agrees(
     load = candidates.load_alone
     monkeypatch.setattr(candidates, "load_alone", load_alone)
     monkeypatch.setattr(
-        "app.inference.tuning.ms_per_image", lambda engine, *_: ms if engine in spread else 10.0
+        "app.inference.tuning.tuner.ms_per_image",
+        lambda engine, *_: ms if engine in spread else 10.0,
     )
     demand = replace(AUTO, engine="openvino")
     choice = tune(package, demand, ChoiceStore(tmp_path))
@@ -250,8 +251,9 @@ def test_only_the_compiled_code_of_the_chosen_form_is_kept(
 @needs_openvino
 def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from app.inference.candidates import prepare\n"
-        "from app.inference.choice import Demand\n"
+        "import sys; from pathlib import Path\n"
+        "from app.inference.tuning.candidates import prepare\n"
+        "from app.inference.tuning.selection import Demand\n"
         "from app.inference.engines.openvino import OpenVinoEngine\n"
         "from app.packages.package import load_package\n"
         "package, folder = load_package(Path(sys.argv[1])), Path(sys.argv[2])\n"

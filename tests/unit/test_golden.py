@@ -11,8 +11,8 @@ import torch
 
 from app.errors import PackageError
 from app.inference.classifier import load_classifier
-from app.inference.loader import ExactLoader
 from app.inference.queue import InferenceQueue
+from app.inference.tuning.loader import ExactLoader
 from app.packages.package import load_package
 from tests.support.models import SHARP_LABELS as LABELS
 from tests.support.models import SIDE, build_sharp_package, classifyd, sharp

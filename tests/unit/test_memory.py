@@ -6,7 +6,7 @@ from tests.support.program import run_program
 
 HOLES = textwrap.dedent(
     """
-    from app.memory import Heap, bound_heap, resident_memory_bytes
+    from app.system.heap import Heap, bound_heap, resident_memory_bytes
 
     bound_heap()
     heap = Heap()

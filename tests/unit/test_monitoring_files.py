@@ -5,7 +5,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.metrics.record import Metrics
+from app.observability.metrics import Metrics
 from app.settings import PROJECT_ROOT
 
 DEPLOY = PROJECT_ROOT / "deploy"

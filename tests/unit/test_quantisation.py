@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import PackageError
-from app.inference import candidates
-from app.inference.choice import ChoiceStore, Demand
 from app.inference.engines import openvino
-from app.inference.tuning import measure_candidates, tune_in_process
+from app.inference.tuning import candidates
+from app.inference.tuning.selection import ChoiceStore, Demand
+from app.inference.tuning.tuner import measure_candidates, tune_in_process
 from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
 from tests.support.models import build_sharp_package
@@ -72,8 +72,9 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
     choice = ChoiceStore(tmp_path).read(package, DEMAND)
     assert choice is not None
     program = (
-        "import sys; from pathlib import Path; from app.inference.choice import Demand\n"
-        "from app.inference.loader import TunedLoader; from app.inference.golden import *\n"
+        "import sys; from pathlib import Path; from app.inference.tuning.selection import Demand\n"
+        "from app.inference.tuning.loader import TunedLoader\n"
+        "from app.inference.golden.check import *\n"
         "from app.packages.package import load_package\n"
         "package = load_package(Path(sys.argv[1]))\n"
         "demand = Demand('auto', 'int8', 'cpu', 1, 1.0)\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from app.errors import InternalError, ModelUnavailable
-from app.inference.cores import Cores
-from app.inference.engine import FloatArray, LoadedEngine
+from app.inference.engines.base import FloatArray, LoadedEngine
 from app.inference.queue import InferenceQueue
 from app.inference.watchdog import Watchdog
+from app.limits.core_gate import Cores
 
 POISON = 666.0
 
@@ -178,7 +178,7 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 def test_only_an_image_that_is_alone_is_computed_by_all_cores(
     in_caller: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.inference.cores.ALONE_S", 0)
+    monkeypatch.setattr("app.limits.core_gate.ALONE_S", 0)
     gate, entered = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -202,7 +202,7 @@ def test_only_an_image_that_is_alone_is_computed_by_all_cores(
     assert output is not None
     assert output.tolist() == [6]
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
-    monkeypatch.setattr("app.inference.cores.ALONE_S", 3600)
+    monkeypatch.setattr("app.limits.core_gate.ALONE_S", 3600)
     queue.infer(model, _image(4), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1, 1])
     queue.close()

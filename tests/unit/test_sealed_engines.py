@@ -12,14 +12,14 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.errors import LockedPackage, TamperedPackage
-from app.inference.choice import ChoiceStore, Demand
-from app.inference.converted import SEALED_FILE, find_converted
-from app.inference.engine import EngineError
 from app.inference.engines import openvino
+from app.inference.engines.base import EngineError
+from app.inference.engines.converted import SEALED_FILE, find_converted
 from app.inference.engines.torchscript import PlainTorchScript
-from app.inference.loader import TunedLoader
-from app.inference.measure import probe_batch
-from app.inference.tuning import tune
+from app.inference.tuning.loader import TunedLoader
+from app.inference.tuning.measure import probe_batch
+from app.inference.tuning.selection import ChoiceStore, Demand
+from app.inference.tuning.tuner import tune
 from app.licence.issue import seal_package
 from app.licence.keys import content_key
 from app.packages.package import Package, load_package
@@ -98,7 +98,7 @@ def test_the_content_key_reaches_the_measuring_process_through_a_pipe_alone(
         calls.append((command, options))
         return run(command, **options)
 
-    monkeypatch.setattr("app.inference.tuning.subprocess.run", watch)
+    monkeypatch.setattr("app.inference.tuning.tuner.subprocess.run", watch)
     TunedLoader(DEMAND, tmp_path).load(sealed)
     key = sealed.content_key
     assert key is not None

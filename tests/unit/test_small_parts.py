@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from app.errors import REGISTRY, ApiError, InternalError, SettingsError
-from app.inference.devices import resolve_device
+from app.inference.engines.devices import resolve_device
 from app.inference.scores import rank, to_scores
-from app.log_ids import COUNTER_FILE, LogIds
-from app.logs import JsonFormatter, TextFormatter
-from app.machine import usable_cpus
+from app.observability.log_format import JsonFormatter, TextFormatter
+from app.observability.log_ids import COUNTER_FILE, LogIds
 from app.packages.manifest import OutputSpec
-from app.start import free_slot
+from app.server.preflight import free_slot
+from app.system.cpus import usable_cpus
 
 CONTRACT = {
     336000: ("Internal error", 500),
@@ -53,7 +53,7 @@ def test_log_ids_go_on_above_when_the_clock_steps_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = LogIds(tmp_path).take()
-    monkeypatch.setattr("app.log_ids.time.time", lambda: 1000.0)
+    monkeypatch.setattr("app.observability.log_ids.time.time", lambda: 1000.0)
     assert LogIds(tmp_path).take() > before
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app import workers
 from app.balance import PLACES, Balance
-from app.machine import usable_memory_mb
 from app.settings import Settings
-from app.workers import worker_count
+from app.system import sizing as workers
+from app.system.cpus import usable_memory_mb
+from app.system.sizing import worker_count
 
 
 @pytest.mark.parametrize(

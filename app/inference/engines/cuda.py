@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from app.inference.engine import FloatArray
+from app.inference.engines.base import FloatArray
 from app.inference.engines.torchscript import DTYPES, convert_module, engine_name, load_module
 from app.packages.package import ModelSource
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.inference.engine import EngineError, FloatArray
+from app.inference.engines.base import EngineError, FloatArray
 from app.inference.engines.torchscript import engine_name, load_module
 from app.packages.package import ModelSource
 

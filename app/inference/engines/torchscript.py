@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from app.errors import PackageError
-from app.inference.engine import FloatArray
+from app.inference.engines.base import FloatArray
 from app.packages.manifest import InputSpec
 from app.packages.package import ModelSource
 

@@ -1,0 +1,211 @@
+"""``classifyd package build``: a package from a model, a checkpoint, labels and transforms."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.options import resolve_options
+from app.cli.package.verify import describe_verified, summarise
+from app.cli.progress import report_progress
+
+if TYPE_CHECKING:
+    from app.packages.build.builder import BuildRequest
+    from app.packages.build.models import Module, Source
+    from app.packages.build.presets import Preset
+    from app.packages.package import Package
+
+PRESET_OPTIONS = ("preprocess", "weights_enum", "timm_config")
+"""At most one of them; without any the preprocessing is read from its flags."""
+
+_SCALES = {"unit": (1 / 255, 0.0), "symmetric": (1 / 127.5, -1.0), "none": (1.0, 0.0)}
+_FILE = click.Path(exists=True, path_type=Path)
+
+
+def _numbers(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r}: expected numbers with commas between") from exc
+
+
+def _levels(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    return tuple(int(level) for level in _numbers(context, parameter, text))
+
+
+def _size(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, width = [*text.lower().split("x", 1), ""][:2]
+    if not height.isdigit() or not (width or height).isdigit():
+        raise click.BadParameter(f"{text!r}: expected pixels, N or HEIGHTxWIDTH")
+    return int(height), int(width or height)
+
+
+def _scale(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, float]:
+    if text in _SCALES:
+        return _SCALES[text]
+    values = _numbers(context, parameter, text)
+    if len(values) != 2:
+        raise click.BadParameter(f"{text!r}: expected unit, symmetric, none or MULTIPLY,ADD")
+    return values[0], values[1]
+
+
+def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} is not JSON: {exc}") from exc
+    if not isinstance(arguments, dict):
+        raise click.BadParameter("expected a JSON object of names and values")
+    return arguments
+
+
+_OPTIONS = [
+    click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file"),
+    click.option("--torchvision", metavar="ARCH", help="source: torchvision's architecture"),
+    click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module"),
+    click.option(
+        "--factory-args", metavar="JSON", default="{}", callback=_arguments, help="its arguments"
+    ),
+    click.option("--checkpoint", type=_FILE, metavar="FILE", help="the weights, a state_dict"),
+    click.option("--checkpoint-key", metavar="KEY", help="where in the checkpoint they lie"),
+    click.option(
+        "--labels", type=_FILE, required=True, metavar="PATH", help="text, JSON or ImageFolder"
+    ),
+    click.option("--preprocess", type=_FILE, metavar="FILE", help="steps as YAML or JSON"),
+    click.option("--weights-enum", metavar="NAME", help="torchvision's transforms of weights"),
+    click.option("--timm-config", metavar="model|FILE", help="timm's data configuration"),
+    click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB"),
+    click.option("--crop-fraction", type=float, help="of the shortest side, before the resize"),
+    click.option("--resize", metavar="N|HxW", callback=_size, help="both sides, no proportions"),
+    click.option(
+        "--resize-shortest", type=int, metavar="N", help="keeps proportions; wants --crop"
+    ),
+    click.option("--letterbox", metavar="N|HxW", callback=_size, help="fits all, fills with --pad"),
+    click.option(
+        "--crop", metavar="N|HxW", callback=_size, help="from the centre, after the resize"
+    ),
+    click.option(
+        "--filter",
+        type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
+        default="bilinear",
+        show_default=True,
+    ),
+    click.option("--antialias/--no-antialias", default=True, show_default=True),
+    click.option(
+        "--resampling",
+        type=click.Choice(["fast", "exact"]),
+        default="fast",
+        show_default=True,
+        help="exact is Pillow to the bit, fast at most 2 grey levels off",
+    ),
+    click.option("--pad", default="0", callback=_levels, help="grey levels of a fill"),
+    click.option(
+        "--scale",
+        default="unit",
+        show_default=True,
+        callback=_scale,
+        metavar="NAME|MUL,ADD",
+        help="unit 0 to 1, symmetric -1 to 1, none 0 to 255",
+    ),
+    click.option("--mean", callback=_numbers, metavar="A,B,C", help="after the scale"),
+    click.option("--std", callback=_numbers, metavar="A,B,C", help="after the scale"),
+    click.option(
+        "--output", "kind", type=click.Choice(["logits", "probabilities"]), default="logits"
+    ),
+    click.option(
+        "--task", type=click.Choice(["single_label", "multi_label"]), default="single_label"
+    ),
+    click.option("--trace/--script", default=True, show_default=True, help="how to TorchScript"),
+    click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="an image to check with"),
+    click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores"),
+    click.option("--weights-dir", metavar="DIR", help="where packages lie"),
+]
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("name")
+@click.argument("version")
+@_with_options
+def build(name: str, version: str, **options: Any) -> None:
+    """Build a package NAME/VERSION and prove it equal to the model it came from.
+
+    The model comes from one of --torchscript, --torchvision and --factory; the
+    preprocessing from one of --preprocess, --weights-enum and --timm-config, or from its
+    flags.
+    """
+    from app.packages.build.builder import build_package
+    from app.packages.schema import is_identifier
+
+    for what, text in (("NAME", name), ("VERSION", version)):
+        if not is_identifier(text):
+            raise click.UsageError(f"{what} {text!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -")
+    weights = resolve_options({"weights_dir": options["weights_dir"]}).settings.weights_dir
+    verified: dict[str, Any] = {}
+
+    def check(package: "Package") -> None:
+        verified.update(describe_verified(package))
+
+    built = build_package(weights, _request(name, version, options), check, report_progress)
+    print(f"{built.folder}: built, {len(built.labels)} classes, {summarise(verified)}")
+
+
+def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest":
+    from app.packages.build.builder import BuildRequest
+    from app.packages.build.labels import read_label_source
+
+    return BuildRequest(
+        name=name,
+        version=version,
+        source=_source(options),
+        labels=read_label_source(options["labels"]),
+        preset=lambda model: _preset(options, model),
+        kind=options["kind"],
+        task=options["task"],
+        method="trace" if options["trace"] else "script",
+        golden=options["golden"],
+        tolerance=options["tolerance"],
+    )
+
+
+def _source(options: dict[str, Any]) -> "Source":
+    from app.packages.build.models import FactorySource, TorchScriptSource, TorchvisionSource
+
+    checkpoint, key = options["checkpoint"], options["checkpoint_key"]
+    given = [name for name in ("torchscript", "torchvision", "factory") if options[name]]
+    if len(given) != 1:
+        raise click.UsageError("give one of --torchscript, --torchvision and --factory")
+    if options["torchscript"]:
+        if checkpoint:
+            raise click.UsageError("a TorchScript file has its weights; leave --checkpoint out")
+        return TorchScriptSource(options["torchscript"])
+    if options["factory"]:
+        return FactorySource(options["factory"], options["factory_args"], checkpoint, key)
+    if checkpoint is None:
+        raise click.UsageError("--torchvision wants a --checkpoint; nothing is downloaded")
+    return TorchvisionSource(options["torchvision"], checkpoint, key)
+
+
+def _preset(options: dict[str, Any], model: "Module") -> "Preset":
+    from app.packages.build import presets
+
+    given = [name for name in PRESET_OPTIONS if options[name]]
+    if len(given) > 1:
+        raise click.UsageError("give one of --preprocess, --weights-enum and --timm-config")
+    if options["preprocess"]:
+        return presets.preset_from_file(options["preprocess"])
+    if options["weights_enum"]:
+        return presets.preset_from_weights_enum(options["weights_enum"], options["resampling"])
+    if options["timm_config"]:
+        return presets.preset_from_timm(options["timm_config"], model, options["resampling"])
+    flags = presets.FlagValues.__dataclass_fields__
+    return presets.preset_from_flags(presets.FlagValues(**{name: options[name] for name in flags}))

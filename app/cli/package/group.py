@@ -1,0 +1,163 @@
+"""``classifyd package``: the model packages of the weights folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.options import options_of, resolve_options
+from app.cli.package.build import build
+from app.cli.package.change import activate, archive, install, remove, rollback
+from app.cli.package.verify import verify
+from app.errors import PackageError
+from app.packages.store import (
+    active_version,
+    existing_name,
+    existing_version,
+    previous_versions,
+    version_folders,
+)
+from app.serving.status_file import live_workers
+
+Row = dict[str, Any]
+
+
+@click.group()
+def package() -> None:
+    """Build, check, install and activate model packages."""
+
+
+@click.command("list")
+@options_of("weights_dir")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def list_packages(as_json: bool, **options: str | None) -> None:
+    """List every version of every package; * marks the active ones."""
+    weights_dir = resolve_options(options).settings.weights_dir
+    rows = [
+        row
+        for folder in version_folders(weights_dir).values()
+        for row in _describe_versions(folder)
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        mark = "*" if row["active"] else " "
+        problem = f"  {row['problem']}" if row["problem"] else ""
+        print(f"{mark} {row['name']}/{row['version']}{problem}")
+
+
+@click.command()
+@click.argument("package_name", metavar="NAME[/VERSION]")
+@options_of("weights_dir", "state_dir", "trusted_keys")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def info(package_name: str, as_json: bool, **options: str | None) -> None:
+    """Check a package's files and show what it is; without VERSION, the active one."""
+    settings = resolve_options(options).settings
+    name, _, version = package_name.partition("/")
+    name_folder = existing_name(settings.weights_dir, name)
+    folder = (
+        existing_version(settings.weights_dir, name, version)
+        if version
+        else active_version(name_folder)
+    )
+    row = _describe_package(folder)
+    row["active"] = _active_name(name_folder) == folder.name
+    row["previous"] = _or_empty(previous_versions, name_folder)
+    row["signed_by"] = _describe_signature(folder, settings.trusted_keys)
+    row["served_by_pids"] = [
+        worker.pid
+        for worker in live_workers(settings.state_dir, settings.weights_dir)
+        if name in worker.names and worker.names[name].version == folder.name
+    ]
+    if as_json:
+        print(json.dumps(row, indent=2, ensure_ascii=False))
+        return
+    for key, value in row.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{key:<15} {shown}")
+
+
+def _describe_versions(name_folder: Path) -> list[Row]:
+    active = _active_name(name_folder)
+    rows = [
+        {"name": name_folder.name, "version": version, "active": version == active, "problem": ""}
+        for version in version_folders(name_folder)
+    ]
+    if active:
+        return rows
+    return [*rows, {"name": name_folder.name, "version": "", "active": False} | _why(name_folder)]
+
+
+def _why(name_folder: Path) -> Row:
+    try:
+        active_version(name_folder)
+    except PackageError as exc:
+        return {"problem": exc.problem}
+    return {"problem": ""}
+
+
+def _active_name(name_folder: Path) -> str:
+    try:
+        return active_version(name_folder).name
+    except PackageError:
+        return ""
+
+
+def _or_empty(read: Callable[[Path], list[str]], name_folder: Path) -> list[str]:
+    try:
+        return read(name_folder)
+    except PackageError:
+        return []
+
+
+def _describe_package(folder: Path) -> Row:
+    # Here, so that a list of versions does not pay for loading OpenCV.
+    from app.packages.package import load_package
+
+    loaded = load_package(folder)
+    manifest = loaded.manifest
+    spec = manifest.input
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "folder": str(folder),
+        "digest": loaded.digest,
+        "classes": manifest.output.classes,
+        "task": manifest.output.task,
+        "input": f"{spec.channels} x {spec.height} x {spec.width} {spec.layout} {spec.dtype}",
+        "model_bytes": loaded.model_path.stat().st_size,
+        "labels": [*loaded.labels[:3], *(["..."] if len(loaded.labels) > 3 else [])],
+    }
+
+
+def _describe_signature(folder: Path, trusted_folder: Path) -> str:
+    from app.packages.manifest import MANIFEST_FILE
+    from app.packages.signing import SIGNATURE_FILE, check_signature, read_trusted_keys, signer
+    from app.settings import Settings
+
+    if not (folder / SIGNATURE_FILE).exists():
+        return "nobody"
+    signature = (folder / SIGNATURE_FILE).read_bytes()
+    key = signer(signature, str(folder / SIGNATURE_FILE))
+    trusted = read_trusted_keys(trusted_folder, Settings().trusted_keys)
+    if trusted is None:
+        return f"{key} (not checked: no trusted_keys)"
+    check_signature((folder / MANIFEST_FILE).read_bytes(), signature, trusted, str(folder))
+    return f"{key} (checked)"
+
+
+for command in (
+    build,
+    verify,
+    list_packages,
+    info,
+    install,
+    activate,
+    rollback,
+    remove,
+    archive,
+):
+    package.add_command(command)

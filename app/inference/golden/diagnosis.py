@@ -1,0 +1,193 @@
+"""Why a package's answers are not those of its reference.
+
+The mistakes that people make when they describe a preprocessing are few. Each is undone in
+turn; the one that brings the known scores back is named.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from app.imaging.preprocess import Preprocessor
+from app.imaging.resample import ByteArray
+from app.imaging.steps import (
+    CenterCrop,
+    CenterCropFraction,
+    Color,
+    ColorOrder,
+    Geometry,
+    Normalize,
+    ResizeExact,
+    ResizeLetterbox,
+    ResizeShortestSide,
+    Sampling,
+    Scale,
+    Step,
+)
+from app.inference.engines.base import FloatArray
+from app.packages.consistency import find_contradiction
+from app.packages.manifest import InputSpec, OutputSpec
+from app.packages.package import Golden, Package
+
+Infer = Callable[[list[ByteArray], Preprocessor, OutputSpec], FloatArray]
+"""Scores, float32 (images, classes), of images with another preprocessing or output."""
+
+EXPLAINED = 0.34
+"""A variant that leaves at most this part of the difference is named even when it does not
+remove all of it: two mistakes at once, or a filter that exists twice."""
+
+_Resize = ResizeShortestSide | ResizeExact | ResizeLetterbox
+_UNIT = Scale(1 / 255, 0)
+_RANGES: tuple[tuple[str, tuple[Step, ...]], ...] = (
+    ("ImageNet's mean and std", (_UNIT, Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))),
+    ("-1 to 1", (Scale(1 / 127.5, -1),)),
+    ("0 to 1 without mean and std", (_UNIT,)),
+    ("0 to 255 without scale, mean and std", ()),
+    (
+        "CLIP's mean and std",
+        (_UNIT, Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.275777))),
+    ),
+    ("(x - 127) / 128", (Scale(1 / 128, -127 / 128),)),
+    ("ImageNet's mean in grey levels, no std", (Normalize((123.68, 116.78, 103.94), (1, 1, 1)),)),
+    ("MNIST's mean and std", (_UNIT, Normalize((0.1307,), (0.3081,)))),
+)
+_CROP_FRACTIONS = (1.0, 0.875, 0.9, 0.95, 224 / 232, 224 / 235, 0.8)
+"""Input side over resized side in torchvision's and timm's weights."""
+
+_SAMPLINGS = (
+    Sampling("bilinear", True, "fast"),
+    Sampling("bicubic", True, "fast"),
+    Sampling("lanczos", True, "exact"),
+    Sampling("nearest", False, "fast"),
+    Sampling("bilinear", False, "fast"),
+    Sampling("bicubic", False, "fast"),
+)
+
+
+class Variant(NamedTuple):
+    """A preprocessing with one thing changed.
+
+    Attributes:
+        topic: what was changed.
+        description: what it was changed to.
+        steps: the changed steps.
+    """
+
+    topic: str
+    description: str
+    steps: tuple[Step, ...]
+
+
+def likely_cause(package: Package, golden: Golden, images: list[ByteArray], infer: Infer) -> str:
+    """Name the most likely reason why the known scores are not reached.
+
+    Args:
+        package: whose manifest is in doubt.
+        golden: its known scores.
+        images: its golden images, decoded.
+        infer: runs the engine in doubt.
+    """
+    output = package.manifest.output
+    served = infer(images, package.preprocessor, output)
+    trials = [
+        (
+            f"the {variant.topic}: the scores fit {variant.description}",
+            infer(images, Preprocessor(variant.steps), output),
+        )
+        for variant in variants(package.manifest.preprocess, package.manifest.input)
+    ]
+    for other in _other_outputs(output):
+        text = f"output: the scores fit kind {other.kind} and task {other.task}"
+        trials.append((text, infer(images, package.preprocessor, other)))
+    differences = [_difference(scores, golden.scores) for _, scores in trials]
+    best = int(np.argmin(differences))
+    limit = max(golden.tolerance, EXPLAINED * _difference(served, golden.scores))
+    if differences[best] <= limit:
+        return trials[best][0]
+    if _difference(np.sort(served), np.sort(golden.scores)) <= golden.tolerance:
+        return "the order of the classes: the same scores, at other classes"
+    return "the model file or the engine's precision; no usual mistake in preprocess explains it"
+
+
+def unnoticed_mistakes(
+    package: Package, golden: Golden, images: list[ByteArray], infer: Infer
+) -> list[str]:
+    """List the usual mistakes that the golden samples would let pass.
+
+    A sample whose scores do not move when the colours are swapped cannot tell a swap; more
+    or other images, or a smaller tolerance, may.
+    """
+    output = package.manifest.output
+    return [
+        f"{variant.topic} ({variant.description})"
+        for variant in variants(package.manifest.preprocess, package.manifest.input)
+        if _difference(infer(images, Preprocessor(variant.steps), output), golden.scores)
+        <= golden.tolerance
+    ]
+
+
+def variants(steps: Sequence[Step], spec: InputSpec) -> Iterator[Variant]:
+    """Every usual mistake undone, one at a time; only what makes the model's input."""
+    for variant in _all_variants(tuple(steps), spec):
+        sound = find_contradiction(variant.steps, spec.height, spec.width, spec.channels) is None
+        if sound and variant.steps != tuple(steps):
+            yield variant
+
+
+def _all_variants(steps: tuple[Step, ...], spec: InputSpec) -> Iterator[Variant]:
+    color, geometry = steps[0], tuple(step for step in steps if isinstance(step, Geometry))
+    values = tuple(step for step in steps if isinstance(step, Scale | Normalize))
+    orders: tuple[ColorOrder, ...] = ("RGB", "BGR")
+    for order in orders:
+        yield Variant("colour order", order, (Color(order), *steps[1:]))
+    for description, others in _RANGES:
+        yield Variant("mean and std", description, (color, *geometry, *others))
+    present = {_kind(step.sampling) for step in geometry if isinstance(step, _Resize)}
+    for sampling in (sampling for sampling in _SAMPLINGS if _kind(sampling) not in present):
+        resized = tuple(_with_sampling(step, sampling) for step in geometry)
+        text = f"{sampling.filter} {'with' if sampling.antialias else 'without'} antialiasing"
+        yield Variant("resize filter", text, (color, *resized, *values))
+    for description, other in _geometries(geometry, spec):
+        yield Variant("resize or crop", description, (color, *other, *values))
+
+
+def _kind(sampling: Sampling) -> tuple[str, bool]:
+    """What makes another picture; fast and exact differ by rounding alone."""
+    return sampling.filter, sampling.antialias
+
+
+def _with_sampling(step: Geometry, sampling: Sampling) -> Geometry:
+    return replace(step, sampling=sampling) if isinstance(step, _Resize) else step
+
+
+def _geometries(
+    geometry: tuple[Geometry, ...], spec: InputSpec
+) -> Iterator[tuple[str, tuple[Geometry, ...]]]:
+    sampling = next((s.sampling for s in geometry if isinstance(s, _Resize)), _SAMPLINGS[0])
+    height, width, pad = spec.height, spec.width, (0,) * spec.channels
+    exact = ResizeExact(height, width, sampling)
+    yield f"the whole image resized to {height} x {width}, no crop", (exact,)
+    for size in sorted({round(max(height, width) / part) for part in _CROP_FRACTIONS} | {256}):
+        yield (
+            f"the shortest side {size}, then a centre crop of {height} x {width}",
+            (ResizeShortestSide(size, sampling), CenterCrop(height, width, pad)),
+        )
+    if not any(isinstance(step, ResizeShortestSide) for step in geometry):
+        # Otherwise it is the picture that the shortest sides above give already.
+        yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
+    yield "the whole square in the centre, then resized", (CenterCropFraction(1), exact)
+    for level in (0, 114, 128, 255):
+        fill = (level,) * spec.channels
+        yield f"a letterbox of {level}", (ResizeLetterbox(height, width, fill, sampling),)
+
+
+def _other_outputs(output: OutputSpec) -> Iterator[OutputSpec]:
+    yield replace(output, kind="probabilities")
+    yield replace(output, kind="logits", task="single_label")
+    yield replace(output, kind="logits", task="multi_label")
+
+
+def _difference(scores: FloatArray, expected: FloatArray) -> float:
+    return float(np.abs(scores - expected).max())

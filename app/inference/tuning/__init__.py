@@ -1,0 +1,1 @@
+"""Which engine and batch size is fastest on this machine, measured once."""

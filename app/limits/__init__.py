@@ -1,0 +1,1 @@
+"""Bounds on what a worker does at once: requests, cores, memory."""

@@ -1,1 +1,0 @@
-"""What Prometheus scrapes: one set of numbers for all workers of a server."""

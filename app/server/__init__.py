@@ -1,0 +1,1 @@
+"""What runs in gunicorn: the worker class, the front before Flask, checks before a start."""

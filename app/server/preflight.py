@@ -1,0 +1,159 @@
+"""What the master process does around a start: checks before, a greeting after."""
+
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count
+
+from app.access_tokens import read_tokens
+from app.errors import PackageError, SettingsError
+from app.observability.log_file import RotatedFileHandler
+from app.observability.log_ids import advance_block
+from app.packages.store import active_versions
+from app.settings import PROJECT_ROOT, Settings
+
+SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
+
+
+def check_start(settings: Settings) -> None:
+    """Find what would keep every worker from working, before one is started.
+
+    Raises:
+        SettingsError: the state folder cannot be written, or the TLS files are wrong.
+        PackageError: the weights folder holds no package.
+        OperatorError: the tokens file is wrong.
+    """
+    check_tls(settings)
+    if settings.access_tokens == "on":
+        read_tokens(settings.tokens_path())
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        advance_block(settings.state_dir)
+    except OSError as exc:
+        raise SettingsError(
+            f"setting state_dir = {str(settings.state_dir)!r} cannot be written: "
+            f"{exc.strerror}; create the folder or name another one"
+        ) from exc
+    listing = active_versions(settings.weights_dir)
+    if not listing.active and not listing.broken:
+        raise PackageError(
+            str(settings.weights_dir), "", "no model package is here; make demo builds one"
+        )
+
+
+def open_log_file(settings: Settings) -> RotatedFileHandler | None:
+    """Open the log file that the settings name, if any.
+
+    Raises:
+        SettingsError: it cannot be opened.
+    """
+    if settings.log_file is None:
+        return None
+    try:
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return RotatedFileHandler(
+            settings.log_file, settings.log_file_max_mib, settings.log_file_keep
+        )
+    except OSError as exc:
+        raise SettingsError(
+            f"setting log_file = {str(settings.log_file)!r} cannot be written: {exc.strerror}; "
+            "name a file that the server's user may write"
+        ) from exc
+
+
+def check_tls(settings: Settings) -> None:
+    """Load the certificate and its key, when they are set.
+
+    Raises:
+        SettingsError: one of the two is missing, unreadable or does not fit the other.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise SettingsError("settings tls_certificate and tls_key: give both, or neither")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as exc:
+        raise SettingsError(
+            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
+            "expected a PEM certificate and the unencrypted PEM key that belongs to it"
+        ) from exc
+    except OSError as exc:
+        raise SettingsError(
+            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
+            f"{exc.strerror}; name files that the server's user may read"
+        ) from exc
+
+
+def require_free_port(settings: Settings) -> None:
+    """Find out whether the address can be listened on; gunicorn would try for five seconds.
+
+    Raises:
+        SettingsError: somebody else listens there, or the address is not this machine's.
+    """
+    try:
+        probe_address(settings)
+    except OSError as exc:
+        raise SettingsError(
+            f"settings bind = {settings.bind!r} and port = {settings.port} cannot be "
+            f"listened on: {exc.strerror}; stop who listens there, or choose another port "
+            f"with --port or CLASSIFYD_PORT"
+        ) from exc
+
+
+def probe_address(settings: Settings) -> None:
+    """Bind the address and port as the server would, and let go again.
+
+    Raises:
+        OSError: somebody else listens there, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.bind, settings.port))
+
+
+def listen_address(settings: Settings) -> str:
+    """Write address and port as gunicorn and a URL take them."""
+    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    return f"{host}:{settings.port}"
+
+
+def local_url(settings: Settings) -> str:
+    """Write where the server can be called on this machine, without a path."""
+    # Whoever listens everywhere can be called here.
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{listen_address(replace(settings, bind=local))}"
+
+
+def free_slot(taken: Iterable[int]) -> int:
+    """Return the lowest number from 0 that is not taken."""
+    used = set(taken)
+    return next(slot for slot in count() if slot not in used)
+
+
+def describe_start(settings: Settings) -> str:
+    """Write where the server can be called and tried, and where its log is."""
+    base = local_url(settings)
+    names = sorted(active_versions(settings.weights_dir).active)
+    urls = [f"{base}/{name}/ImageClassification" for name in names]
+    lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]
+    if urls and SAMPLE_PHOTO.exists():
+        lines += ["Try it:", f"  {curl_line(urls[0], settings.access_tokens == 'on')}", ""]
+    if settings.console == "on":
+        lines += ["Or in a browser:", f"  {base}/", ""]
+    if settings.log_file is not None:
+        lines += ["The log:", f"  {settings.log_file}", ""]
+    return "\n".join(lines) + "\n"
+
+
+def curl_line(url: str, asks_token: bool = False) -> str:
+    """Write a command that classifies the sample photo, to be pasted into a shell."""
+    body = f"""printf '{{"image":"%s"}}' "$(base64 -w0 '{SAMPLE_PHOTO}')\""""
+    # The certificate names the server as its callers do, not as 127.0.0.1.
+    insecure = "-k " if url.startswith("https:") else ""
+    token = '-H "Authorization: Bearer $TOKEN" ' if asks_token else ""
+    return f"{body} | curl -s {insecure}{token}--data-binary @- '{url}'"

@@ -1,0 +1,1 @@
+"""Which models a worker serves, and the watcher that keeps them current."""

@@ -1,0 +1,1 @@
+"""The machine: usable CPUs, the heap, how many workers fit."""

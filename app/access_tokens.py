@@ -49,7 +49,7 @@ class Token:
         return bool(self.expires) and today > datetime.date.fromisoformat(self.expires)
 
 
-class TokenList:
+class AccessTokens:
     """The tokens of a file, read again whenever it has changed.
 
     Args:

@@ -16,7 +16,7 @@ from app.imaging.decode import decode
 from app.imaging.guard import guard
 from app.inference.engines.base import Engine, use_one_thread_per_operation
 from app.inference.tuning.loader import TunedLoader
-from app.inference.tuning.selection import demand_of
+from app.inference.tuning.selection import engine_requirements
 from app.packages.package import Package, load_package
 from app.settings import read_settings
 
@@ -46,9 +46,9 @@ def main(folder: str, photo: str, time_s: str) -> None:
     use_one_thread_per_operation()
     settings = read_settings(os.environ).settings
     package, data = load_package(Path(folder)), Path(photo).read_bytes()
-    demand, rates = demand_of(settings, "cpu"), []
+    requirements, rates = engine_requirements(settings, "cpu"), []
     for batch in (1, 2, 4):
-        engine = TunedLoader(demand, settings.state_dir, batch).load(package).engine
+        engine = TunedLoader(requirements, settings.state_dir, batch).load(package).engine
         measure(package, engine, data, batch, 0.5)
         rates.append(measure(package, engine, data, batch, float(time_s) / 3))
     sys.stdout.write(json.dumps({"engine": engine.name, "rate": max(rates)}) + "\n")

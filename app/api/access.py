@@ -4,12 +4,12 @@ from urllib.parse import parse_qs
 
 from flask import request
 
-from app.api.context import Parts
+from app.api.context import WorkerContext
 from app.api.trace import Trace
 from app.errors import AuthFailed
 
 
-def authorize(parts: Parts, trace: Trace) -> None:
+def authorize(parts: WorkerContext, trace: Trace) -> None:
     """Let a call through when access tokens are off or it carries a valid one.
 
     Raises:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
-from app.api.context import Parts, current_parts
+from app.api.context import WorkerContext, current_context
 from app.api.schemas import validate_batch_request, validate_classify_request
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError
@@ -30,7 +30,7 @@ blueprint = Blueprint("batch", __name__)
 @blueprint.post("/<deploy_name>/ImageClassification/batch", strict_slashes=False)
 def classify_batch(deploy_name: str) -> Response:
     """Answer one call: admit, parse, validate, then each image as the first door does."""
-    parts, trace, environ = current_parts(), current_trace(), request.environ
+    parts, trace, environ = current_context(), current_trace(), request.environ
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     parts.licences.require(classifier.package.manifest)
@@ -52,7 +52,7 @@ def classify_batch(deploy_name: str) -> Response:
 
 
 def _answer(
-    parts: Parts, classifier: Classifier, log_id: int, top_num: int, image: object
+    parts: WorkerContext, classifier: Classifier, log_id: int, top_num: int, image: object
 ) -> dict[str, Any]:
     """Answer one image; runs outside the request's context."""
     name, labels = classifier.package.manifest.name, classifier.package.labels
@@ -75,12 +75,12 @@ def _answer(
     return {"results": rank(inference.scores, labels, top_num)}
 
 
-def _classify(parts: Parts, classifier: Classifier, image: object) -> Inference:
+def _classify(parts: WorkerContext, classifier: Classifier, image: object) -> Inference:
     deadline = deadline_after(parts.settings.deadline_ms)
     with parts.cores.prepare(deadline):
         text = validate_classify_request({"image": image}).image
         header, data = guard(decode_base64(text))
-        with parts.decode_budget.reserve(header.width, header.height, deadline):
+        with parts.decode_memory.reserve(header.width, header.height, deadline):
             pixels = decode(header, data, classifier.package.reduction(header))
             model_input = classifier.package.preprocessor(pixels)
             del pixels

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
 from app.imaging.decode import decode
@@ -19,7 +19,7 @@ blueprint = Blueprint("classify", __name__)
 @blueprint.post("/<deploy_name>/ImageClassification", strict_slashes=False)
 def classify(deploy_name: str) -> Response:
     """Answer one request: admit, parse, validate, decode, preprocess, infer, answer."""
-    parts, trace, environ = current_parts(), current_trace(), request.environ
+    parts, trace, environ = current_context(), current_trace(), request.environ
     trace.deploy_name = deploy_name
     classifier = parts.models.get(deploy_name)
     parts.licences.require(classifier.package.manifest)
@@ -40,7 +40,7 @@ def classify(deploy_name: str) -> Response:
             with trace.stage("guard"):
                 header, data = guard(data)
                 trace.image = f"{header.format} {header.width}x{header.height}"
-            with parts.decode_budget.reserve(header.width, header.height, deadline):
+            with parts.decode_memory.reserve(header.width, header.height, deadline):
                 with trace.stage("decode"):
                     pixels = decode(header, data, classifier.package.reduction(header))
                 with trace.stage("preprocess"):

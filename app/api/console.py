@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json, read_body
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.pages import html_page
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
@@ -25,13 +25,13 @@ blueprint = Blueprint("console", __name__)
 @blueprint.get("/")
 def console() -> Response:
     """Write the page; everything else it loads by itself."""
-    return html_page("console.html", tokens=current_parts().tokens is not None)
+    return html_page("console.html", tokens=current_context().tokens is not None)
 
 
 @blueprint.get("/console/models")
 def models() -> Response:
     """List what can be called: labels, versions and preprocessing."""
-    parts = current_parts()
+    parts = current_context()
     authorize(parts, current_trace())
     serving = parts.models
     described = [
@@ -62,7 +62,7 @@ def _describe_step(step: Step) -> dict[str, Any]:
 @blueprint.post("/console/preview/<deploy_name>")
 def preview(deploy_name: str) -> Response:
     """Answer the image as the model sees it: decoded, turned, cropped and resized, a png."""
-    parts, environ = current_parts(), request.environ
+    parts, environ = current_context(), request.environ
     package = parts.models.get(deploy_name).package
     authorize(parts, current_trace())
     with parts.admission.admit():
@@ -71,6 +71,6 @@ def preview(deploy_name: str) -> Response:
         with parts.cores.prepare(deadline):
             payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
             header, data = guard(decode_base64(validate_classify_request(payload).image))
-            with parts.decode_budget.reserve(header.width, header.height, deadline):
+            with parts.decode_memory.reserve(header.width, header.height, deadline):
                 seen = package.preprocessor.fit(decode(header, data, package.reduction(header)))
             return Response(encode_png(seen), content_type="image/png")

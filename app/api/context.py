@@ -4,39 +4,39 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from app.access_tokens import TokenList
+from app.access_tokens import AccessTokens
 from app.api.patience import Patience
 from app.api.request_log import Recorder
 from app.licence.licences import Licences
 from app.limits.admission import Admission
-from app.limits.core_gate import Cores
-from app.limits.decode_memory import DecodeBudget
+from app.limits.core_gate import CoreGate
+from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
-from app.serving.registry import Models
+from app.serving.registry import ModelRegistry
 from app.settings import Settings
 
 _EXTENSION = "classifyd"
 
 
 @dataclass(frozen=True)
-class Parts:
+class WorkerContext:
     """The parts of a worker, joined once by ``create_app``."""
 
     settings: Settings
-    models: Models
+    models: ModelRegistry
     licences: Licences
     admission: Admission
-    cores: Cores
-    decode_budget: DecodeBudget
+    cores: CoreGate
+    decode_memory: DecodeMemoryLimiter
     log_ids: LogIds
     patience: Patience
     metrics: Metrics
     recorder: Recorder
-    tokens: TokenList | None
+    tokens: AccessTokens | None
 
 
-def current_parts() -> Parts:
+def current_context() -> WorkerContext:
     """Return the parts of the app that handles this request."""
-    parts: Parts = current_app.extensions[_EXTENSION]
+    parts: WorkerContext = current_app.extensions[_EXTENSION]
     return parts

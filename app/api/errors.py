@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from app.api.answers import JSON_TYPE
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.paths import is_api_path
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError, InvalidArgument, InvalidImageSize, ModelUnavailable
@@ -52,7 +52,7 @@ def _to_api_error(exc: HTTPException) -> ApiError:
 
 def _fill(response: Response, error: ApiError) -> Response:
     """Write the documented body, the detail and the status that the settings ask for."""
-    trace, settings = current_trace(), current_parts().settings
+    trace, settings = current_trace(), current_context().settings
     trace.code, trace.detail = error.error_code, error.detail
     response.data = error_body(error, trace.log_id, settings)
     response.headers["Content-Type"] = JSON_TYPE

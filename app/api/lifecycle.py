@@ -3,7 +3,7 @@
 from flask import Flask, Request, Response, request
 
 from app.api.bodies import drain_body
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.trace import current_trace, start_trace
 
 
@@ -14,11 +14,11 @@ def register_lifecycle(app: Flask) -> None:
 
 
 def _begin() -> None:
-    start_trace(current_parts().log_ids.take())
+    start_trace(current_context().log_ids.take())
 
 
 def _end(response: Response) -> Response:
-    parts, trace = current_parts(), current_trace()
+    parts, trace = current_context(), current_trace()
     # Each look through Flask's proxy is three calls.
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
     if trace.code:

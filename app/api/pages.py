@@ -8,7 +8,7 @@ from jinja2.runtime import Context
 
 from app.api import translations
 from app.api.answers import json_response
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.openapi import describe_api, describe_errors
 
 CONTENT_SECURITY_POLICY = (
@@ -35,7 +35,7 @@ def openapi() -> Response:
 @blueprint.get("/docs")
 def docs() -> Response:
     """Write the description of the API for people, in the language that they read."""
-    settings = current_parts().settings
+    settings = current_context().settings
     language = _language()
     page = html_page(
         "docs.html",
@@ -64,7 +64,7 @@ def _say(context: Context, text: str) -> str:
 
 
 def _describe() -> dict[str, Any]:
-    parts = current_parts()
+    parts = current_context()
     return describe_api(parts.settings, parts.models.describe())
 
 

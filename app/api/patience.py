@@ -11,7 +11,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from app.limits.lease import Held
+from app.limits.lease import Lease
 
 CHECK_INTERVAL_S = 0.5
 
@@ -47,7 +47,7 @@ class Patience:
             return nullcontext()
         pause_s, body_s = min(pause_s, self._pause_s), min(body_s, self._body_s)
         begin = partial(self._begin, connection, pause_s, body_s)
-        return Held(begin, partial(self._end, connection))
+        return Lease(begin, partial(self._end, connection))
 
     def _begin(self, connection: socket.socket, pause_s: float, body_s: float) -> None:
         connection.settimeout(pause_s)

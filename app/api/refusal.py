@@ -12,7 +12,7 @@ from http import HTTPStatus
 from app.api.access import presented_token
 from app.api.answers import JSON_TYPE
 from app.api.bodies import DRAIN_LIMIT_BYTES
-from app.api.context import Parts
+from app.api.context import WorkerContext
 from app.api.errors import error_body
 from app.api.trace import Trace
 from app.errors import ApiError
@@ -52,7 +52,7 @@ class Refuser:
         parts: the worker's.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: WorkerContext) -> None:
         self._parts = parts
         self.admission = parts.admission
         self._error = error = parts.admission.refusal()

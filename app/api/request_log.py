@@ -16,7 +16,7 @@ from app.api.paths import QUIET_PATHS, is_api_path
 from app.api.trace import Trace
 from app.errors import ModelUnavailable
 from app.observability.metrics import Metrics
-from app.serving.registry import Models
+from app.serving.registry import ModelRegistry
 
 INTERVAL_S = 0.1
 """So much later a line is in the log: what a killed worker loses of it."""
@@ -47,7 +47,7 @@ class Recorder:
         metrics: counts.
     """
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    def __init__(self, models: ModelRegistry, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
         self._waiting: deque[_Answered] = deque()

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.api.access import authorize
 from app.api.answers import json_response
-from app.api.context import current_parts
+from app.api.context import current_context
 from app.api.trace import current_trace
 
 blueprint = Blueprint("status", __name__)
@@ -20,7 +20,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether every deploy name can be served, and if not, why."""
-    parts = current_parts()
+    parts = current_context()
     models = parts.models
     reasons = models.problems()
     payload = {
@@ -38,6 +38,6 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
-    parts = current_parts()
+    parts = current_context()
     authorize(parts, current_trace())
     return Response(parts.metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

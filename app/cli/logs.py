@@ -20,7 +20,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredVersion:
     """Which lines to show; None asks for nothing.
 
     Attributes:
@@ -76,7 +76,7 @@ def logs(
     Without --file it reads the log_file of the settings, with what was rotated. For a log
     that systemd keeps: journalctl -u classifyd -o cat | classifyd logs --file - LOG_ID
     """
-    wanted = Wanted(log_id, code, name, _moment(since) if since else None)
+    wanted = DesiredVersion(log_id, code, name, _moment(since) if since else None)
     found = 0
     for raw, line in _lines(given, config):
         if wanted.covers(line):

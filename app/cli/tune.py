@@ -13,7 +13,7 @@ from app.cli.options import resolve_options, settings_options
 from app.cli.progress import clear_status, show_status
 from app.cli.unlocking import unlock
 from app.errors import LockedPackage, PackageError
-from app.inference.tuning.selection import FOLDER, AloneMeasurement, Choice
+from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
 from app.settings import Settings
@@ -70,17 +70,17 @@ def _unlocked(settings: Settings, folders: list[Path]) -> Iterator[Package]:
             print(f"classifyd: left out: {exc}", file=sys.stderr)
 
 
-def _tune_package(package: Package, settings: Settings) -> Choice:
+def _tune_package(package: Package, settings: Settings) -> EngineSelection:
     # Here, so that a wrong option does not wait for torch.
     from app.inference.engines.base import cuda_count
     from app.inference.engines.devices import resolve_device
-    from app.inference.tuning.selection import ChoiceStore, demand_of
+    from app.inference.tuning.selection import SelectionStore, engine_requirements
     from app.inference.tuning.tuner import tune
 
-    demand = demand_of(settings, resolve_device(settings.device, 0, cuda_count()))
+    requirements = engine_requirements(settings, resolve_device(settings.device, 0, cuda_count()))
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     try:
-        return tune(package, demand, ChoiceStore(settings.state_dir), show_status)
+        return tune(package, requirements, SelectionStore(settings.state_dir), show_status)
     finally:
         clear_status()
         _give_to_owner(settings.state_dir)
@@ -94,7 +94,7 @@ def _give_to_owner(state_dir: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def format_choice(choice: Choice, precision: str) -> str:
+def format_choice(choice: EngineSelection, precision: str) -> str:
     """Write what was measured, in the precision that was asked for, as a table."""
     head = (
         f"  {'engine':<26} {'precision':<9} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"
@@ -106,12 +106,12 @@ def format_choice(choice: Choice, precision: str) -> str:
         speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
         what = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
         lines.append(f"  {what}  {note}".rstrip())
-    if choice.alone:
-        lines.append(_format_alone(choice.alone))
+    if choice.latency:
+        lines.append(_format_alone(choice.latency))
     return "\n".join(lines)
 
 
-def _format_alone(alone: AloneMeasurement) -> str:
+def _format_alone(alone: LatencyMeasurement) -> str:
     return (
         f"  an image alone: {alone.ms:.2f} ms on {alone.cores} cores together, "
         f"{alone.one_core_ms:.2f} on one; worst difference {alone.difference:.6f}"

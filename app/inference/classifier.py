@@ -78,14 +78,14 @@ class Classifier:
         shape = (spec.channels, spec.height, spec.width)
         for size in range(1, self._model.max_batch + 1):
             self._warm_up(self.engine, np.zeros((size, *shape), np.float32))
-        if self._model.alone:
-            self._warm_up(self._model.alone, np.zeros((1, *shape), np.float32))
+        if self._model.latency_engine:
+            self._warm_up(self._model.latency_engine, np.zeros((1, *shape), np.float32))
 
     def check(self) -> None:
         """Require the engine to give the package's known answers; see check_golden."""
         self.golden = check_golden(self.package, self.engine)
-        if self._model.alone:
-            check_golden(self.package, self._model.alone)
+        if self._model.latency_engine:
+            check_golden(self.package, self._model.latency_engine)
 
     @property
     def worst_difference(self) -> float | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine
-from app.limits.core_gate import Cores
+from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
@@ -77,8 +77,8 @@ class InferenceQueue:
             inference that it computes itself, as it can answer nothing any more.
     """
 
-    def __init__(self, threads: int, cores: Cores | None = None) -> None:
-        self._cores = cores or Cores(threads)
+    def __init__(self, threads: int, cores: CoreGate | None = None) -> None:
+        self._cores = cores or CoreGate(threads)
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -204,7 +204,11 @@ class InferenceQueue:
 
     def _engine_for(self, batch: list[Job]) -> Engine:
         model = batch[0].model
-        return model.alone if model.alone and self._cores.has_one_image() else model.engine
+        return (
+            model.latency_engine
+            if model.latency_engine and self._cores.is_uncontended()
+            else model.engine
+        )
 
     def _take(self) -> list[Job]:
         """The longest waiting job and its company; empty when closed and drained."""
@@ -213,7 +217,7 @@ class InferenceQueue:
                 self._drop_late()
                 if self._waiting and self._free:
                     self._free -= 1
-                    return self._take_alike(self._waiting[0])
+                    return self._pop_batch(self._waiting[0])
                 if self._closed and not self._waiting:
                     return []
                 self._changed.wait()
@@ -230,7 +234,7 @@ class InferenceQueue:
         while self._waiting and self._waiting[0].deadline <= now:
             self._waiting.popleft().finish(None, ModelUnavailable(LATE_DETAIL))
 
-    def _take_alike(self, first: Job) -> list[Job]:
+    def _pop_batch(self, first: Job) -> list[Job]:
         alike = [job for job in self._waiting if job.model is first.model]
         batch = alike[: first.model.max_batch]
         for job in batch:

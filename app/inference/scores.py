@@ -9,7 +9,7 @@ from app.errors import InternalError
 from app.inference.engines.base import FloatArray
 from app.packages.manifest import OutputSpec
 
-FEW = 16
+SMALL_TOP_K = 16
 """So many results are found one by one; sorting a thousand classes for six of them takes three
 times as long."""
 
@@ -59,7 +59,11 @@ def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[s
         is the float32 value, unrounded.
     """
     count = min(top_num, scores.size)
-    order = _few_best(scores, count) if count <= FEW else np.argsort(-scores, kind="stable")[:count]
+    order = (
+        _few_best(scores, count)
+        if count <= SMALL_TOP_K
+        else np.argsort(-scores, kind="stable")[:count]
+    )
     return [{"name": labels[index], "score": float(scores[index])} for index in order]
 
 

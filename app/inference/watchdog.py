@@ -17,7 +17,7 @@ from app.inference.queue import InferenceQueue
 EXIT_STATUS = 70
 """EX_SOFTWARE of sysexits.h; gunicorn replaces a worker that ends with it."""
 
-FAREWELL_S = 1.0
+EXIT_DELAY_S = 1.0
 """What the answers to the waiting requests get to leave the process."""
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Watchdog:
             describe_stacks(),
         )
         self._queue.abandon()
-        time.sleep(FAREWELL_S)
+        time.sleep(EXIT_DELAY_S)
         self._end()
 
 

@@ -118,7 +118,7 @@ class Licences:
             case = self._cases.setdefault(
                 (manifest.name, spec.publisher_key), _Case(manifest.name, spec, decision.verdict)
             )
-            self._settle(case, decision)
+            self._reconcile(case, decision)
             case.is_locked = True
             if not decision.verdict.serves:
                 raise LockedPackage(manifest.name, "licence", decision.verdict.detail)
@@ -156,7 +156,7 @@ class Licences:
                 case.is_doubted = not case.is_doubted and _may_be_half_written(before, decision)
                 if case.is_doubted:
                     continue
-                self._settle(case, decision)
+                self._reconcile(case, decision)
                 if case.is_locked and _differs(case.verdict, before):
                     changed.append(case.name)
         for name in changed:
@@ -201,7 +201,7 @@ class Licences:
             self._facts_at = _FactsAt(self._read(), now)
         return self._facts_at.facts
 
-    def _settle(self, case: _Case, decision: Decision) -> None:
+    def _reconcile(self, case: _Case, decision: Decision) -> None:
         """Put a decision in force, remember it and tell the log what is new."""
         is_new = case.logged_at == 0 or _differs(decision.verdict, case.verdict)
         case.verdict = decision.verdict

@@ -3,7 +3,7 @@
 import threading
 
 from app.errors import ModelUnavailable
-from app.limits.lease import Held
+from app.limits.lease import Lease
 
 
 class Admission:
@@ -20,13 +20,13 @@ class Admission:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def admit(self) -> Held[None]:
+    def admit(self) -> Lease[None]:
         """Hold a place for the duration of the block.
 
         Raises:
             ModelUnavailable: every place is taken; raised where the block would begin.
         """
-        return Held(self._enter, self._leave)
+        return Lease(self._enter, self._leave)
 
     def _enter(self) -> None:
         self.arrive()

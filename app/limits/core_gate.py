@@ -7,20 +7,20 @@ were to be refused at once were refused after 0.7 s.
 
 import time
 
-from app.limits.fair_semaphore import Line
-from app.limits.lease import Held
+from app.limits.fair_semaphore import FairSemaphore
+from app.limits.lease import Lease
 
 IMAGES_AHEAD = 16
 """So many images for each core are computed or wait for that before no more are prepared: two
 batches of the largest size that is tried on a CPU. What waits before takes less memory."""
 
 
-ALONE_S = 0.03
+UNCONTENDED_S = 0.03
 """An image is alone when so long no two were in the worker. Of two callers that ask again at
 once, one is between two requests now and then."""
 
 
-class Cores(Line):
+class CoreGate(FairSemaphore):
     """Lets images be prepared on the cores that inferences leave, and on one more.
 
     That one keeps the cores busy between two inferences. An inference never waits here, and
@@ -34,9 +34,9 @@ class Cores(Line):
         super().__init__()
         self._number = number
         self._inferring = 0
-        self._accompanied = float("-inf")
+        self._last_contended_at = float("-inf")
 
-    def prepare(self, deadline: float) -> Held[float]:
+    def prepare(self, deadline: float) -> Lease[float]:
         """Hold a core for the block in which an image is prepared; who waits longest is next.
 
         Args:
@@ -63,14 +63,14 @@ class Cores(Line):
             self._inferring -= 1
             self._grant()
 
-    def has_one_image(self) -> bool:
+    def is_uncontended(self) -> bool:
         """Whether a single image is computed, none prepared, and there is one at a time lately."""
         is_one = self._inferring == 1 and not self._taken and not self._waiting
-        return is_one and time.monotonic() - self._accompanied >= ALONE_S
+        return is_one and time.monotonic() - self._last_contended_at >= UNCONTENDED_S
 
     def _note_company(self) -> None:
         if self._inferring + self._taken > 1:
-            self._accompanied = time.monotonic()
+            self._last_contended_at = time.monotonic()
 
     def _fits(self, size: int) -> bool:
         if self._inferring + self._taken + size > self._number * IMAGES_AHEAD:

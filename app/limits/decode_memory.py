@@ -1,14 +1,14 @@
 """The bound on the memory that images take while they are decoded."""
 
-from app.limits.fair_semaphore import Line
-from app.limits.lease import Held
+from app.limits.fair_semaphore import FairSemaphore
+from app.limits.lease import Lease
 
 BYTES_PER_PIXEL = 12
 """Three bytes of RGB, four times: a progressive jpg of 4096 x 4096 px was measured at 190 MB
 while it is decoded, and its preprocessing may copy the decoded image once."""
 
 
-class DecodeBudget(Line):
+class DecodeMemoryLimiter(FairSemaphore):
     """Lets images be decoded as long as all of them together fit; the others wait in order.
 
     Args:
@@ -21,7 +21,7 @@ class DecodeBudget(Line):
         super().__init__()
         self._max_bytes = max_bytes
 
-    def reserve(self, width: int, height: int, deadline: float) -> Held[float]:
+    def reserve(self, width: int, height: int, deadline: float) -> Lease[float]:
         """Hold the memory that an image of this size may take, for the duration of the block.
 
         Args:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from app.errors import ModelUnavailable
-from app.limits.lease import Held
+from app.limits.lease import Lease
 
 LATE_DETAIL = "waited past the deadline"
 
 
 @dataclass(eq=False)
-class _Turn:
+class _Waiter:
     size: int
     granted: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Line(ABC):
+class FairSemaphore(ABC):
     """Lets in who fits beside those who are inside; the others wait in order.
 
     Nobody small overtakes somebody large for ever.
@@ -29,7 +29,7 @@ class Line(ABC):
 
     def __init__(self) -> None:
         self._taken = 0
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._lock = threading.Lock()
 
     def waiting(self) -> int:
@@ -40,7 +40,7 @@ class Line(ABC):
     def _fits(self, size: int) -> bool:
         """Whether there is room for so much more; called with the lock held."""
 
-    def _hold(self, size: int, deadline: float) -> Held[float]:
+    def _hold(self, size: int, deadline: float) -> Lease[float]:
         """Hold so much room for the duration of a block, which is given the milliseconds waited.
 
         Args:
@@ -50,14 +50,14 @@ class Line(ABC):
         Raises:
             ModelUnavailable: the deadline passed; raised where the block would begin.
         """
-        return Held(partial(self._take, size, deadline), partial(self._give_back, size))
+        return Lease(partial(self._take, size, deadline), partial(self._give_back, size))
 
     def _take(self, size: int, deadline: float) -> float:
         with self._lock:
             if not self._waiting and self._fits(size):
                 self._taken += size
                 return 0.0
-            turn = _Turn(size)
+            turn = _Waiter(size)
             turn.granted.acquire()
             self._waiting.append(turn)
         started = time.monotonic()
@@ -65,7 +65,7 @@ class Line(ABC):
             self._give_up(turn)
         return (time.monotonic() - started) * 1000
 
-    def _give_up(self, turn: _Turn) -> None:
+    def _give_up(self, turn: _Waiter) -> None:
         """Raise, unless the turn came in the last moment."""
         with self._lock:
             if turn in self._waiting:

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 Taken = TypeVar("Taken")
 
 
-class Held(Generic[Taken]):
+class Lease(Generic[Taken]):
     """A context manager of two functions; a generator in its place takes three times as long.
 
     Args:

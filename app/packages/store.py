@@ -14,7 +14,7 @@ activation and a rollback are one rename each."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredVersion:
     """What the store wants served under one deploy name.
 
     Attributes:
@@ -66,7 +66,7 @@ def active_versions(weights_dir: Path) -> StoreListing:
     return listing
 
 
-def wanted_versions(weights_dir: Path) -> dict[str, Wanted]:
+def desired_versions(weights_dir: Path) -> dict[str, DesiredVersion]:
     """Say for every deploy name what is to be served, without opening the packages.
 
     Raises:
@@ -75,7 +75,7 @@ def wanted_versions(weights_dir: Path) -> dict[str, Wanted]:
     return {folder.name: wanted_version(folder) for folder in _visible_folders(weights_dir)}
 
 
-def wanted_version(name_folder: Path) -> Wanted:
+def wanted_version(name_folder: Path) -> DesiredVersion:
     """Say for one deploy name what is to be served; see wanted_versions."""
     # Read first: what is changed after it has another generation and is seen the next time.
     mark = _mark(name_folder / ACTIVE_FILE)
@@ -83,8 +83,8 @@ def wanted_version(name_folder: Path) -> Wanted:
         folder = active_version(name_folder)
         previous = tuple(name_folder / version for version in previous_versions(name_folder))
     except PackageError as exc:
-        return Wanted(f"{mark} {exc}", problem=exc)
-    return Wanted(f"{mark} {source_of(folder)}", folder, previous)
+        return DesiredVersion(f"{mark} {exc}", problem=exc)
+    return DesiredVersion(f"{mark} {source_of(folder)}", folder, previous)
 
 
 def source_of(folder: Path) -> str:

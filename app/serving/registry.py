@@ -18,7 +18,7 @@ from app.inference.queue import InferenceQueue
 from app.inference.tuning.loader import Loader
 from app.packages.manifest import MANIFEST_FILE, Manifest, read_manifest
 from app.packages.package import load_package
-from app.packages.store import Wanted, source_of, wanted_versions
+from app.packages.store import DesiredVersion, desired_versions, source_of
 from app.serving.status_file import NameStatus
 
 Unlock = Callable[[Manifest], bytes | None]
@@ -39,14 +39,14 @@ class _Entry:
         publisher: whose licence what is wanted needs, empty for nobody's.
     """
 
-    wanted: Wanted
+    wanted: DesiredVersion
     classifier: Classifier | None
     source: str
     problem: PackageError | None
     publisher: str = ""
 
 
-class Models:
+class ModelRegistry:
     """Every deploy name with its classifier, or the reason why it has none.
 
     What is served changes in ``refresh`` alone, by the assignment of one reference, and is
@@ -104,7 +104,7 @@ class Models:
         Raises:
             PackageError: the weights folder cannot be read; then nothing is changed.
         """
-        wanted = wanted_versions(self._weights_dir)
+        wanted = desired_versions(self._weights_dir)
         retry = set(self._retry)
         self._retry -= retry
         gone = self._entries.keys() - wanted.keys()
@@ -119,7 +119,7 @@ class Models:
             _log.info("no longer served, as removed: %s", ", ".join(sorted(gone)))
             self._entries = {n: entry for n, entry in self._entries.items() if n not in gone}
         for name, want in changed.items():
-            entry = replace(self._settle(name, want), publisher=_publisher_in(want))
+            entry = replace(self._reconcile(name, want), publisher=_publisher_in(want))
             self._entries = {**self._entries, name: entry}
         return bool(gone or changed)
 
@@ -199,7 +199,7 @@ class Models:
             for name, entry in self._entries.items()
         }
 
-    def _settle(self, name: str, wanted: Wanted) -> _Entry:
+    def _reconcile(self, name: str, wanted: DesiredVersion) -> _Entry:
         served = self._entries.get(name)
         problem = wanted.problem
         if wanted.folder:
@@ -218,7 +218,7 @@ class Models:
             return _Entry(wanted, served.classifier, served.source, problem)
         return self._fall_back(name, wanted, problem)
 
-    def _fall_back(self, name: str, wanted: Wanted, problem: PackageError | None) -> _Entry:
+    def _fall_back(self, name: str, wanted: DesiredVersion, problem: PackageError | None) -> _Entry:
         """At a start: what the worker before would still serve."""
         for folder in wanted.previous:
             try:
@@ -250,7 +250,7 @@ def _publisher_of(manifest: Manifest) -> str:
     return manifest.licence.publisher_key if manifest.licence else ""
 
 
-def _publisher_in(wanted: Wanted) -> str:
+def _publisher_in(wanted: DesiredVersion) -> str:
     if wanted.folder is None:
         return ""
     try:

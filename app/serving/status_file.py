@@ -20,7 +20,7 @@ class NameStatus:
     """What one worker does under one deploy name.
 
     Attributes:
-        generation: the state of the store that it has seen, see app.packages.store.Wanted.
+        generation: the state of the store that it has seen, see app.packages.store.DesiredVersion.
         version: what it serves, empty for nothing.
         problem: why it does not serve what the store wants, empty when it does.
     """

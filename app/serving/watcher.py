@@ -4,7 +4,7 @@ import logging
 import threading
 
 from app.errors import PackageError
-from app.serving.registry import Models
+from app.serving.registry import ModelRegistry
 from app.serving.status_file import StatusFile
 
 POLL_S = 1.0
@@ -13,7 +13,7 @@ POLL_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Reloader:
+class WeightsWatcher:
     """A thread that keeps the models in line with the weights folder.
 
     Loading is done here and in no request's way. The thread ends with the process.
@@ -23,7 +23,7 @@ class Reloader:
         status: where to say what is served.
     """
 
-    def __init__(self, models: Models, status: StatusFile) -> None:
+    def __init__(self, models: ModelRegistry, status: StatusFile) -> None:
         self._models = models
         self._status = status
         self._complaint = ""
@@ -39,14 +39,14 @@ class Reloader:
             try:
                 if self._models.refresh():
                     self._status.write(self._models.status())
-                self._complain("")
+                self.log_once("")
             except PackageError as exc:
-                self._complain(f"what is served stays as it is: {exc}")
+                self.log_once(f"what is served stays as it is: {exc}")
             except Exception:
                 # The thread must live as long as the worker, whatever the disk does.
                 _log.exception("the weights folder could not be looked at")
 
-    def _complain(self, text: str) -> None:
+    def log_once(self, text: str) -> None:
         """Log a trouble that lasts once, not every second."""
         if text and text != self._complaint:
             _log.error("%s", text)

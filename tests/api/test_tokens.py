@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.access_tokens import TokenList, add_token, read_tokens, revoke_token
+from app.access_tokens import AccessTokens, add_token, read_tokens, revoke_token
 from app.errors import AuthFailed, OperatorError
 from app.settings import PROJECT_ROOT
 from tests.support.commands import run_classifyd
@@ -90,7 +90,7 @@ def test_expired_token_is_refused_by_name(tmp_path: Path) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
     valid = add_token(path, "today", today)
     late = add_token(path, "late", today - datetime.timedelta(days=1))
-    tokens = TokenList(path)
+    tokens = AccessTokens(path)
     assert tokens.check(valid) == "today"
     with pytest.raises(AuthFailed, match="late expired"):
         tokens.check(late)
@@ -99,11 +99,11 @@ def test_expired_token_is_refused_by_name(tmp_path: Path) -> None:
 def test_damaged_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     token = add_token(path, "a")
-    tokens = TokenList(path)
+    tokens = AccessTokens(path)
     path.write_text('{"tokens": [')
     assert tokens.check(token) == "a"
     with pytest.raises(OperatorError, match="not a tokens file"):
-        TokenList(path)
+        AccessTokens(path)
 
 
 def test_tokens_file_is_the_owners_alone_and_names_are_unique(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from app.inference.local import LocalClassifier
-from app.inference.tuning.selection import Choice, ChoiceStore, demand_of
+from app.inference.tuning.selection import EngineSelection, SelectionStore, engine_requirements
 from app.packages.package import load_package
 from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE
@@ -33,9 +33,9 @@ TOLERANCE = 1e-3
 
 def batching_server(package: Path, state: Path) -> Server:
     """A server in batches, as if they had been measured to be the fastest."""
-    demand = demand_of(Settings(engine="auto", inference_threads=1), "cpu")
-    choice = Choice("torchscript", MAX_BATCH, None, ())
-    ChoiceStore(state).write(load_package(package), demand, choice)
+    requirements = engine_requirements(Settings(engine="auto", inference_threads=1), "cpu")
+    choice = EngineSelection("torchscript", MAX_BATCH, None, ())
+    SelectionStore(state).write(load_package(package), requirements, choice)
     return Server(package.parent.parent, state, engine="auto", inference_threads=1)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from app.errors import ModelUnavailable
-from app.limits.core_gate import IMAGES_AHEAD, Cores
+from app.limits.core_gate import IMAGES_AHEAD, CoreGate
 from tests.support.waiting import wait_until
 
 WAIT_S = 30
@@ -23,7 +23,7 @@ def _soon() -> float:
 class Preparations:
     """Preparations that go on until they are told to end, in threads of their own."""
 
-    def __init__(self, cores: Cores) -> None:
+    def __init__(self, cores: CoreGate) -> None:
         self.begun: list[int] = []
         self._cores = cores
         self._ends: dict[int, threading.Event] = {}
@@ -43,12 +43,12 @@ class Preparations:
         return waited_ms
 
 
-def _is_waiting(cores: Cores, count: int) -> bool:
+def _is_waiting(cores: CoreGate, count: int) -> bool:
     return cores.waiting() == count
 
 
 def test_one_more_than_there_are_cores_while_nothing_is_computed() -> None:
-    cores = Cores(2)
+    cores = CoreGate(2)
     images = Preparations(cores)
     futures = []
     for number in range(5):
@@ -63,7 +63,7 @@ def test_one_more_than_there_are_cores_while_nothing_is_computed() -> None:
 
 
 def test_one_at_a_time_and_in_order_while_every_core_computes() -> None:
-    cores = Cores(2)
+    cores = CoreGate(2)
     for _ in range(5):  # more than there are cores: three of them wait for one
         cores.begin_inference()
     images = Preparations(cores)
@@ -80,7 +80,7 @@ def test_one_at_a_time_and_in_order_while_every_core_computes() -> None:
 
 
 def test_end_of_an_inference_lets_the_next_one_in() -> None:
-    cores = Cores(2)
+    cores = CoreGate(2)
     cores.begin_inference()
     cores.begin_inference()
     images = Preparations(cores)
@@ -96,7 +96,7 @@ def test_end_of_an_inference_lets_the_next_one_in() -> None:
 
 
 def test_who_waits_past_the_deadline_is_told_so_and_passes_the_turn_on() -> None:
-    cores = Cores(1)
+    cores = CoreGate(1)
     cores.begin_inference()
     images = Preparations(cores)
     images.start(0)
@@ -118,7 +118,7 @@ def test_who_waits_past_the_deadline_is_told_so_and_passes_the_turn_on() -> None
 
 
 def test_nothing_is_prepared_while_enough_waits_for_the_model() -> None:
-    cores = Cores(2)
+    cores = CoreGate(2)
     for _ in range(2 * IMAGES_AHEAD):
         cores.begin_inference()
     images = Preparations(cores)
@@ -131,7 +131,7 @@ def test_nothing_is_prepared_while_enough_waits_for_the_model() -> None:
 
 
 def test_failing_preparation_gives_its_core_back() -> None:
-    cores = Cores(1)
+    cores = CoreGate(1)
     for _ in range(3):
         with pytest.raises(ValueError, match="broken"), cores.prepare(_soon()):
             raise ValueError("broken")

@@ -10,7 +10,7 @@ from app.errors import ModelUnavailable
 from app.imaging.header import ImageHeader
 from app.imaging.reduction import largest_reduction
 from app.imaging.steps import CenterCrop, CenterCropFraction, Color, ResizeExact, Sampling
-from app.limits.decode_memory import BYTES_PER_PIXEL, DecodeBudget
+from app.limits.decode_memory import BYTES_PER_PIXEL, DecodeMemoryLimiter
 
 _PIXELS = 1000 * 1000
 _MEGAPIXEL_BYTES = _PIXELS * BYTES_PER_PIXEL
@@ -23,7 +23,7 @@ def _soon() -> float:
 
 
 def test_images_together_never_take_more_than_the_budget() -> None:
-    budget, most, lock = DecodeBudget(3 * _MEGAPIXEL_BYTES), [0], threading.Lock()
+    budget, most, lock = DecodeMemoryLimiter(3 * _MEGAPIXEL_BYTES), [0], threading.Lock()
 
     def use(_: int) -> None:
         with budget.reserve(1000, 1000, _soon()):
@@ -38,7 +38,7 @@ def test_images_together_never_take_more_than_the_budget() -> None:
 
 
 def test_who_waits_for_memory_past_the_deadline_is_refused_and_blocks_nobody() -> None:
-    budget = DecodeBudget(2 * _MEGAPIXEL_BYTES)
+    budget = DecodeMemoryLimiter(2 * _MEGAPIXEL_BYTES)
     with budget.reserve(1000, 1000, _soon()):
         with pytest.raises(ModelUnavailable), budget.reserve(2000, 1000, time.monotonic() + 0.05):
             pass
@@ -47,7 +47,7 @@ def test_who_waits_for_memory_past_the_deadline_is_refused_and_blocks_nobody() -
 
 
 def test_image_above_the_whole_budget_is_decoded_alone() -> None:
-    budget = DecodeBudget(_MEGAPIXEL_BYTES)
+    budget = DecodeMemoryLimiter(_MEGAPIXEL_BYTES)
     with budget.reserve(4096, 4096, _soon()):
         assert budget.used_bytes() == _MEGAPIXEL_BYTES
 

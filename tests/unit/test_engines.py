@@ -20,10 +20,15 @@ from app.inference.queue import InferenceQueue
 from app.inference.tuning import candidates
 from app.inference.tuning.loader import ExactLoader, TunedLoader
 from app.inference.tuning.measure import probe_batch
-from app.inference.tuning.selection import Choice, ChoiceStore, Demand, Measurement
+from app.inference.tuning.selection import (
+    EngineRequirements,
+    EngineSelection,
+    Measurement,
+    SelectionStore,
+)
 from app.inference.tuning.tuner import measure_candidates, tune
 from app.packages.package import Package, load_package
-from app.serving.registry import Models
+from app.serving.registry import ModelRegistry
 from tests.support.packages import (
     build_colour_package,
     build_failing_package,
@@ -32,7 +37,9 @@ from tests.support.packages import (
 from tests.support.program import run_program
 
 needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
-AUTO = Demand(engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001)
+AUTO = EngineRequirements(
+    engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +51,21 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 @pytest.fixture(scope="module")
 def tuned(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = tmp_path_factory.mktemp("state")
-    tune(package, AUTO, ChoiceStore(state))
+    tune(package, AUTO, SelectionStore(state))
     return state
 
 
 def test_every_candidate_agrees_with_the_plain_module(package: Package, tmp_path: Path) -> None:
     inputs = probe_batch(package)
     wanted = PlainTorchScript(package.model_path).infer(inputs)
-    for name in candidates.names_of(AUTO):
+    for name in candidates.candidate_names(AUTO):
         candidates.prepare(name, package, AUTO, tmp_path)
         for max_batch in (1, 8):
             engine = candidates.load(name, package, AUTO, tmp_path, max_batch)
             for batch in (inputs[:1], inputs):
                 found = engine.infer(batch)
                 assert np.abs(found - wanted[: len(batch)]).max() < 1e-4, (name, max_batch)
-        alone = candidates.load_alone(name, package, AUTO, tmp_path)
+        alone = candidates.load_latency_engine(name, package, AUTO, tmp_path)
         if alone:
             assert np.abs(alone.infer(inputs) - wanted).max() < 1e-4, name
 
@@ -78,13 +85,13 @@ def test_probes_differ_from_each_other_and_are_the_same_each_time(package: Packa
 
 
 def test_the_fastest_is_chosen_and_remembered(package: Package, tuned: Path) -> None:
-    choice = ChoiceStore(tuned).read(package, AUTO)
+    choice = SelectionStore(tuned).read(package, AUTO)
     assert choice is not None
     usable = [row for row in choice.measurements if not row.problem]
     best = min(row.ms for row in usable)
     (chosen,) = [r for r in usable if (r.engine, r.batch) == (choice.engine, choice.max_batch)]
     assert chosen.ms <= best / 0.95
-    assert {row.engine for row in usable} == set(candidates.names_of(AUTO))
+    assert {row.engine for row in usable} == set(candidates.candidate_names(AUTO))
 
 
 def test_busy_machine_that_comes_to_rest_makes_no_batch_look_better(
@@ -119,7 +126,7 @@ def test_batch_that_gains_is_chosen_at_its_smallest_worthwhile_size(
 def test_remembered_choice_is_loaded_and_not_measured_again(
     package: Package, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = ChoiceStore(tuned).read(package, AUTO)
+    choice = SelectionStore(tuned).read(package, AUTO)
     assert choice is not None
     monkeypatch.setattr("subprocess.run", None)
     loaded = TunedLoader(AUTO, tuned).load(package)
@@ -130,7 +137,7 @@ def test_remembered_choice_is_loaded_and_not_measured_again(
 def test_choice_is_forgotten_when_what_it_depends_on_changes(
     package: Package, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ChoiceStore(tuned)
+    store = SelectionStore(tuned)
     assert store.read(replace(package, digest="0" * 64), AUTO) is None
     assert store.read(package, replace(AUTO, precision="bfloat16")) is None
     assert store.read(package, replace(AUTO, threads=3)) is None
@@ -142,9 +149,11 @@ def test_choice_is_forgotten_when_what_it_depends_on_changes(
 
 
 def test_damaged_choice_is_measured_again(package: Package, tmp_path: Path) -> None:
-    store = ChoiceStore(tmp_path)
+    store = SelectionStore(tmp_path)
     store.write(
-        package, AUTO, Choice("torchscript", 1, None, (Measurement("torchscript", 1, 1, 0, ""),))
+        package,
+        AUTO,
+        EngineSelection("torchscript", 1, None, (Measurement("torchscript", 1, 1, 0, ""),)),
     )
     (store.folder(package, AUTO) / "choice.json").write_text('{"engine": ')
     assert store.read(package, AUTO) is None
@@ -156,10 +165,12 @@ def test_damaged_choice_is_measured_again(package: Package, tmp_path: Path) -> N
 def test_precision_that_moves_scores_too_far_is_refused_with_the_difference(
     package: Package, tmp_path: Path
 ) -> None:
-    demand = replace(AUTO, engine="torchscript", precision="bfloat16", tolerance=0.0)
+    requirements = replace(AUTO, engine="torchscript", precision="bfloat16", tolerance=0.0)
     with pytest.raises(PackageError, match=r"differs by 0\.\d+ .*score_tolerance_permille"):
-        measure_candidates(package, demand, tmp_path, lambda _: None)
-    choice = measure_candidates(package, replace(demand, tolerance=0.2), tmp_path, lambda _: None)
+        measure_candidates(package, requirements, tmp_path, lambda _: None)
+    choice = measure_candidates(
+        package, replace(requirements, tolerance=0.2), tmp_path, lambda _: None
+    )
     assert all(0 < row.difference <= 0.2 for row in choice.measurements)
 
 
@@ -173,7 +184,7 @@ def test_model_that_fails_on_probes_is_named(tmp_path: Path) -> None:
 def test_engine_that_was_named_needs_no_measuring(package: Package, tmp_path: Path) -> None:
     loader = TunedLoader(replace(AUTO, engine="torchscript"), tmp_path)
     assert isinstance(loader.load(package).engine, TorchScriptEngine)
-    assert loader._store.read(package, loader.demand) is None
+    assert loader._store.read(package, loader.requirements) is None
 
 
 @needs_openvino
@@ -199,52 +210,59 @@ def test_an_image_alone_gets_all_cores_where_that_is_faster_and_agrees(
         def infer(self, batch: FloatArray) -> FloatArray:
             return self._engine.infer(batch) + np.array([off_by, 0, 0], np.float32)
 
-    def load_alone(*arguments: Any) -> Engine:
+    def load_latency_engine(*arguments: Any) -> Engine:
         engine = load(*arguments)
         assert engine is not None
         spread.append(Off(engine))
         return spread[-1]
 
-    load = candidates.load_alone
-    monkeypatch.setattr(candidates, "load_alone", load_alone)
+    load = candidates.load_latency_engine
+    monkeypatch.setattr(candidates, "load_latency_engine", load_latency_engine)
     monkeypatch.setattr(
         "app.inference.tuning.tuner.ms_per_image",
         lambda engine, *_: ms if engine in spread else 10.0,
     )
-    demand = replace(AUTO, engine="openvino")
-    choice = tune(package, demand, ChoiceStore(tmp_path))
-    assert choice.alone is not None
-    assert (choice.alone.cores, choice.alone.ms, choice.alone.one_core_ms) == (2, ms, 10.0)
-    assert (choice.alone.difference > AUTO.tolerance) == bool(off_by)
-    assert choice.alone.chosen == chosen
+    requirements = replace(AUTO, engine="openvino")
+    choice = tune(package, requirements, SelectionStore(tmp_path))
+    assert choice.latency is not None
+    assert (
+        choice.latency.cores,
+        choice.latency.ms,
+        choice.latency.one_core_ms,
+    ) == (2, ms, 10.0)
+    assert (choice.latency.difference > AUTO.tolerance) == bool(off_by)
+    assert choice.latency.chosen == chosen
     monkeypatch.undo()
-    assert ChoiceStore(tmp_path).read(package, demand) == choice
-    loaded = TunedLoader(demand, tmp_path).load(package)
-    assert bool(loaded.alone) == chosen
+    assert SelectionStore(tmp_path).read(package, requirements) == choice
+    loaded = TunedLoader(requirements, tmp_path).load(package)
+    assert bool(loaded.latency_engine) == chosen
 
 
 @needs_openvino
 def test_no_image_is_spread_where_that_gains_nothing(
     package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in candidates.names_of(AUTO):
+    for name in candidates.candidate_names(AUTO):
         candidates.prepare(name, package, AUTO, tmp_path)
-        engine = candidates.load_alone(name, package, AUTO, tmp_path)
+        engine = candidates.load_latency_engine(name, package, AUTO, tmp_path)
         assert bool(engine) == (name == candidates.OPENVINO)
-        assert candidates.load_alone(name, package, replace(AUTO, threads=1), tmp_path) is None
+        assert (
+            candidates.load_latency_engine(name, package, replace(AUTO, threads=1), tmp_path)
+            is None
+        )
     monkeypatch.setattr(openvino, "MAX_COPIES_BYTES", 1)
-    assert candidates.load_alone(candidates.OPENVINO, package, AUTO, tmp_path) is None
+    assert candidates.load_latency_engine(candidates.OPENVINO, package, AUTO, tmp_path) is None
 
 
 @needs_openvino
 def test_only_the_compiled_code_of_the_chosen_form_is_kept(
     package: Package, tmp_path: Path
 ) -> None:
-    demand, store = replace(AUTO, engine="openvino"), ChoiceStore(tmp_path)
-    tune(package, demand, store)
-    compiled = store.folder(package, demand) / "compiled"
+    requirements, store = replace(AUTO, engine="openvino"), SelectionStore(tmp_path)
+    tune(package, requirements, store)
+    compiled = store.folder(package, requirements) / "compiled"
     assert list(compiled.iterdir()) == []
-    TunedLoader(demand, tmp_path, max_batch=1).load(package)
+    TunedLoader(requirements, tmp_path, max_batch=1).load(package)
     assert len(list(compiled.iterdir())) == 1
 
 
@@ -253,7 +271,7 @@ def test_openvino_never_loads_its_telemetry(package: Package, tmp_path: Path) ->
     program = (
         "import sys; from pathlib import Path\n"
         "from app.inference.tuning.candidates import prepare\n"
-        "from app.inference.tuning.selection import Demand\n"
+        "from app.inference.tuning.selection import EngineRequirements\n"
         "from app.inference.engines.openvino import OpenVinoEngine\n"
         "from app.packages.package import load_package\n"
         "package, folder = load_package(Path(sys.argv[1])), Path(sys.argv[2])\n"
@@ -353,11 +371,13 @@ def test_single_image_that_does_not_fit_fails() -> None:
 
 
 def test_unknown_engine_is_not_a_candidate_of_a_card() -> None:
-    assert candidates.names_of(replace(AUTO, device="cuda:0")) == [candidates.CUDA]
+    assert candidates.candidate_names(replace(AUTO, device="cuda:0")) == [candidates.CUDA]
 
 
 def test_hung_inference_makes_every_model_unready(package: Package) -> None:
-    models = Models(package.folder.parent.parent, ExactLoader(), InferenceQueue(1), lambda _: None)
+    models = ModelRegistry(
+        package.folder.parent.parent, ExactLoader(), InferenceQueue(1), lambda _: None
+    )
     assert models.problems() == {}
     models.queue.abandon()
     assert "hangs" in models.problems()["colours"]

@@ -12,7 +12,7 @@ import pytest
 from app.errors import PackageError
 from app.inference.engines import openvino
 from app.inference.tuning import candidates
-from app.inference.tuning.selection import ChoiceStore, Demand
+from app.inference.tuning.selection import EngineRequirements, SelectionStore
 from app.inference.tuning.tuner import measure_candidates, tune_in_process
 from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
@@ -21,7 +21,9 @@ from tests.support.packages import build_colour_package
 from tests.support.program import run_program
 
 LOOSE = 0.3
-DEMAND = Demand(engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0)
+REQUIREMENTS = EngineRequirements(
+    engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0
+)
 needs_nncf = pytest.mark.skipif(
     not (openvino.is_installed() and find_spec("nncf")), reason="an optional extra"
 )
@@ -68,17 +70,18 @@ def test_int8_is_refused_with_the_difference_where_the_tolerance_is_strict(
 @needs_nncf
 def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
     package = load_package(build_sharp_package(tmp_path / "w", tolerance=LOOSE))
-    tune_in_process(package, DEMAND, tmp_path)
-    choice = ChoiceStore(tmp_path).read(package, DEMAND)
+    tune_in_process(package, REQUIREMENTS, tmp_path)
+    choice = SelectionStore(tmp_path).read(package, REQUIREMENTS)
     assert choice is not None
     program = (
-        "import sys; from pathlib import Path; from app.inference.tuning.selection import Demand\n"
+        "import sys; from pathlib import Path\n"
+        "from app.inference.tuning.selection import EngineRequirements\n"
         "from app.inference.tuning.loader import TunedLoader\n"
         "from app.inference.golden.check import *\n"
         "from app.packages.package import load_package\n"
         "package = load_package(Path(sys.argv[1]))\n"
-        "demand = Demand('auto', 'int8', 'cpu', 1, 1.0)\n"
-        "engine = TunedLoader(demand, Path(sys.argv[2])).load(package).engine\n"
+        "requirements = Demand('auto', 'int8', 'cpu', 1, 1.0)\n"
+        "engine = TunedLoader(requirements, Path(sys.argv[2])).load(package).engine\n"
         "print(engine.name, measure_golden(package, engine).worst_difference)\n"
         "print([name for name in sys.modules if 'nncf' in name])\n"
     )
@@ -93,12 +96,12 @@ def test_a_package_without_samples_is_told_to_get_some(tmp_path: Path) -> None:
     if not openvino.is_installed():
         pytest.skip("an optional extra")
     with pytest.raises(PackageError, match=r"it has none: build it again with photos .*--golden"):
-        measure_candidates(package, DEMAND, tmp_path, lambda _: None)
+        measure_candidates(package, REQUIREMENTS, tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize("change", [{"engine": "torchscript"}, {"device": "cuda:0"}], ids=str)
 def test_int8_elsewhere_is_refused_with_what_to_set(tmp_path: Path, change: dict[str, str]) -> None:
     package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
-    demand = replace(DEMAND, **change)  # type: ignore[arg-type]  # by name
+    requirements = replace(REQUIREMENTS, **change)  # type: ignore[arg-type]  # by name
     with pytest.raises(PackageError, match="no engine computes int8 .* set device = cpu"):
-        measure_candidates(package, demand, tmp_path, lambda _: None)
+        measure_candidates(package, requirements, tmp_path, lambda _: None)

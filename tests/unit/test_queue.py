@@ -12,7 +12,7 @@ from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import FloatArray, LoadedEngine
 from app.inference.queue import InferenceQueue
 from app.inference.watchdog import Watchdog
-from app.limits.core_gate import Cores
+from app.limits.core_gate import CoreGate
 
 POISON = 666.0
 
@@ -178,14 +178,14 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 def test_only_an_image_that_is_alone_is_computed_by_all_cores(
     in_caller: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.limits.core_gate.ALONE_S", 0)
+    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 0)
     gate, entered = threading.Event(), threading.Event()
 
     def hold() -> None:
         entered.set()
         gate.wait(30)
 
-    cores = Cores(2)
+    cores = CoreGate(2)
     queue, alone, engine = InferenceQueue(2, cores), Doubling(hold), Doubling()
     model = LoadedEngine(engine, 1, alone)
     with cores.prepare(_soon()):  # the next request's image
@@ -202,7 +202,7 @@ def test_only_an_image_that_is_alone_is_computed_by_all_cores(
     assert output is not None
     assert output.tolist() == [6]
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
-    monkeypatch.setattr("app.limits.core_gate.ALONE_S", 3600)
+    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 3600)
     queue.infer(model, _image(4), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1, 1])
     queue.close()

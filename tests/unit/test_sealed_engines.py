@@ -18,7 +18,7 @@ from app.inference.engines.converted import SEALED_FILE, find_converted
 from app.inference.engines.torchscript import PlainTorchScript
 from app.inference.tuning.loader import TunedLoader
 from app.inference.tuning.measure import probe_batch
-from app.inference.tuning.selection import ChoiceStore, Demand
+from app.inference.tuning.selection import EngineRequirements, SelectionStore
 from app.inference.tuning.tuner import tune
 from app.licence.issue import seal_package
 from app.licence.keys import content_key
@@ -27,7 +27,9 @@ from tests.support.licences import CONTACT
 from tests.support.packages import build_pooling_package
 
 pytestmark = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
-DEMAND = Demand(engine="openvino", precision="float32", device="cpu", threads=1, tolerance=0.001)
+REQUIREMENTS = EngineRequirements(
+    engine="openvino", precision="float32", device="cpu", threads=1, tolerance=0.001
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def state(folder: Path, sealed: Package) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(state / "tmp"))
         patch.setenv("HOME", str(state / "tmp"))
-        TunedLoader(DEMAND, state).load(sealed)
+        TunedLoader(REQUIREMENTS, state).load(sealed)
     return state
 
 
@@ -70,7 +72,7 @@ def files_with_weights(folder: Path, package: Package) -> list[str]:
 def test_a_sealed_package_is_served_by_the_engine_that_was_asked_for(
     sealed: Package, plain: Package, state: Path
 ) -> None:
-    engine = TunedLoader(DEMAND, state).load(sealed).engine
+    engine = TunedLoader(REQUIREMENTS, state).load(sealed).engine
     assert engine.name == "openvino"
     inputs = probe_batch(plain)
     wanted = PlainTorchScript(plain.model_path).infer(inputs)
@@ -84,7 +86,7 @@ def test_nothing_of_a_sealed_model_is_left_in_the_clear(
     assert [path.name for path in state.rglob(SEALED_FILE)] == [SEALED_FILE]
     assert list((state / "tmp").iterdir()) == []
     # The same search finds them where the package is open.
-    tune(plain, DEMAND, ChoiceStore(tmp_path))
+    tune(plain, REQUIREMENTS, SelectionStore(tmp_path))
     assert "model.bin" in files_with_weights(tmp_path, plain)
 
 
@@ -99,7 +101,7 @@ def test_the_content_key_reaches_the_measuring_process_through_a_pipe_alone(
         return run(command, **options)
 
     monkeypatch.setattr("app.inference.tuning.tuner.subprocess.run", watch)
-    TunedLoader(DEMAND, tmp_path).load(sealed)
+    TunedLoader(REQUIREMENTS, tmp_path).load(sealed)
     key = sealed.content_key
     assert key is not None
     ((command, options),) = calls
@@ -115,7 +117,7 @@ def test_a_damaged_conversion_is_made_again(sealed: Package, state: Path) -> Non
     path.write_bytes(data)
     with pytest.raises(EngineError, match="cannot be opened"):
         find_converted(sealed, path.parent)
-    assert TunedLoader(DEMAND, state).load(sealed).engine.name == "openvino"
+    assert TunedLoader(REQUIREMENTS, state).load(sealed).engine.name == "openvino"
     assert find_converted(sealed, path.parent)
 
 
@@ -128,7 +130,7 @@ def test_another_file_of_the_same_key_is_no_conversion(sealed: Package, tmp_path
 def test_a_key_that_does_not_open_the_package_is_named_before_anything_is_measured(
     sealed: Package, tmp_path: Path
 ) -> None:
-    loader = TunedLoader(DEMAND, tmp_path)
+    loader = TunedLoader(REQUIREMENTS, tmp_path)
     with pytest.raises(TamperedPackage):
         loader.load(replace(sealed, content_key=bytes(32)))
     with pytest.raises(LockedPackage):

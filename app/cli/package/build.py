@@ -114,10 +114,15 @@ _OPTIONS = [
     click.option("--mean", callback=_numbers, metavar="A,B,C", help="after the scale"),
     click.option("--std", callback=_numbers, metavar="A,B,C", help="after the scale"),
     click.option(
-        "--output", "kind", type=click.Choice(["logits", "probabilities"]), default="logits"
+        "--output",
+        "kind",
+        type=click.Choice(["logits", "probabilities"]),
+        default="logits",
     ),
     click.option(
-        "--task", type=click.Choice(["single_label", "multi_label"]), default="single_label"
+        "--task",
+        type=click.Choice(["single_label", "multi_label"]),
+        default="single_label",
     ),
     click.option("--trace/--script", default=True, show_default=True, help="how to TorchScript"),
     click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="an image to check with"),

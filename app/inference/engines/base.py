@@ -44,13 +44,13 @@ class LoadedEngine:
     Attributes:
         engine: computes one batch on one core, or on the card.
         max_batch: how many images it should be given together at most.
-        alone: the same model for an image that has the worker's cores to itself, which then
-            compute it together; None where nothing is gained by that.
+        latency_engine: the same model for an uncontended image, which all cores of the worker
+            compute together; None where nothing is gained by that.
     """
 
     engine: Engine
     max_batch: int
-    alone: Engine | None = None
+    latency_engine: Engine | None = None
 
 
 def use_one_thread_per_operation() -> None:

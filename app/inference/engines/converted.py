@@ -27,7 +27,7 @@ def write_converted(model: Any, package: Package, folder: Path) -> None:
     Args:
         model: an ``openvino.Model``.
         package: whose model it is; of a sealed one, encrypted with its content key.
-        folder: that of the package and demand, see ChoiceStore.
+        folder: that of the package and requirements, see ChoiceStore.
 
     Raises:
         EngineError: OpenVINO cannot write it.

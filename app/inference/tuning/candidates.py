@@ -1,4 +1,4 @@
-"""The engines that can meet a demand, by the name under which a choice is remembered."""
+"""The engines that can meet a requirements, by the name under which a choice is remembered."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from app.inference.engines.cuda import CudaEngine
 from app.inference.engines.openvino import OpenVinoEngine
 from app.inference.engines.quantisation import quantise
 from app.inference.engines.torchscript import TorchScriptEngine
-from app.inference.tuning.selection import Demand
+from app.inference.tuning.selection import EngineRequirements
 from app.packages.package import Package
 
 TORCHSCRIPT = "torchscript"
@@ -21,28 +21,28 @@ CPU_BATCHES = (1, 2, 4, 8)
 CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
 
 
-def names_of(demand: Demand) -> list[str]:
+def candidate_names(requirements: EngineRequirements) -> list[str]:
     """List the candidates, OpenVINO only where it is installed or asked for; maybe none.
 
     ``int8`` asks for it: no other engine has it.
     """
-    if demand.precision == "int8":
-        return [OPENVINO] * (demand.device == "cpu" and demand.engine != "torchscript")
-    if demand.device != "cpu":
+    if requirements.precision == "int8":
+        return [OPENVINO] * (requirements.device == "cpu" and requirements.engine != "torchscript")
+    if requirements.device != "cpu":
         return [CUDA]
-    torchscript = [TORCHSCRIPT, CHANNELS_LAST] if demand.engine != "openvino" else []
-    wants_openvino = demand.engine == "openvino" or (
-        demand.engine == "auto" and openvino.is_installed()
+    torchscript = [TORCHSCRIPT, CHANNELS_LAST] if requirements.engine != "openvino" else []
+    wants_openvino = requirements.engine == "openvino" or (
+        requirements.engine == "auto" and openvino.is_installed()
     )
     return torchscript + [OPENVINO] * wants_openvino
 
 
-def batches_of(demand: Demand) -> tuple[int, ...]:
+def batches_of(requirements: EngineRequirements) -> tuple[int, ...]:
     """List the batch sizes to try."""
-    return CPU_BATCHES if demand.device == "cpu" else CUDA_BATCHES
+    return CPU_BATCHES if requirements.device == "cpu" else CUDA_BATCHES
 
 
-def prepare(name: str, package: Package, demand: Demand, folder: Path) -> None:
+def prepare(name: str, package: Package, requirements: EngineRequirements, folder: Path) -> None:
     """Do once what an engine needs before it can be loaded.
 
     Raises:
@@ -53,12 +53,14 @@ def prepare(name: str, package: Package, demand: Demand, folder: Path) -> None:
         spec = package.manifest.input
         shape = (spec.channels, spec.height, spec.width)
         model = openvino.convert(package.model_source(), shape)
-        if demand.precision == "int8":
+        if requirements.precision == "int8":
             model = quantise(model, package)
         write_converted(model, package, folder)
 
 
-def load(name: str, package: Package, demand: Demand, folder: Path, max_batch: int) -> Engine:
+def load(
+    name: str, package: Package, requirements: EngineRequirements, folder: Path, max_batch: int
+) -> Engine:
     """Load a candidate that was prepared, to be given so many images together at most.
 
     Raises:
@@ -67,14 +69,16 @@ def load(name: str, package: Package, demand: Demand, folder: Path, max_batch: i
     """
     if name == OPENVINO:
         converted = find_converted(package, folder)
-        return OpenVinoEngine(converted, demand.precision, demand.threads, max_batch)
+        return OpenVinoEngine(converted, requirements.precision, requirements.threads, max_batch)
     if name == CUDA:
-        return CudaEngine(package.model_source(), demand.device, demand.precision)
+        return CudaEngine(package.model_source(), requirements.device, requirements.precision)
     source, spec = package.model_source(), package.manifest.input
-    return TorchScriptEngine(source, spec, demand.precision, name == CHANNELS_LAST)
+    return TorchScriptEngine(source, spec, requirements.precision, name == CHANNELS_LAST)
 
 
-def load_alone(name: str, package: Package, demand: Demand, folder: Path) -> Engine | None:
+def load_latency_engine(
+    name: str, package: Package, requirements: EngineRequirements, folder: Path
+) -> Engine | None:
     """Load a candidate that was prepared, for an image that has all cores to itself.
 
     Returns:
@@ -85,9 +89,9 @@ def load_alone(name: str, package: Package, demand: Demand, folder: Path) -> Eng
     Raises:
         EngineError: it is not there, or cannot take the model.
     """
-    if name != OPENVINO or demand.cores == 1:
+    if name != OPENVINO or requirements.cores == 1:
         return None
     converted = find_converted(package, folder)
     if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
         return None
-    return OpenVinoEngine(converted, demand.precision, 1, cores=demand.cores)
+    return OpenVinoEngine(converted, requirements.precision, 1, cores=requirements.cores)

@@ -8,7 +8,7 @@ from app.errors import PackageError
 from app.inference.engines.base import EngineError, LoadedEngine
 from app.inference.engines.torchscript import TorchScriptEngine
 from app.inference.tuning import candidates
-from app.inference.tuning.selection import Choice, ChoiceStore, Demand
+from app.inference.tuning.selection import EngineRequirements, EngineSelection, SelectionStore
 from app.inference.tuning.tuner import tune_in_process
 from app.packages.package import Package
 
@@ -39,16 +39,18 @@ class TunedLoader:
     """The engine that measures fastest on this machine.
 
     Args:
-        demand: what is asked of the engines.
+        requirements: what is asked of the engines.
         state_dir: remembers what was measured.
         max_batch: how many images are to be computed together at most; None for what was
             measured to be best.
     """
 
-    def __init__(self, demand: Demand, state_dir: Path, max_batch: int | None = None) -> None:
-        self.demand = demand
+    def __init__(
+        self, requirements: EngineRequirements, state_dir: Path, max_batch: int | None = None
+    ) -> None:
+        self.requirements = requirements
         self._state_dir = state_dir
-        self._store = ChoiceStore(state_dir)
+        self._store = SelectionStore(state_dir)
         self._max_batch = max_batch
 
     def load(self, package: Package) -> LoadedEngine:
@@ -63,12 +65,12 @@ class TunedLoader:
             # Before anything is measured: what does not open is no fault of an engine.
             package.model_source()
         if self._is_given():
-            return self._load(package, Choice(candidates.TORCHSCRIPT, 1, None, ()))
+            return self._load(package, EngineSelection(candidates.TORCHSCRIPT, 1, None, ()))
         try:
             return self._load(package, self._choice(package))
         except EngineError as exc:
             _log.warning("%s cannot be loaded (%s), measuring again", package.manifest.name, exc)
-            self._store.forget(package, self.demand)
+            self._store.forget(package, self.requirements)
         try:
             return self._load(package, self._choice(package))
         except EngineError as exc:
@@ -76,23 +78,25 @@ class TunedLoader:
 
     def _is_given(self) -> bool:
         """Whether there is nothing to measure: plain arithmetic on the engine that was named."""
-        wanted = (self.demand.engine, self.demand.precision, self.demand.device)
+        wanted = (self.requirements.engine, self.requirements.precision, self.requirements.device)
         return wanted == ("torchscript", "float32", "cpu")
 
-    def _choice(self, package: Package) -> Choice:
-        choice = self._store.read(package, self.demand)
+    def _choice(self, package: Package) -> EngineSelection:
+        choice = self._store.read(package, self.requirements)
         if choice is None:
-            tune_in_process(package, self.demand, self._state_dir)
-            choice = self._store.read(package, self.demand)
+            tune_in_process(package, self.requirements, self._state_dir)
+            choice = self._store.read(package, self.requirements)
         if choice is None:
             raise PackageError(str(package.folder), "", "what was measured cannot be read back")
         return choice
 
-    def _load(self, package: Package, choice: Choice) -> LoadedEngine:
-        folder = self._store.folder(package, self.demand)
+    def _load(self, package: Package, choice: EngineSelection) -> LoadedEngine:
+        folder = self._store.folder(package, self.requirements)
         max_batch = self._max_batch or choice.max_batch
-        engine = candidates.load(choice.engine, package, self.demand, folder, max_batch)
+        engine = candidates.load(choice.engine, package, self.requirements, folder, max_batch)
         alone = None
-        if choice.alone and choice.alone.chosen:
-            alone = candidates.load_alone(choice.engine, package, self.demand, folder)
+        if choice.latency and choice.latency.chosen:
+            alone = candidates.load_latency_engine(
+                choice.engine, package, self.requirements, folder
+            )
         return LoadedEngine(engine, max_batch, alone)

@@ -23,7 +23,7 @@ _QUANTISER = "nncf"
 
 
 @dataclass(frozen=True)
-class Demand:
+class EngineRequirements:
     """What is asked of an engine.
 
     Attributes:
@@ -47,7 +47,7 @@ class Demand:
         return min(self.threads, usable_cpus())
 
 
-def demand_of(settings: Settings, device: str) -> Demand:
+def engine_requirements(settings: Settings, device: str) -> EngineRequirements:
     """What the settings ask of the engines of one worker.
 
     Args:
@@ -56,7 +56,7 @@ def demand_of(settings: Settings, device: str) -> Demand:
     """
     # A card computes one batch after the other; a second thread would only split the batches.
     shared = cpus_each(settings) if device == "cpu" else 1
-    return Demand(
+    return EngineRequirements(
         engine=settings.engine,
         precision=settings.precision,
         device=device,
@@ -85,7 +85,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class AloneMeasurement:
+class LatencyMeasurement:
     """The chosen engine with an image that has all cores to itself.
 
     Attributes:
@@ -104,23 +104,23 @@ class AloneMeasurement:
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineSelection:
     """What to serve with, and what was measured to find it.
 
     Attributes:
         engine: a name that ``app.inference.tuning.candidates`` knows.
         max_batch: how many images it is given together at most.
-        alone: None where no image can be spread over cores.
+        latency: None where no image can be spread over cores.
         measurements: of all candidates.
     """
 
     engine: str
     max_batch: int
-    alone: AloneMeasurement | None
+    latency: LatencyMeasurement | None
     measurements: tuple[Measurement, ...]
 
 
-class ChoiceStore:
+class SelectionStore:
     """Remembers choices in the state folder, with all that they depend on.
 
     Args:
@@ -130,52 +130,56 @@ class ChoiceStore:
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir / FOLDER
 
-    def folder(self, package: Package, demand: Demand) -> Path:
-        """The folder of one package and demand on this machine; made when it is not there.
+    def folder(self, package: Package, requirements: EngineRequirements) -> Path:
+        """The folder of one package and requirements on this machine; made when it is not there.
 
         Its name is a digest of all that the choice depends on, so a change of any of them
         leads to a new folder.
         """
-        key = json.dumps(_dependencies(package, demand), sort_keys=True).encode()
+        key = json.dumps(_dependencies(package, requirements), sort_keys=True).encode()
         folder = self._root / f"{package.manifest.name}-{hashlib.sha256(key).hexdigest()[:24]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def read(self, package: Package, demand: Demand) -> Choice | None:
+    def read(self, package: Package, requirements: EngineRequirements) -> EngineSelection | None:
         """Recall a choice; None when there is none, or its file is damaged."""
         try:
-            document = json.loads((self.folder(package, demand) / _CHOICE_FILE).read_bytes())
+            document = json.loads((self.folder(package, requirements) / _CHOICE_FILE).read_bytes())
             measurements = tuple(Measurement(**row) for row in document["measurements"])
-            alone = AloneMeasurement(**document["alone"]) if document["alone"] else None
-            return Choice(str(document["engine"]), int(document["max_batch"]), alone, measurements)
+            latency = LatencyMeasurement(**document["latency"]) if document["latency"] else None
+            return EngineSelection(
+                str(document["engine"]), int(document["max_batch"]), latency, measurements
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, package: Package, demand: Demand, choice: Choice) -> None:
+    def write(
+        self, package: Package, requirements: EngineRequirements, choice: EngineSelection
+    ) -> None:
         """Remember a choice.
 
         Raises:
             OSError: the state folder cannot be written.
         """
-        folder = self.folder(package, demand)
-        document = {"depends_on": _dependencies(package, demand), **asdict(choice)}
+        folder = self.folder(package, requirements)
+        document = {"depends_on": _dependencies(package, requirements), **asdict(choice)}
         staged = folder / f".{os.getpid()}-{_CHOICE_FILE}"
         staged.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
         staged.replace(folder / _CHOICE_FILE)
 
-    def forget(self, package: Package, demand: Demand) -> None:
+    def forget(self, package: Package, requirements: EngineRequirements) -> None:
         """Drop a choice, so that it is measured again."""
-        (self.folder(package, demand) / _CHOICE_FILE).unlink(missing_ok=True)
+        (self.folder(package, requirements) / _CHOICE_FILE).unlink(missing_ok=True)
 
 
-def _dependencies(package: Package, demand: Demand) -> dict[str, object]:
-    libraries = (*_LIBRARIES, *([_QUANTISER] if demand.precision == "int8" else []))
+def _dependencies(package: Package, requirements: EngineRequirements) -> dict[str, object]:
+    libraries = (*_LIBRARIES, *([_QUANTISER] if requirements.precision == "int8" else []))
     return {
         "format": FORMAT,
         "package": package.digest,
         "cpu": cpu_model(),
         "libraries": library_versions(libraries),
-        **asdict(demand),
+        **asdict(requirements),
     }
 
 

@@ -31,11 +31,11 @@ from app.inference.tuning.measure import (
     worst_difference,
 )
 from app.inference.tuning.selection import (
-    AloneMeasurement,
-    Choice,
-    ChoiceStore,
-    Demand,
+    EngineRequirements,
+    EngineSelection,
+    LatencyMeasurement,
     Measurement,
+    SelectionStore,
 )
 from app.packages.package import Package, load_package
 
@@ -44,10 +44,10 @@ ROUNDS = 3
 """Candidates take turns, and the best of a candidate's rounds counts: what else the machine
 does at the moment then hits no candidate alone."""
 
-HOPELESS = 1.5
+PRUNE_RATIO = 1.5
 """A candidate so many times slower than the best with single images is tried no further."""
 
-WORTH = 0.95
+MAX_TIME_RATIO = 0.95
 """Larger batches make requests wait for each other, and one more form of the model takes memory:
 only a gain of 5 % pays for either."""
 
@@ -86,13 +86,16 @@ class _Reference:
 
 
 def tune(
-    package: Package, demand: Demand, store: ChoiceStore, progress: Progress = lambda _: None
-) -> Choice:
+    package: Package,
+    requirements: EngineRequirements,
+    store: SelectionStore,
+    progress: Progress = lambda _: None,
+) -> EngineSelection:
     """Measure the candidates, choose one and remember the choice.
 
     Args:
         package: the package to serve.
-        demand: what is asked of its engine.
+        requirements: what is asked of its engine.
         store: remembers the choice.
         progress: is told what is done at the moment.
 
@@ -100,45 +103,46 @@ def tune(
         PackageError: no candidate can serve the package.
         OSError: the state folder cannot be written.
     """
-    folder = store.folder(package, demand)
+    folder = store.folder(package, requirements)
     with _alone(folder):
-        choice = measure_candidates(package, demand, folder, progress)
+        choice = measure_candidates(package, requirements, folder, progress)
         # That of all that was tried: as large as the model, each, and one of them is needed.
         drop_compiled(folder)
-        store.write(package, demand, choice)
+        store.write(package, requirements, choice)
     return choice
 
 
 def measure_candidates(
-    package: Package, demand: Demand, folder: Path, progress: Progress
-) -> Choice:
+    package: Package, requirements: EngineRequirements, folder: Path, progress: Progress
+) -> EngineSelection:
     """Check and time every candidate; see tune."""
     use_one_thread_per_operation()
-    if not candidates.names_of(demand):
+    if not candidates.candidate_names(requirements):
         raise PackageError(
             str(package.folder),
             "",
-            f"no engine computes {demand.precision} with engine = {demand.engine} on "
-            f"{demand.device}; set device = cpu and engine = auto, or precision = float32",
+            f"no engine computes {requirements.precision} with engine = {requirements.engine} on "
+            f"{requirements.device}; set device = cpu and engine = auto, or precision = float32",
         )
     reference = _refer(package)
-    found = _check_candidates(reference, demand, folder, progress)
+    found = _check_candidates(reference, requirements, folder, progress)
     usable = [candidate for candidate in found if candidate.engine is not None]
     if not usable:
         # Where not even the plain module gives the known answers, this says the likely cause.
         check_golden(package, PlainTorchScript(package.model_source()))
         problems = "; ".join(f"{each.name}: {each.problem}" for each in found)
         raise PackageError(str(package.folder), "", f"no engine can serve it: {problems}")
-    measurements = _measure(usable, reference.inputs, demand, progress)
+    measurements = _measure(usable, reference.inputs, requirements, progress)
     best = min(row.ms for row in measurements)
     chosen = min(
-        (row for row in measurements if row.ms * WORTH <= best), key=lambda row: (row.batch, row.ms)
+        (row for row in measurements if row.ms * MAX_TIME_RATIO <= best),
+        key=lambda row: (row.batch, row.ms),
     )
     (candidate,) = (each for each in usable if each.name == chosen.engine)
     progress("measuring an image alone")
-    alone = _measure_alone(candidate, reference, demand, folder)
+    alone = _measure_latency(candidate, reference, requirements, folder)
     refused = [Measurement(c.name, 0, 0.0, c.difference, c.problem) for c in found if c.problem]
-    return Choice(chosen.engine, chosen.batch, alone, (*measurements, *refused))
+    return EngineSelection(chosen.engine, chosen.batch, alone, (*measurements, *refused))
 
 
 def _refer(package: Package) -> _Reference:
@@ -153,32 +157,34 @@ def _refer(package: Package) -> _Reference:
 
 
 def _check_candidates(
-    reference: _Reference, demand: Demand, folder: Path, progress: Progress
+    reference: _Reference, requirements: EngineRequirements, folder: Path, progress: Progress
 ) -> list[_Candidate]:
     package = reference.package
     found = []
-    for name in candidates.names_of(demand):
+    for name in candidates.candidate_names(requirements):
         progress(f"checking {name}")
         candidate = _Candidate(name)
         try:
-            candidates.prepare(name, package, demand, folder)
+            candidates.prepare(name, package, requirements, folder)
             engine = candidates.load(
-                name, package, demand, folder, candidates.batches_of(demand)[-1]
+                name, package, requirements, folder, candidates.batches_of(requirements)[-1]
             )
             candidate.difference, golden = reference.difference(engine)
-            _check_agreement(candidate.difference, golden, demand)
+            _check_agreement(candidate.difference, golden, requirements)
             candidate.engine = engine
         except EngineError as exc:
             candidate.problem = str(exc)
         except (RuntimeError, InternalError, PackageError):
             # What torch and OpenVINO raise for an operation that they lack in a precision.
-            candidate.problem = f"it fails on this model in {demand.precision}"
+            candidate.problem = f"it fails on this model in {requirements.precision}"
         found.append(candidate)
     return found
 
 
-def _check_agreement(difference: float, golden: GoldenResult | None, demand: Demand) -> None:
-    tolerance = _tolerance(golden, demand)
+def _check_agreement(
+    difference: float, golden: GoldenResult | None, requirements: EngineRequirements
+) -> None:
+    tolerance = _tolerance(golden, requirements)
     if difference > tolerance:
         wanted = "the package's golden samples" if golden else "plain TorchScript"
         setting = "the package's tolerance" if golden else "score_tolerance_permille"
@@ -188,27 +194,32 @@ def _check_agreement(difference: float, golden: GoldenResult | None, demand: Dem
         )
 
 
-def _tolerance(golden: GoldenResult | None, demand: Demand) -> float:
-    return golden.tolerance if golden else demand.tolerance
+def _tolerance(golden: GoldenResult | None, requirements: EngineRequirements) -> float:
+    return golden.tolerance if golden else requirements.tolerance
 
 
 def _measure(
-    usable: list[_Candidate], inputs: FloatArray, demand: Demand, progress: Progress
+    usable: list[_Candidate],
+    inputs: FloatArray,
+    requirements: EngineRequirements,
+    progress: Progress,
 ) -> tuple[Measurement, ...]:
     """Time single images first, then larger batches of those that have a chance."""
-    batches = candidates.batches_of(demand)
+    batches = candidates.batches_of(requirements)
     inputs = np.tile(inputs, (-(-batches[-1] // len(inputs)), 1, 1, 1))
     progress("measuring single images")
-    rows = _take_turns(usable, inputs, demand)
+    rows = _take_turns(usable, inputs, requirements)
     best = min(row.ms for row in rows)
-    hopeful = [pair for pair in zip(usable, rows, strict=True) if pair[1].ms <= best * HOPELESS]
+    hopeful = [pair for pair in zip(usable, rows, strict=True) if pair[1].ms <= best * PRUNE_RATIO]
     for batch in batches[1:]:
         progress(f"measuring batches of {batch}")
-        rows += [_beside_single(each, row, batch, inputs, demand) for each, row in hopeful]
+        rows += [_beside_single(each, row, batch, inputs, requirements) for each, row in hopeful]
     return tuple(rows)
 
 
-def _take_turns(usable: list[_Candidate], inputs: FloatArray, demand: Demand) -> list[Measurement]:
+def _take_turns(
+    usable: list[_Candidate], inputs: FloatArray, requirements: EngineRequirements
+) -> list[Measurement]:
     """Time single images of each candidate."""
     rows = [Measurement(each.name, 1, float("inf"), each.difference, "") for each in usable]
     for each in usable:
@@ -217,13 +228,17 @@ def _take_turns(usable: list[_Candidate], inputs: FloatArray, demand: Demand) ->
     for _ in range(ROUNDS):
         for index, each in enumerate(usable):
             assert each.engine is not None  # noqa: S101 - as above
-            ms = ms_per_image(each.engine, inputs, 1, demand.threads, ROUND_S)
+            ms = ms_per_image(each.engine, inputs, 1, requirements.threads, ROUND_S)
             rows[index] = replace(rows[index], ms=min(rows[index].ms, ms))
     return rows
 
 
 def _beside_single(
-    candidate: _Candidate, single: Measurement, batch: int, inputs: FloatArray, demand: Demand
+    candidate: _Candidate,
+    single: Measurement,
+    batch: int,
+    inputs: FloatArray,
+    requirements: EngineRequirements,
 ) -> Measurement:
     """Time a batch size in turns with single images, and relate it to what those took before.
 
@@ -236,20 +251,22 @@ def _beside_single(
     ratios = []
     for _ in range(ROUNDS):
         alone, together = (
-            ms_per_image(engine, inputs, size, demand.threads, ROUND_S) for size in (1, batch)
+            ms_per_image(engine, inputs, size, requirements.threads, ROUND_S) for size in (1, batch)
         )
         ratios.append(together / alone)
     return replace(single, batch=batch, ms=single.ms * median(ratios))
 
 
-def _measure_alone(
-    candidate: _Candidate, reference: _Reference, demand: Demand, folder: Path
-) -> AloneMeasurement | None:
+def _measure_latency(
+    candidate: _Candidate, reference: _Reference, requirements: EngineRequirements, folder: Path
+) -> LatencyMeasurement | None:
     """Time an image that all cores compute together, in turns with one on one core."""
     one_core = candidate.engine
     assert one_core is not None  # noqa: S101 - only usable candidates come here
     try:
-        alone = candidates.load_alone(candidate.name, reference.package, demand, folder)
+        alone = candidates.load_latency_engine(
+            candidate.name, reference.package, requirements, folder
+        )
     except EngineError:
         return None
     if alone is None:
@@ -263,12 +280,12 @@ def _measure_alone(
         for _ in range(ROUNDS)
     ]
     ms, one_core_ms = (median(times) for times in zip(*turns, strict=True))
-    agrees = difference <= _tolerance(golden, demand)
-    is_chosen = agrees and ms <= one_core_ms * WORTH
-    return AloneMeasurement(demand.cores, ms, one_core_ms, difference, is_chosen)
+    agrees = difference <= _tolerance(golden, requirements)
+    is_chosen = agrees and ms <= one_core_ms * MAX_TIME_RATIO
+    return LatencyMeasurement(requirements.cores, ms, one_core_ms, difference, is_chosen)
 
 
-def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:
+def tune_in_process(package: Package, requirements: EngineRequirements, state_dir: Path) -> None:
     """Tune in a process of its own, unless another one has done so in the meantime.
 
     The content key of a sealed package goes through a pipe: arguments and environment of a
@@ -277,7 +294,7 @@ def tune_in_process(package: Package, demand: Demand, state_dir: Path) -> None:
     Raises:
         PackageError: no candidate can serve the package, or the measuring ended early.
     """
-    arguments = {"folder": str(package.folder), "state_dir": str(state_dir), **asdict(demand)}
+    arguments = {"folder": str(package.folder), "state_dir": str(state_dir), **asdict(requirements)}
     _log.info("measuring engines for %s, once for this machine", package.manifest.name)
     ended = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "app.inference.tuning.tuner", json.dumps(arguments)],
@@ -304,13 +321,13 @@ def main(text: str, content_key: bytes) -> int:
     arguments = json.loads(text)
     package = load_package(Path(arguments.pop("folder")))
     package = replace(package, content_key=content_key or None)
-    store = ChoiceStore(Path(arguments.pop("state_dir")))
-    demand = Demand(**arguments)
-    with _alone(store.folder(package, demand)):
-        if store.read(package, demand) is not None:
+    store = SelectionStore(Path(arguments.pop("state_dir")))
+    requirements = EngineRequirements(**arguments)
+    with _alone(store.folder(package, requirements)):
+        if store.read(package, requirements) is not None:
             return 0
     try:
-        tune(package, demand, store)
+        tune(package, requirements, store)
     except (OperatorError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

@@ -19,6 +19,7 @@ from app.server.preflight import (
     listen_address,
     open_log_file,
 )
+from app.server.worker import tls_context
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
 from app.system.heap import bound_heap
@@ -32,33 +33,32 @@ except OperatorError as exc:
 
 bound_heap()
 
-SPARE_THREADS = 16
-"""Beyond max_in_flight: to refuse, and to answer health checks, when every place is taken."""
-
-MAX_CONNECTIONS = 2048
-"""Of a worker; beyond it connections wait in the listen backlog and are not even refused."""
+MAX_CONNECTIONS = 16384
+"""Of a worker, at some kilobytes each; beyond it the longest idle one makes room."""
 
 OTHER_FILES = 256
-"""What else a worker may have open: models, logs, metrics, libraries."""
+"""Other files that a worker may have open: models, logs, metrics, libraries."""
 
-wsgi_app = "wsgi:app"
+wsgi_app = "wsgi:front"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
 bind = listen_address(settings)
 worker_class = "app.server.worker.Worker"
 logger_class = "app.server.worker.Logger"
 workers = worker_count(settings)
-threads = settings.max_in_flight + SPARE_THREADS
 worker_connections = min(
     MAX_CONNECTIONS, raise_file_limit(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
 )
 keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be the one to close
+backlog = 2048
 timeout = settings.start_timeout_s
 graceful_timeout = settings.grace_period_s
-limit_request_line = 8190  # the most that gunicorn takes: tokens travel in the query string
+limit_request_line = 8190  # the largest that gunicorn accepts: tokens travel in the query string
 certfile = settings.tls_certificate and str(settings.tls_certificate)
 keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
+
+ssl_context = tls_context
 
 
 def on_starting(server):
@@ -90,6 +90,6 @@ def post_worker_init(worker):
 
 
 def child_exit(server, worker):
-    """Drop what a dead worker showed of its load; what it counted stays."""
-    worker.balance.leave(worker.slot)
+    """Drop the gauges of a dead worker; its counters stay."""
+    worker.balance.clear(worker.slot)
     mark_process_dead(worker.slot, os.environ[FOLDER_KEY])

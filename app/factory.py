@@ -1,5 +1,6 @@
 """The only place that joins the parts."""
 
+import os
 from functools import partial
 
 from flask import Flask
@@ -8,15 +9,12 @@ from app.access_tokens import AccessTokens
 from app.api.batch import blueprint as batch_blueprint
 from app.api.classify import blueprint as classify_blueprint
 from app.api.console import blueprint as console_blueprint
-from app.api.context import WorkerContext
+from app.api.context import EXTENSION, WorkerContext
 from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
-from app.api.patience import Patience
-from app.api.refusal import Refuser
 from app.api.request_log import Recorder
-from app.api.service import Service
 from app.api.status import blueprint as status_blueprint
 from app.inference.engines.base import card_uuid, cuda_count, use_one_thread_per_operation
 from app.inference.engines.devices import resolve_device
@@ -26,11 +24,12 @@ from app.inference.tuning.selection import engine_requirements
 from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.limits.admission import Admission
-from app.limits.core_gate import CoreGate
+from app.limits.body_memory import BodyMemory
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
 from app.observability.sampling import start_sampling
+from app.server.front import Front
 from app.serving.registry import ModelRegistry
 from app.serving.status_file import StatusFile
 from app.serving.watcher import WeightsWatcher
@@ -38,9 +37,18 @@ from app.settings import Settings
 from app.system.heap import Heap
 from app.system.sizing import cpus_each
 
+IMAGE_THREADS_PER_CPU = 4
+"""Native threads that decode, preprocess and infer, for each CPU that a worker may use."""
+
+
+def create_front(settings: Settings, metrics: Metrics, slot: int = 0) -> Front:
+    """Build the WSGI callable of one worker; see create_app."""
+    app = create_app(settings, metrics, slot)
+    return Front(app, app.extensions[EXTENSION])
+
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
-    """Load the models, warm them up and build the WSGI app of one worker.
+    """Load the models, warm them up and build the Flask app of one worker.
 
     Args:
         settings: the settings in force.
@@ -51,14 +59,13 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
         SettingsError: the device is not there.
         PackageError: no package can be served.
     """
-    app = Service("classifyd", static_folder=None)
+    app = Flask("classifyd", static_folder=None)
     # A redirect would answer an API client with HTML.
     app.url_map.merge_slashes = False
     app.jinja_env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
-    app.extensions["classifyd"] = build_context(settings, metrics, slot)
-    app.extensions["classifyd_refuser"] = Refuser(app.extensions["classifyd"])
-    app.extensions["classifyd"].recorder.start()
-    start_sampling(partial(_sample, app.extensions["classifyd"], Heap()))
+    app.extensions[EXTENSION] = context = build_context(settings, metrics, slot)
+    context.recorder.start()
+    start_sampling(partial(_sample, context, Heap()))
     register_lifecycle(app)
     register_error_handlers(app)
     register_cors(app, settings.cors_origins)
@@ -72,38 +79,45 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
 
 
 def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerContext:
-    """Make the parts that the views work with; see create_app."""
+    """Build what the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
-    requirements, cores = engine_requirements(settings, device), CoreGate(cpus_each(settings))
+    requirements, admission = (
+        engine_requirements(settings, device),
+        Admission(settings.max_in_flight),
+    )
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
     licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
-    queue = InferenceQueue(requirements.threads, cores)
+    queue = InferenceQueue(requirements.threads, admission.is_uncontended)
     models = ModelRegistry(settings.weights_dir, loader, queue, licences.unlock)
     models.require_any()
     WeightsWatcher(models, status).start()
     licences.watch(models.retry, models.publishers)
-    Watchdog(queue, settings.hang_timeout_s).start()
+    watchdog = Watchdog(queue, settings.hang_timeout_s)
+    watchdog.start()
     return WorkerContext(
         settings=settings,
         models=models,
         licences=licences,
-        admission=Admission(settings.max_in_flight),
-        cores=cores,
+        admission=admission,
+        body_memory=BodyMemory(settings.body_memory_mb * 1_000_000),
         decode_memory=DecodeMemoryLimiter(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
-        patience=Patience(settings.read_timeout_s, settings.body_timeout_s),
         metrics=metrics,
         recorder=Recorder(models, metrics),
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
+        watchdog=watchdog,
+        image_threads=int(os.environ.get("IMAGE_THREADS", 0))
+        or IMAGE_THREADS_PER_CPU * cpus_each(settings),
     )
 
 
-def _sample(parts: WorkerContext, heap: Heap) -> None:
-    """Show what the worker is busy with, what it takes and what it serves."""
-    waiting = parts.cores.waiting() + parts.models.queue.depth()
-    parts.metrics.show_load(parts.admission.in_flight(), waiting, heap.give_back())
-    parts.metrics.show_models(parts.models.describe())
-    parts.metrics.show_licences(parts.licences.describe())
+def _sample(context: WorkerContext, heap: Heap) -> None:
+    """Record what the worker is busy with, what memory it takes and what it serves."""
+    waiting = max(0, context.admission.in_flight() - context.image_threads)
+    waiting += context.models.queue.depth()
+    context.metrics.show_load(context.admission.in_flight(), waiting, heap.give_back())
+    context.metrics.show_models(context.models.describe())
+    context.metrics.show_licences(context.licences.describe())

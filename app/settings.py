@@ -104,11 +104,26 @@ class Settings:
         minimum=1,
         maximum=3600,
     )
+    body_memory_mb: int = _setting(
+        256,
+        "megabytes of memory for request bodies, all connections of a worker together",
+        minimum=64,
+        maximum=65536,
+    )
+    head_timeout_s: int = _setting(
+        10,
+        "seconds a client may take for a TLS handshake or a request head",
+        minimum=1,
+        maximum=3600,
+    )
     read_timeout_s: int = _setting(
-        30, "seconds that a client may pause while it sends a body", minimum=1, maximum=3600
+        30, "seconds a client may pause while it sends a body", minimum=1, maximum=3600
     )
     body_timeout_s: int = _setting(
-        120, "seconds that a client may take in all to send a body", minimum=1, maximum=36000
+        120, "seconds a client may take to send a whole body", minimum=1, maximum=36000
+    )
+    write_timeout_s: int = _setting(
+        30, "seconds a client may take to read an answer", minimum=1, maximum=3600
     )
     grace_period_s: int = _setting(
         30, "seconds that a stop waits for the requests in flight", minimum=1, maximum=3600

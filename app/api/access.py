@@ -9,22 +9,22 @@ from app.api.trace import Trace
 from app.errors import AuthFailed
 
 
-def authorize(parts: WorkerContext, trace: Trace) -> None:
+def authorize(context: WorkerContext, trace: Trace) -> None:
     """Let a call through when access tokens are off or it carries a valid one.
 
     Raises:
         AuthFailed: tokens are on and it has none that is valid.
     """
-    if parts.tokens is None:
+    if context.tokens is None:
         return
     try:
-        trace.token = parts.tokens.check(
+        trace.token = context.tokens.check(
             presented_token(request.headers.get("Authorization", ""), request.query_string)
         )
     except AuthFailed:
-        parts.metrics.count_rejected_token()
+        context.metrics.count_rejected_token()
         raise
-    parts.metrics.count_token(trace.token)
+    context.metrics.count_token(trace.token)
 
 
 def presented_token(authorization: str, query: bytes) -> str:

@@ -9,15 +9,17 @@ from flask import Blueprint, Response, request
 
 from app.api.access import authorize
 from app.api.answers import json_response
-from app.api.bodies import decode_base64, parse_json, read_body
+from app.api.bodies import decode_base64, parse_json
 from app.api.context import WorkerContext, current_context
+from app.api.received import admitted_body
 from app.api.schemas import validate_batch_request, validate_classify_request
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError
-from app.imaging.decode import decode
-from app.imaging.guard import guard
+from app.imaging.header import ImageHeader
 from app.inference.classifier import Classifier, Inference, deadline_after
+from app.inference.preparation import prepare_image
 from app.inference.scores import rank
+from app.limits.lease import Lease
 
 PARALLEL_IMAGES = 4
 """Of one call; so many decoded images it holds at once."""
@@ -29,59 +31,57 @@ blueprint = Blueprint("batch", __name__)
 
 @blueprint.post("/<deploy_name>/ImageClassification/batch", strict_slashes=False)
 def classify_batch(deploy_name: str) -> Response:
-    """Answer one call: admit, parse, validate, then each image as the first door does."""
-    parts, trace, environ = current_context(), current_trace(), request.environ
+    """Answer one call: admit, parse, validate, then each image as for a single one."""
+    context, trace = current_context(), current_trace()
     trace.deploy_name = deploy_name
-    classifier = parts.models.get(deploy_name)
-    parts.licences.require(classifier.package.manifest)
+    classifier = context.models.get(deploy_name)
+    context.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
-    authorize(parts, trace)
+    authorize(context, trace)
 
-    with parts.admission.admit():
-        with trace.stage("read"):
-            body = read_body(environ, parts.patience)
-        with trace.stage("parse"):
-            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
-            fields = validate_batch_request(payload)
-        answer = partial(_answer, parts, classifier, trace.log_id, fields.top_num)
-        with trace.stage("images"), ThreadPoolExecutor(PARALLEL_IMAGES) as pool:
-            answers = list(pool.map(answer, fields.images))
+    body = admitted_body(context.admission.refusal())
+
+    with trace.stage("parse"):
+        payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
+        fields = validate_batch_request(payload)
+    answer = partial(_answer, context, classifier, trace.log_id, fields.top_num)
+    with trace.stage("images"), ThreadPoolExecutor(PARALLEL_IMAGES) as pool:
+        answers = list(pool.map(answer, fields.images))
     failed = sum("error_code" in entry for entry in answers)
     trace.image = f"{len(answers)} images, {failed} failed"
     return json_response({"log_id": trace.log_id, "answers": answers})
 
 
 def _answer(
-    parts: WorkerContext, classifier: Classifier, log_id: int, top_num: int, image: object
+    context: WorkerContext, classifier: Classifier, log_id: int, top_num: int, image: object
 ) -> dict[str, Any]:
     """Answer one image; runs outside the request's context."""
     name, labels = classifier.package.manifest.name, classifier.package.labels
     try:
-        inference = _classify(parts, classifier, image)
+        inference = _classify(context, classifier, image)
     except Exception as exc:
         error = exc if isinstance(exc, ApiError) else InternalError("an unexpected failure")
         if isinstance(error, InternalError):
             _log.error("log_id %d failed", log_id, exc_info=exc)
-        parts.metrics.count_batch_image(name, error.error_code)
+        context.metrics.count_batch_image(name, error.error_code)
         return {
             "error_code": error.error_code,
             "error_msg": error.error_msg,
             "error_detail": error.detail,
         }
     top = int(inference.scores.argmax())
-    parts.metrics.count_batch_image(name, 0)
-    parts.metrics.observe_batch(name, inference.batch_size)
-    parts.metrics.observe_result(name, top, labels[top], float(inference.scores[top]))
+    context.metrics.count_batch_image(name, 0)
+    context.metrics.observe_batch(name, inference.batch_size)
+    context.metrics.observe_result(name, top, labels[top], float(inference.scores[top]))
     return {"results": rank(inference.scores, labels, top_num)}
 
 
-def _classify(parts: WorkerContext, classifier: Classifier, image: object) -> Inference:
-    deadline = deadline_after(parts.settings.deadline_ms)
-    with parts.cores.prepare(deadline):
-        text = validate_classify_request({"image": image}).image
-        header, data = guard(decode_base64(text))
-        with parts.decode_memory.reserve(header.width, header.height, deadline):
-            pixels = decode(header, data, classifier.package.reduction(header))
-            model_input = classifier.package.preprocessor(pixels)
-            del pixels
+def _classify(context: WorkerContext, classifier: Classifier, image: object) -> Inference:
+    deadline = deadline_after(context.settings.deadline_ms)
+    text = validate_classify_request({"image": image}).image
+
+    def reserve(header: ImageHeader) -> Lease[float]:
+        return context.decode_memory.reserve(header.width, header.height, deadline)
+
+    _, model_input = prepare_image(decode_base64(text), classifier.package, reserve=reserve)
     return classifier.infer(model_input, deadline)

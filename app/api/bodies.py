@@ -1,15 +1,11 @@
-"""The request's body: from the socket to the bytes of the image file."""
+"""The body of a request: from JSON to the bytes of the image file."""
 
 import json
-import socket
 from typing import Any
 
 import orjson
 import pybase64
-from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.api.patience import Patience
 from app.errors import (
     InvalidArgument,
     InvalidBase64,
@@ -17,76 +13,12 @@ from app.errors import (
     InvalidJson,
 )
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-r"""No valid request is longer: 4 MiB of base64 in which each character is escaped as \u0041
-takes 24 MiB. White space inside the base64 has the rest."""
-
 MAX_BASE64_CHARACTERS = 4 * 1024 * 1024
 """4,194,304, the published limit."""
 
-DRAIN_LIMIT_BYTES = 2 * MAX_BODY_BYTES
-"""So that also a client that sends somewhat too much can read why it is refused."""
-
-DRAIN_PAUSE_S = 2
-"""A client that stands still for so long while it is drained wants to read, not to send."""
-
-DRAIN_S = 10
-"""A refused body is not worth a thread for longer."""
-
-_CUT_SHORT = "the body ended before its announced length"
-_DRAIN_STEP_BYTES = 256 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WHITE_SPACE = b" \t\r\n"
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/")
-
-
-def read_body(environ: dict[str, Any], patience: Patience) -> bytes:
-    """Read the whole body, whatever its Content-Type says.
-
-    Args:
-        environ: the request's, of a server whose ``wsgi.input`` ends with the body.
-        patience: bounds how long the client may take.
-
-    Raises:
-        RequestEntityTooLarge: the body is longer than MAX_BODY_BYTES.
-        InvalidArgument: the body ended early or stood still.
-    """
-    announced = environ.get("CONTENT_LENGTH", "")
-    length = int(announced) if announced.isdigit() else 0
-    if length > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
-    try:
-        with patience.bound(_connection(environ)):
-            body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        raise InvalidArgument(_CUT_SHORT) from exc
-    if len(body) < length:
-        raise InvalidArgument(_CUT_SHORT)
-    if len(body) > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
-    return body
-
-
-def drain_body(request: Request, patience: Patience) -> None:
-    """Read what the client still sends, else the closed connection eats the answer.
-
-    Beyond DRAIN_LIMIT_BYTES nothing is read, and the connection is closed.
-    """
-    if (request.content_length or 0) > DRAIN_LIMIT_BYTES:
-        return
-    stream, left = request.environ["wsgi.input"], DRAIN_LIMIT_BYTES
-    try:
-        with patience.bound(_connection(request.environ), DRAIN_PAUSE_S, DRAIN_S):
-            while left > 0 and (piece := stream.read(min(left, _DRAIN_STEP_BYTES))):
-                left -= len(piece)
-    except OSError:
-        return
-
-
-def _connection(environ: dict[str, Any]) -> socket.socket | None:
-    """The client's socket, None where the server is not gunicorn."""
-    connection: socket.socket | None = environ.get("gunicorn.socket")
-    return connection
 
 
 def parse_json(body: bytes, content_type: str) -> Any:

@@ -7,16 +7,17 @@ from flask import Blueprint, Response, request
 
 from app.api.access import authorize
 from app.api.answers import json_response
-from app.api.bodies import decode_base64, parse_json, read_body
+from app.api.bodies import decode_base64, parse_json
 from app.api.context import current_context
 from app.api.pages import html_page
+from app.api.received import admitted_body, current_received
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
-from app.imaging.decode import decode
 from app.imaging.encode import encode_png
-from app.imaging.guard import guard
+from app.imaging.header import ImageHeader
 from app.imaging.steps import Step
-from app.inference.classifier import deadline_after
+from app.inference.preparation import preview_image
+from app.limits.lease import Lease
 from app.packages.package import Package
 
 blueprint = Blueprint("console", __name__)
@@ -31,9 +32,9 @@ def console() -> Response:
 @blueprint.get("/console/models")
 def models() -> Response:
     """List what can be called: labels, versions and preprocessing."""
-    parts = current_context()
-    authorize(parts, current_trace())
-    serving = parts.models
+    context = current_context()
+    authorize(context, current_trace())
+    serving = context.models
     described = [
         {"name": name, **engine, **_describe(serving.get(name).package)}
         for name, engine in serving.describe().items()
@@ -62,15 +63,16 @@ def _describe_step(step: Step) -> dict[str, Any]:
 @blueprint.post("/console/preview/<deploy_name>")
 def preview(deploy_name: str) -> Response:
     """Answer the image as the model sees it: decoded, turned, cropped and resized, a png."""
-    parts, environ = current_context(), request.environ
-    package = parts.models.get(deploy_name).package
-    authorize(parts, current_trace())
-    with parts.admission.admit():
-        body = read_body(environ, parts.patience)
-        deadline = deadline_after(parts.settings.deadline_ms)
-        with parts.cores.prepare(deadline):
-            payload = parse_json(body, environ.get("CONTENT_TYPE", ""))
-            header, data = guard(decode_base64(validate_classify_request(payload).image))
-            with parts.decode_memory.reserve(header.width, header.height, deadline):
-                seen = package.preprocessor.fit(decode(header, data, package.reduction(header)))
-            return Response(encode_png(seen), content_type="image/png")
+    context = current_context()
+    package = context.models.get(deploy_name).package
+    authorize(context, current_trace())
+    body = admitted_body(context.admission.refusal())
+    payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
+    image_bytes = decode_base64(validate_classify_request(payload).image)
+    deadline = context.deadline_of(current_received())
+
+    def reserve(header: ImageHeader) -> Lease[float]:
+        return context.decode_memory.reserve(header.width, header.height, deadline)
+
+    seen = preview_image(image_bytes, package, reserve)
+    return Response(encode_png(seen), content_type="image/png")

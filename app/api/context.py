@@ -5,38 +5,45 @@ from dataclasses import dataclass
 from flask import current_app
 
 from app.access_tokens import AccessTokens
-from app.api.patience import Patience
+from app.api.received import ReceivedRequest
 from app.api.request_log import Recorder
+from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.limits.admission import Admission
-from app.limits.core_gate import CoreGate
+from app.limits.body_memory import BodyMemory
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
 from app.serving.registry import ModelRegistry
 from app.settings import Settings
 
-_EXTENSION = "classifyd"
+EXTENSION = "classifyd"
+"""The key of the context in ``app.extensions``."""
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The parts of a worker, joined once by ``create_app``."""
+    """The context of a worker, joined once by ``create_app``."""
 
     settings: Settings
     models: ModelRegistry
     licences: Licences
     admission: Admission
-    cores: CoreGate
+    body_memory: BodyMemory
     decode_memory: DecodeMemoryLimiter
     log_ids: LogIds
-    patience: Patience
     metrics: Metrics
     recorder: Recorder
     tokens: AccessTokens | None
+    watchdog: Watchdog
+    image_threads: int
+
+    def deadline_of(self, received: ReceivedRequest) -> float:
+        """The time.monotonic() until which a request may wait for the model."""
+        return received.completed + self.settings.deadline_ms / 1000
 
 
 def current_context() -> WorkerContext:
-    """Return the parts of the app that handles this request."""
-    parts: WorkerContext = current_app.extensions[_EXTENSION]
-    return parts
+    """Return the context of the app that handles this request."""
+    context: WorkerContext = current_app.extensions[EXTENSION]
+    return context

@@ -27,10 +27,7 @@ def handle_api_error(error: ApiError) -> Response:
     """Answer a failure that has a documented code."""
     if isinstance(error, InternalError):
         _log_traceback(error)
-    response = Response(status=error.status)
-    if isinstance(error, ModelUnavailable):
-        response.headers["Retry-After"] = str(error.retry_after_s)
-    return _fill(response, error)
+    return _fill(Response(status=error.status), error)
 
 
 def handle_http_exception(exc: HTTPException) -> Response:
@@ -53,13 +50,35 @@ def _to_api_error(exc: HTTPException) -> ApiError:
 def _fill(response: Response, error: ApiError) -> Response:
     """Write the documented body, the detail and the status that the settings ask for."""
     trace, settings = current_trace(), current_context().settings
-    trace.code, trace.detail = error.error_code, error.detail
+    trace.fail(error)
     response.data = error_body(error, trace.log_id, settings)
-    response.headers["Content-Type"] = JSON_TYPE
-    response.headers["X-Error-Detail"] = error.detail
-    if settings.http_status == "compat" and _is_api_call():
-        response.status_code = 200
+    response.headers.update(error_headers(error))
+    response.status_code = answer_status(
+        response.status_code, request.method, request.path, settings
+    )
     return response
+
+
+def error_headers(error: ApiError) -> list[tuple[str, str]]:
+    """Make the headers that tell a failure, beside those of every answer."""
+    headers = [
+        ("Content-Type", JSON_TYPE),
+        ("X-Error-Code", str(error.error_code)),
+        ("X-Error-Detail", error.detail),
+    ]
+    if isinstance(error, ModelUnavailable):
+        headers.append(("Retry-After", str(error.retry_after_s)))
+    return headers
+
+
+def answer_status(status: int, method: str, path: str, settings: Settings) -> int:
+    """Choose the HTTP status of an answer.
+
+    Deployed clients drop the body of a 4xx: with ``http_status = compat`` every call of the API
+    is answered 200, except HEAD and OPTIONS.
+    """
+    is_call = is_api_path(path) and method not in {"HEAD", "OPTIONS"}
+    return 200 if is_call and settings.http_status == "compat" else status
 
 
 def error_body(error: ApiError, log_id: int, settings: Settings) -> bytes:
@@ -72,11 +91,6 @@ def error_body(error: ApiError, log_id: int, settings: Settings) -> bytes:
     if settings.error_detail == "body":
         body["error_detail"] = error.detail
     return orjson.dumps(body)
-
-
-def _is_api_call() -> bool:
-    """Whether deployed clients expect 200: any call of the API but HEAD and OPTIONS."""
-    return is_api_path(request.path) and request.method not in {"HEAD", "OPTIONS"}
 
 
 def _log_traceback(error: BaseException) -> None:

@@ -64,8 +64,8 @@ def _say(context: Context, text: str) -> str:
 
 
 def _describe() -> dict[str, Any]:
-    parts = current_context()
-    return describe_api(parts.settings, parts.models.describe())
+    context = current_context()
+    return describe_api(context.settings, context.models.describe())
 
 
 def html_page(template: str, **values: object) -> Response:

@@ -1,11 +1,23 @@
-"""Which paths are calls of the API, and which are asked all the time."""
+"""What the paths of requests mean."""
 
-API_PATH_END = "/ImageClassification"
+API_END = "/ImageClassification"
+API_BATCH_END = f"{API_END}/batch"
+PREVIEW_START = "/console/preview/"
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by whoever watches; logged at debug level."""
+"""Requested every few seconds by monitors; logged at debug level."""
 
 
 def is_api_path(path: str) -> bool:
     """Whether a path is that of the API, of any deploy name."""
-    return path.rstrip("/").removesuffix("/batch").endswith(API_PATH_END)
+    return path.rstrip("/").endswith((API_END, API_BATCH_END))
+
+
+def takes_image(method: str, path: str) -> bool:
+    """Whether a request is expected to have images in its body."""
+    return method == "POST" and (is_api_path(path) or path.startswith(PREVIEW_START))
+
+
+def deploy_name_of(path: str) -> str:
+    """The deploy name in the path of an API call."""
+    return path.lstrip("/").partition("/")[0]

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from app.api.paths import QUIET_PATHS, is_api_path
+from app.api.paths import QUIET_PATHS, deploy_name_of, is_api_path
 from app.api.trace import Trace
 from app.errors import ModelUnavailable
 from app.observability.metrics import Metrics
@@ -106,7 +106,7 @@ class Recorder:
         """The name in the path when a package has it, else nothing: clients make up any name."""
         if trace.version:
             return trace.deploy_name
-        name = trace.deploy_name or path.lstrip("/").partition("/")[0]
+        name = trace.deploy_name or deploy_name_of(path)
         is_known = name in self._models.describe() or name in self._models.problems()
         return name if is_known else ""
 

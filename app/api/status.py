@@ -20,8 +20,8 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether every deploy name can be served, and if not, why."""
-    parts = current_context()
-    models = parts.models
+    context = current_context()
+    models = context.models
     reasons = models.problems()
     payload = {
         "ready": not reasons,
@@ -30,7 +30,7 @@ def readyz() -> Response:
         # An earlier version answers: worth an alarm, no reason to send the requests elsewhere.
         "pending": models.pending(),
         # Without effect on readiness: the other deploy names go on, and the process is well.
-        "licences": parts.licences.describe(),
+        "licences": context.licences.describe(),
     }
     return json_response(payload, 503 if reasons else 200)
 
@@ -38,6 +38,6 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Write the numbers of all workers for Prometheus."""
-    parts = current_context()
-    authorize(parts, current_trace())
-    return Response(parts.metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    context = current_context()
+    authorize(context, current_trace())
+    return Response(context.metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,11 +1,10 @@
 """One queue in front of the inference threads of a worker.
 
-Request threads submit one image each and wait; a free inference thread takes what has
-waited longest, with others for the same model up to the batch size. One worker so keeps
-all its cores busy, whichever connection the requests came in on. While nothing waits and a
-core is idle, a request thread may compute its image itself: waking another thread on an idle
-core, and being woken by it, takes 0.2 ms. An image that is alone in the worker is computed by
-all cores together, where that was measured to be faster.
+A request submits one image and waits. A free inference thread takes the image that has waited
+longest, with others for the same model up to the batch size. While nothing waits and a core is
+idle, the calling thread computes its image itself: waking another thread on an idle core, and
+being woken by it, takes 0.2 ms. All cores together compute an uncontended image, where that was
+measured to be faster.
 """
 
 import contextlib
@@ -19,14 +18,13 @@ import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine
-from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 
 
 def _locked() -> threading.Lock:
-    """A lock that is held: waiting for its release costs less than an Event."""
+    """Make a lock that is held: waiting for its release costs less than an Event."""
     lock = threading.Lock()
     lock.acquire()
     return lock
@@ -37,13 +35,15 @@ class Job:
     """One image on its way through the queue.
 
     Attributes:
+        loaded: computes it.
         image: float32 (C, H, W), contiguous.
-        queue_ms: how long it waited, once taken.
-        infer_ms: how long its batch was computed, once done.
-        batch_size: how many images that batch had, once done.
+        deadline: time.monotonic() after which it is no longer computed.
+        queue_ms: time it waited in the queue, once taken.
+        infer_ms: time its batch was computed, once done.
+        batch_size: number of images in that batch, once done.
     """
 
-    model: LoadedEngine
+    loaded: LoadedEngine
     image: FloatArray
     deadline: float
     submitted: float = field(default_factory=time.monotonic)
@@ -55,13 +55,13 @@ class Job:
     _pending: threading.Lock = field(default_factory=_locked)
 
     def finish(self, output: FloatArray | None, failure: BaseException | None = None) -> None:
-        """Hand the outcome to the thread that waits; a second outcome comes too late."""
+        """Hand the outcome to the waiting thread; a second outcome is ignored."""
         self.output, self.failure = output, failure
         with contextlib.suppress(RuntimeError):
             self._pending.release()
 
     def wait(self, timeout_s: float = -1) -> bool:
-        """Wait for the outcome; say whether it has come. For one thread, once it has come."""
+        """Wait for the outcome and return whether it has come; once, by one thread."""
         return self._pending.acquire(timeout=timeout_s)
 
 
@@ -69,22 +69,17 @@ class InferenceQueue:
     """Inference threads behind one queue.
 
     Args:
-        threads: how many inferences run at once.
-        cores: what they compute on, beside the preparing of images.
-
-    Attributes:
-        on_hung_caller: is told the thread's ident and the error when a caller hangs in an
-            inference that it computes itself, as it can answer nothing any more.
+        threads: Maximum number of inferences that run at once.
+        is_uncontended: whether the worker has held one request at a time lately.
     """
 
-    def __init__(self, threads: int, cores: CoreGate | None = None) -> None:
-        self._cores = cores or CoreGate(threads)
+    def __init__(self, threads: int, is_uncontended: Callable[[], bool] = lambda: False) -> None:
+        self._is_uncontended = is_uncontended
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._hung = False
         self._free = threads
-        self.on_hung_caller: Callable[[int, ModelUnavailable], None] = lambda _ident, _error: None
         self._running: dict[int, tuple[float, list[Job]]] = {}
         self._threads = [
             threading.Thread(target=self._serve, name=f"inference-{index}", daemon=True)
@@ -95,7 +90,7 @@ class InferenceQueue:
 
     def infer(
         self,
-        model: LoadedEngine,
+        loaded: LoadedEngine,
         image: FloatArray,
         deadline: float,
         in_caller: bool = False,
@@ -103,7 +98,7 @@ class InferenceQueue:
         """Wait for one image's output.
 
         Args:
-            model: the model to run.
+            loaded: the model to run.
             image: float32 (C, H, W), contiguous.
             deadline: time.monotonic() after which it is no longer computed.
             in_caller: let the calling thread compute it, on a CPU, when a core is idle.
@@ -116,17 +111,8 @@ class InferenceQueue:
                 hangs.
             InternalError: the model failed on this image.
         """
-        job = Job(model, image, deadline)
-        if model.engine.device != "cpu":
-            return self._infer(job, False)
-        self._cores.begin_inference()
-        try:
-            return self._infer(job, in_caller)
-        finally:
-            self._cores.end_inference()
-
-    def _infer(self, job: Job, in_caller: bool) -> Job:
-        if self._submit(job, in_caller):
+        job = Job(loaded, image, deadline)
+        if self._submit(job, in_caller and loaded.engine.device == "cpu"):
             self._run([job])
         elif not job.wait(max(0.0, job.deadline - time.monotonic())):
             self._give_up(job)
@@ -152,16 +138,13 @@ class InferenceQueue:
         return self._hung
 
     def abandon(self) -> None:
-        """Answer everything that waits or runs as unavailable, and take nothing more."""
+        """Fail everything that waits or runs, and accept nothing more."""
         with self._changed:
             self._hung = self._closed = True
             jobs = [*self._waiting, *(job for _, batch in self._running.values() for job in batch)]
             self._waiting.clear()
-            callers = self._running.keys() - {thread.ident for thread in self._threads}
         for job in jobs:
             job.finish(None, ModelUnavailable(HUNG_DETAIL))
-        for ident in callers:
-            self.on_hung_caller(ident, ModelUnavailable(HUNG_DETAIL))
 
     def close(self) -> None:
         """Answer what waits, then end the threads."""
@@ -203,12 +186,11 @@ class InferenceQueue:
                 self._changed.notify()
 
     def _engine_for(self, batch: list[Job]) -> Engine:
-        model = batch[0].model
-        return (
-            model.latency_engine
-            if model.latency_engine and self._cores.is_uncontended()
-            else model.engine
-        )
+        loaded = batch[0].loaded
+        is_single = len(batch) == 1 and len(self._running) == 1 and not self._waiting
+        if loaded.latency_engine and is_single and self._is_uncontended():
+            return loaded.latency_engine
+        return loaded.engine
 
     def _take(self) -> list[Job]:
         """The longest waiting job and its company; empty when closed and drained."""
@@ -235,8 +217,8 @@ class InferenceQueue:
             self._waiting.popleft().finish(None, ModelUnavailable(LATE_DETAIL))
 
     def _pop_batch(self, first: Job) -> list[Job]:
-        alike = [job for job in self._waiting if job.model is first.model]
-        batch = alike[: first.model.max_batch]
+        alike = [job for job in self._waiting if job.loaded is first.loaded]
+        batch = alike[: first.loaded.max_batch]
         for job in batch:
             self._waiting.remove(job)
         return batch

@@ -1,6 +1,6 @@
-"""Noticing an inference that never ends.
+"""Detection of an inference that never ends.
 
-gunicorn's heartbeat comes from another thread and goes on while an inference hangs, so the
+gunicorn's heartbeat comes from the event loop and goes on while an inference hangs, so the
 worker would look alive and answer nothing.
 """
 
@@ -12,13 +12,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from app.inference.queue import InferenceQueue
+from app.errors import ModelUnavailable
+from app.inference.queue import HUNG_DETAIL, InferenceQueue
 
 EXIT_STATUS = 70
 """EX_SOFTWARE of sysexits.h; gunicorn replaces a worker that ends with it."""
 
 EXIT_DELAY_S = 1.0
-"""What the answers to the waiting requests get to leave the process."""
+"""Time for the answers to the waiting requests to leave the process."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ class Watchdog:
         queue: whose inferences are watched.
         timeout_s: how long one may take.
         end: ends the process.
+
+    Attributes:
+        on_hang: called when an inference hangs, before the process ends; it answers the
+            requests whose threads cannot.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Watchdog:
         self._queue = queue
         self._timeout_s = timeout_s
         self._end = end
+        self.on_hang: Callable[[ModelUnavailable], object] = lambda _error: None
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -60,7 +66,10 @@ class Watchdog:
             describe_stacks(),
         )
         self._queue.abandon()
-        time.sleep(EXIT_DELAY_S)
+        # What waited in the queue is answered by its own thread meanwhile.
+        time.sleep(EXIT_DELAY_S / 2)
+        self.on_hang(ModelUnavailable(HUNG_DETAIL))
+        time.sleep(EXIT_DELAY_S / 2)
         self._end()
 
 

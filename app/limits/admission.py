@@ -1,68 +1,61 @@
-"""The bound on requests in a worker."""
+"""The bound on the requests that a worker holds at once."""
 
-import threading
+import time
 
 from app.errors import ModelUnavailable
 from app.limits.lease import Lease
 
+UNCONTENDED_S = 0.03
+"""How long a worker must have held one request at a time before it counts as uncontended.
+
+Two callers that each send the next request at once overlap, but not at every moment.
+"""
+
 
 class Admission:
-    """Lets a bounded number of requests in; refuses the next one at once.
+    """Counts the requests in flight; only greenlets of one event loop admit and leave.
 
     Args:
-        max_in_flight: how many may be inside.
+        max_in_flight: Maximum number of requests in flight.
     """
 
     def __init__(self, max_in_flight: int) -> None:
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._expected = 0
-        self._lock = threading.Lock()
-        self._thread = threading.local()
+        self._last_contended_at = float("-inf")
 
-    def admit(self) -> Lease[None]:
-        """Hold a place for the duration of the block.
-
-        Raises:
-            ModelUnavailable: every place is taken; raised where the block would begin.
-        """
+    def admit(self) -> Lease[bool]:
+        """Take a place for the duration of a block, which learns whether there was one."""
+        if self.is_full():
+            return Lease(lambda: False, lambda: None)
         return Lease(self._enter, self._leave)
 
-    def _enter(self) -> None:
-        self.arrive()
-        with self._lock:
-            if self._in_flight >= self._max_in_flight:
-                raise self.refusal()
-            self._in_flight += 1
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._in_flight -= 1
+    def is_full(self) -> bool:
+        """Whether every place is taken."""
+        return self._in_flight >= self._max_in_flight
 
     def refusal(self) -> ModelUnavailable:
-        """What a request is answered that finds every place taken."""
+        """The error for a request that finds no place."""
         return ModelUnavailable(f"{self._max_in_flight} requests are already in flight")
 
-    def is_full(self) -> bool:
-        """Whether every place is taken, or will be by the requests on their way here."""
-        return self._in_flight + self._expected >= self._max_in_flight
-
-    def expect(self) -> None:
-        """Count a request that is given to a thread, until that thread says ``arrive``."""
-        with self._lock:
-            self._expected += 1
-
-    def set_out(self) -> None:
-        """Note that this thread has taken an expected request."""
-        self._thread.has_set_out = True
-
-    def arrive(self) -> None:
-        """Count this thread's expected request no more; nothing when it has none."""
-        if getattr(self._thread, "has_set_out", False):
-            self._thread.has_set_out = False
-            with self._lock:
-                self._expected -= 1
-
     def in_flight(self) -> int:
-        """Count the requests inside."""
+        """The number of requests that have a place."""
         return self._in_flight
+
+    def is_uncontended(self) -> bool:
+        """Whether requests have come one at a time for UNCONTENDED_S; safe from any thread."""
+        is_single = self._in_flight <= 1
+        return is_single and time.monotonic() - self._last_contended_at >= UNCONTENDED_S
+
+    def _enter(self) -> bool:
+        self._in_flight += 1
+        self._note_contention()
+        return True
+
+    def _leave(self) -> None:
+        self._note_contention()
+        self._in_flight -= 1
+
+    def _note_contention(self) -> None:
+        if self._in_flight > 1:
+            self._last_contended_at = time.monotonic()

@@ -1,360 +1,250 @@
-"""gunicorn's thread worker and logger, made to speak the contract and the log format."""
+"""gunicorn's gevent worker: I/O in greenlets, nothing monkey-patched, errors in JSON.
+
+What it relies on beyond gunicorn's documented settings, held by tests/unit/test_worker_base.py:
+
+- ``GeventWorker.patch``, which replaces the listening sockets and would patch the standard library;
+- ``GeventWorker.notify``, called once a second, also while the worker drains;
+- ``GeventWorker.run``, which accepts into a pool of ``worker_connections`` greenlets, calls
+  ``handle`` for each connection, and on ``alive = False`` waits for them;
+- ``AsyncWorker.handle_request``, which calls ``wsgi`` and raises StopIteration to close;
+- ``Worker.load_wsgi``, ``wsgi``, ``alive``, ``cfg``, ``log``, ``sockets``, ``worker_connections``;
+- ``gunicorn.http.get_parser``: an iterator of requests whose ``unreader`` has ``take_buffered``
+  and ``unread``;
+- ``start_response.__self__.force_close`` and the keys ``wsgi.input`` and ``gunicorn.socket`` of
+  the environ (``app.server.front``, ``app.server.request_body``);
+- of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
+  ``event.AsyncResult`` and ``ssl.SSLContext``.
+"""
 
 import logging
-import select
-import selectors
 import socket
 import ssl
 import sys
-import threading
 import time
-from contextlib import closing, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import orjson
+import gevent
+import gevent.socket
+import gevent.ssl
+from gevent.server import StreamServer
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.http import get_parser
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.util import close_graceful
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.ggevent import GeventWorker
 
-from app.balance import Balance
-from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable, OperatorError
-from app.plain_http import Connection, answer_of
-from app.request_threads import RequestThreads
+from app.errors import OperatorError
+from app.server.balance import Balance
 
-LINGER_MS = 10
-"""How long a thread stays with a connection that may send its next request at once."""
+RECEIVE_BYTES = 8192
+YIELD_S = 0.002
+"""How long a worker leaves a connection to those that have fewer; then it accepts it itself."""
 
-HEAD_BYTES = 4096
-"""How much of a request is looked at when it may have to be refused; a longer head goes the
-ordinary way."""
+LINGER_S = 2
+"""How long a closed connection is still read, so that the client can read the answer."""
 
-DRAIN_S = 10
-"""How long a refused client may go on sending its body."""
+LINGER_BYTES = 1024 * 1024
 
-ACCEPT_PAUSE_S = 0.1
+SPARE_CONNECTIONS = 64
+"""Below ``worker_connections`` at which the longest idle connection makes room for a new one."""
 
 BOOT_FAILURE_S = 10
 """How long a worker that cannot serve waits for the first one to fail, and the master to stop."""
 
-ACCEPTS_AT_ONCE = 512
-"""So many new connections before others have their turn: a burst that waits to be taken is
-refused late."""
-
-YIELD_S = 0.002
-"""How long a worker leaves a connection to those that have fewer; then it takes it itself."""
-
-_STATUS_LINES: dict[type[Exception], str] = {
+_STATUS_LINES: dict[type[BaseException], str] = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
+    gevent.Timeout: "408 Request Timeout",
     ParseException: "400 Bad Request",
-    ssl.SSLError: "400 Bad Request",
-    Exception: "500 Internal Server Error",
+    BaseException: "500 Internal Server Error",
 }
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A thread worker whose failures outside Flask are JSON, and short in the log."""
+class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Serves each connection in a greenlet, with a deadline for each of its phases."""
 
     balance = Balance()  # of all workers: the master imports this before it forks
-    slot: int | None = None
+    slot = 0
+    sockets: list[Any]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._lingering = 0
-        self._served: dict[int, Any] = {}
-        self._unread: dict[Any, tuple[int, float]] = {}
-        self._waste = bytearray(1024 * 1024)
+        self._connections = 0
+        # In the order in which they became idle.
+        self._idle: dict[gevent.Greenlet, None] = {}
 
-    def get_thread_pool(self) -> RequestThreads:
-        """Make the threads that answer; gunicorn's own are made when they are first wanted."""
-        return RequestThreads(self.cfg.threads)
+    def patch(self) -> None:
+        """Make the listening sockets cooperative, and leave the standard library alone."""
+        self.sockets = [
+            gevent.socket.socket(each.FAMILY, socket.SOCK_STREAM, fileno=each.sock.detach())
+            for each in self.sockets
+        ]
+
+    def run(self) -> None:
+        """Accept connections until the master or ``max_requests`` ends the worker."""
+        self.server_class = partial(Listener, self)
+        self._count_connection(0)
+        super().run()
 
     def load_wsgi(self) -> None:
-        """Load the app; a failure that the operator can mend ends the server with its text."""
+        """Load the app; a failure that the operator can fix ends the server with its text."""
         try:
             super().load_wsgi()
         except OperatorError as exc:
             self.log.error("%s", exc)
-            self._wait_for_the_end()
+            self._wait_for_shutdown()
             sys.exit(Arbiter.WORKER_BOOT_ERROR if self.alive else 0)
-        self._refuser = self.wsgi.extensions["classifyd_refuser"]
-        self.wsgi.extensions["classifyd"].models.queue.on_hung_caller = self._answer_hung
 
-    def _wait_for_the_end(self) -> None:
+    def _wait_for_shutdown(self) -> None:
         """Leave it to the first worker to end the server.
 
-        The master takes one such failure; a second one while it stops ends it with a traceback.
+        The master handles one such failure; a second one while it stops ends it with a traceback.
         """
         end = time.monotonic() + (BOOT_FAILURE_S if self.slot else 0)
         while self.alive and time.monotonic() < end:
             time.sleep(0.05)
 
-    def accept(self, listener: Any) -> None:
-        """Take new connections, and wait for their first requests without a thread.
+    def notify(self) -> None:
+        """Tell the master that the event loop runs; close idle connections while draining."""
+        super().notify()
+        if not self.alive:
+            self.balance.clear(self.slot)
+            for greenlet in list(self._idle):
+                gevent.kill(greenlet, block=False)
 
-        gunicorn's own method gives each a thread at once, which a client that sends nothing
-        then holds for five seconds. It also takes one at a time: under load those that wait
-        to be taken would wait behind everything else that is ready, again and again.
-        """
-        if self._is_anothers_turn():
-            time.sleep(YIELD_S)
-        for _ in range(ACCEPTS_AT_ONCE):
-            if not self._accept_one(listener) or self._is_anothers_turn():
-                return
-            if self.nr_conns >= self.worker_connections:
-                return
-
-    def _is_anothers_turn(self) -> bool:
-        return self.slot is not None and self.balance.is_anothers_turn(self.slot)
-
-    def _accept_one(self, listener: Any) -> bool:
-        """Take a connection; say whether there was one."""
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve the requests of a connection until it ends."""
+        self._count_connection(1)
+        if self._connections > self.worker_connections - SPARE_CONNECTIONS:
+            self._close_longest_idle()
+        request = None
         try:
-            client_socket, address = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return False
-        except OSError as exc:
-            # No file or no memory for it. A worker that ends for that helps nobody.
-            self.log.error("cannot take a connection: %s", exc.strerror)
-            time.sleep(ACCEPT_PAUSE_S)
-            return False
-        self.nr_conns += 1
-        conn = Connection(self.cfg, client_socket, address, listener.getsockname())
-        conn.data_ready = True  # by the time that a thread gets it
-        self._await_request(conn)
-        return True
-
-    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
-        """Give a connection with a request to a thread, or refuse when every place is taken."""
-        if conn in self._unread:
-            self._drain(conn)
-        elif self.cfg.is_ssl or not self._refuser.admission.is_full():
-            super().on_client_socket_readable(conn, client)
-        else:
-            self._refuse(conn, client)
-
-    @property
-    def nr_conns(self) -> int:
-        """How many connections this worker has; gunicorn counts them here."""
-        return self._connections
-
-    @nr_conns.setter
-    def nr_conns(self, number: int) -> None:
-        self._connections = number
-        if self.slot is not None and self._accepting:
-            self.balance.show(self.slot, number)
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Begin or end to take connections, and let the other workers know."""
-        super().set_accept_enabled(enabled)
-        if self.slot is not None:
-            if enabled:
-                self.balance.show(self.slot, self.nr_conns)
-            else:
-                self.balance.leave(self.slot)
-
-    def enqueue_req(self, conn: Any) -> None:
-        """Give a connection to a thread, and count it as one that will take a place."""
-        self._refuser.admission.expect()
-        super().enqueue_req(conn)
-
-    def murder_keepalived(self, force: bool = False) -> None:
-        """Close idle connections, and refused ones that go on sending for too long."""
-        now = time.monotonic()
-        for conn in [conn for conn, (_, end) in self._unread.items() if force or end < now]:
-            self._drop(conn)
-        super().murder_keepalived(force)
-
-    def _await_request(self, conn: Any) -> None:
-        conn.set_timeout()
-        self.keepalived_conns.append(conn)
-        readable = partial(self.on_client_socket_readable, conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
-
-    def _refuse(self, conn: Any, client: Any) -> None:
-        """Answer a call from its head alone; what is no plain call goes to a thread."""
-        try:
-            data = conn.sock.recv(HEAD_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        head, end, rest = data.partition(b"\r\n\r\n")
-        address = conn.client[0] if isinstance(conn.client, tuple) else ""
-        refusal = self._refuser.refuse(head + end, address) if end else None
-        if refusal is None or len(rest) > refusal.body_bytes:
-            conn.init()
-            conn.parser.unreader.unread(data)
-            super().on_client_socket_readable(conn, client)
-            return
-        try:
-            sent = conn.sock.send(refusal.answer)
-        except OSError:
-            sent = 0
-        if sent < len(refusal.answer):
-            self._drop(conn)
-            return
-        # At the end again: the connections are in the order in which they become too old.
-        self.keepalived_conns.remove(conn)
-        self.keepalived_conns.append(conn)
-        conn.set_timeout()
-        self._unread[conn] = refusal.body_bytes - len(rest), time.monotonic() + DRAIN_S
-        self._drain(conn)
-
-    def _drain(self, conn: Any) -> None:
-        """Throw away what a refused client sends, else the closed socket eats the answer."""
-        left, end = self._unread[conn]
-        try:
-            while left:
-                # The kernel throws the bytes away without copying them (tcp(7), MSG_TRUNC).
-                size = min(left, len(self._waste))
-                count = conn.sock.recv_into(self._waste, size, socket.MSG_TRUNC)
-                if not count:
-                    self._drop(conn)
-                    return
-                left -= count
-        except BlockingIOError:
-            self._unread[conn] = left, end
-            return
-        except OSError:
-            self._drop(conn)
-            return
-        del self._unread[conn]
-
-    def _drop(self, conn: Any) -> None:
-        self._unread.pop(conn, None)
-        self.poller.unregister(conn.sock)
-        self.keepalived_conns.remove(conn)
-        self.nr_conns -= 1
-        conn.close()
-
-    def handle(self, conn: Any) -> Any:
-        """Answer the requests of a connection as long as they follow each other closely.
-
-        gunicorn's own method hands a kept-alive connection back to the main thread after
-        each answer: two changes of thread, while the caller's next request is on its way.
-        """
-        ident = threading.get_ident()
-        self._served[ident] = conn
-        try:
-            outcome = self._handle_expected(conn)
-            while outcome is True and self._next_follows(conn):
-                outcome = super().handle(conn)
-            return outcome
+            self._shake_hands(client)
+            parser = get_parser(self.cfg, client, addr)
+            while request := self._next_request(parser, client):
+                self.handle_request(listener.getsockname(), request, client, addr)
+        except (OSError, StopIteration, gevent.GreenletExit):
+            self.log.debug("a connection has ended")
+        except (Exception, gevent.Timeout) as exc:
+            self.handle_error(request, client, addr, exc)
         finally:
-            del self._served[ident]
+            _close(client)
+            self._count_connection(-1)
 
-    def _handle_expected(self, conn: Any) -> Any:
-        """Answer the request that a thread was given, which was counted before it came."""
-        self._refuser.admission.set_out()
-        try:
-            return super().handle(conn)
-        finally:
-            self._refuser.admission.arrive()
-
-    def handle_request(self, req: Any, conn: Any) -> bool:
-        """Call the app and send its answer; say whether the connection goes on.
-
-        gunicorn's own method without its hooks, its access log and its count of requests, of
-        which nothing is used here, and with an answer that is sent in one piece.
-        """
-        response, environ = answer_of(req, conn)
-        environ["wsgi.multithread"] = True
-        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
-            response.force_close()
-        try:
-            pieces = self.wsgi(environ, response.start_response)
-            with closing(pieces) if hasattr(pieces, "close") else nullcontext():
-                for piece in pieces:
-                    response.write(piece)
-                response.close()
-        except OSError:
-            raise
-        except Exception as exc:
-            if not response.headers_sent:
-                raise
-            # An answer that has begun can only be cut short.
-            self.log.exception("an answer broke off")
-            close_graceful(conn.sock)
-            raise StopIteration from exc
-        return not response.should_close()
-
-    def _next_follows(self, conn: Any) -> bool:
-        """Wait a little for the connection's next request, unless the thread is needed."""
-        if self.cfg.is_ssl or not self.alive or conn.parser.unreader.buf.getvalue():
-            return False
-        if self._lingering >= self.cfg.threads // 2 or self._refuser.admission.is_full():
-            return False
-        self._lingering += 1
-        try:
-            poll = select.poll()
-            poll.register(conn.sock, select.POLLIN)
-            return bool(poll.poll(LINGER_MS))
-        finally:
-            self._lingering -= 1
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer a request that never reached Flask: unreadable HTTP, or a failure below it.
-
-        gunicorn's own method would answer HTML with the exception's text.
-        """
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what never became a request; gunicorn would write the exception's text."""
+        is_fault_of_client = isinstance(exc, ParseException | gevent.Timeout)
+        if not is_fault_of_client:
+            self.log.error("a connection failed", exc_info=exc)
         status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
-        is_client_error = isinstance(exc, ParseException | ssl.SSLError)
-        error = InvalidArgument if is_client_error else InternalError
         detail = f"the HTTP request could not be read: {type(exc).__name__}"
-        self._answer(client, addr, error(detail), status_line, None if is_client_error else exc)
-
-    def _answer_hung(self, ident: int, error: ModelUnavailable) -> None:
-        """Answer for a thread that hangs in an inference, before the process ends."""
-        conn = self._served.get(ident)
-        if conn is None:
-            return
-        is_compat = self.wsgi.extensions["classifyd"].settings.http_status == "compat"
-        status_line = "200 OK" if is_compat else "503 Service Unavailable"
-        self._answer(conn.sock, conn.client, error, status_line)
-        # Should the thread come back, nobody hears its answer. The base class's method: that
-        # of a TLS socket would take the encryption off as well.
+        host = addr[0] if isinstance(addr, tuple) else ""
+        answer = self.wsgi.answer_malformed(detail, host, is_fault_of_client)
+        lines = [f"HTTP/1.1 {status_line}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in answer.headers]
         with suppress(OSError):
-            socket.socket.shutdown(conn.sock, socket.SHUT_WR)
+            client.settimeout(self.wsgi.write_timeout_s)
+            client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
 
-    def _answer(
-        self,
-        client: Any,
-        addr: Any,
-        error: ApiError,
-        status_line: str,
-        exc: Exception | None = None,
-    ) -> None:
-        """Log, count and answer a failure without Flask."""
-        parts = self.wsgi.extensions["classifyd"]
-        log_id = parts.log_ids.take()
-        fields = {
-            "log_id": log_id,
-            "client": addr[0] if isinstance(addr, tuple) else "",
-            "code": error.error_code,
-        }
-        self.log.warning("%s", error.detail, exc_info=exc, extra={"fields": fields})
-        parts.metrics.count_request("", error.error_code)
-        body = {"error_code": error.error_code, "error_msg": error.error_msg, "log_id": log_id}
-        if parts.settings.error_detail == "body":
-            body["error_detail"] = error.detail
+    def _count_connection(self, change: int) -> None:
+        self._connections += change
+        if self.alive:
+            self.balance.publish(self.slot, self._connections)
+
+    def _shake_hands(self, client: Any) -> None:
+        if self.cfg.is_ssl:
+            with gevent.Timeout(self.wsgi.head_timeout_s, TimeoutError):
+                client.do_handshake()
+
+    def _next_request(self, parser: Any, client: Any) -> Any:
+        """Wait for the next request and read its head; None when there will be none."""
+        received = parser.unreader.take_buffered() or self._wait_for_bytes(client)
+        if not received:
+            return None
+        parser.unreader.unread(received)
+        with gevent.Timeout(self.wsgi.head_timeout_s):
+            return next(parser)
+
+    def _wait_for_bytes(self, client: Any) -> bytes:
+        greenlet = gevent.getcurrent()
+        self._idle[greenlet] = None
         try:
-            client.sendall(_http_answer(status_line, error, orjson.dumps(body)))
-        except OSError:
-            self.log.debug("the client of log_id %d is gone", log_id)
+            client.settimeout(self.cfg.keepalive)
+            received: bytes = client.recv(RECEIVE_BYTES)
+            return received
+        finally:
+            del self._idle[greenlet]
+
+    def _close_longest_idle(self) -> None:
+        longest = next(iter(self._idle), None)
+        if longest is not None:
+            gevent.kill(longest, block=False)
 
 
-def _http_answer(status_line: str, error: ApiError, body: bytes) -> bytes:
-    retry = f"Retry-After: {error.retry_after_s}\r\n" if isinstance(error, ModelUnavailable) else ""
-    head = (
-        f"HTTP/1.1 {status_line}\r\nConnection: close\r\n{retry}"
-        "Content-Type: application/json; charset=utf-8\r\n"
-        f"X-Error-Detail: {error.detail}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+def _close(client: Any) -> None:
+    """Close a connection, but let the client read what was sent before.
+
+    A socket that is closed with unread bytes resets the connection, and the reset can overtake
+    the answer.
+    """
+    with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_S):
+        client.settimeout(LINGER_S)
+        # The base class's method: that of a TLS socket would end the encryption.
+        gevent.socket.socket.shutdown(client, socket.SHUT_WR)
+        left = LINGER_BYTES
+        while left > 0 and (piece := client.recv(RECEIVE_BYTES)):
+            left -= len(piece)
+    client.close()
+
+
+class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
+    """Accepts connections for a worker, and leaves them to workers that have fewer.
+
+    Args:
+        worker: handles the connections.
+        listener: the listening socket.
+        spawn: the pool of the connections' greenlets.
+        options: of a ``server_class`` of gunicorn's GeventWorker, and of TLS.
+    """
+
+    def __init__(self, worker: Worker, listener: Any, *, spawn: Any, **options: Any) -> None:
+        tls = {key: value for key, value in options.items() if key == "ssl_context"}
+        super().__init__(listener, partial(worker.handle, listener), spawn=spawn, **tls)
+        self._worker = worker
+        self._has_yielded = False
+        if worker.cfg.workers > 1:
+            self.max_accept = 1
+
+    def do_read(self) -> Any:
+        """Accept a connection; None leaves it to others for a moment."""
+        is_anothers_turn = self._worker.balance.is_anothers_turn(self._worker.slot)
+        if self._has_yielded or not is_anothers_turn:
+            self._has_yielded = False
+            return super().do_read()
+        self._has_yielded = True
+        self.stop_accepting()
+        gevent.spawn_later(YIELD_S, self.start_accepting)
+        return None
+
+
+class TlsContext(gevent.ssl.SSLContext):  # type: ignore[misc]  # gevent has no types
+    """Leaves the handshake to the worker, which bounds its time."""
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> Any:
+        """Wrap an accepted socket."""
+        return super().wrap_socket(*arguments, do_handshake_on_connect=False, **options)
+
+
+def tls_context(config: Any, _default: Any) -> TlsContext:
+    """Make the TLS context of a worker: gunicorn's setting ``ssl_context``.
+
+    gunicorn's own is the standard library's, in which a stalled handshake stops the event loop.
+    """
+    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.certfile, config.keyfile)
+    return context
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types

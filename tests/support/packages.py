@@ -117,9 +117,9 @@ def build_failing_package(weights_dir: Path, name: str, rounds: int = 0) -> Path
     return _build(weights_dir, name, FailsOnRed(rounds), ["red", "green", "blue"])
 
 
-def build_slow_package(weights_dir: Path, name: str) -> Path:
-    """A model that takes about SLOW_S for an image."""
-    return _build(weights_dir, name, Slow(_rounds_of(SLOW_S)), ["red", "green", "blue"])
+def build_slow_package(weights_dir: Path, name: str, seconds: float = SLOW_S) -> Path:
+    """A model that takes about so many seconds for an image."""
+    return _build(weights_dir, name, Slow(_rounds_of(seconds)), ["red", "green", "blue"])
 
 
 def _rounds_of(seconds: float) -> int:

@@ -12,7 +12,6 @@ from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import FloatArray, LoadedEngine
 from app.inference.queue import InferenceQueue
 from app.inference.watchdog import Watchdog
-from app.limits.core_gate import CoreGate
 
 POISON = 666.0
 
@@ -175,22 +174,22 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 
 
 @pytest.mark.parametrize("in_caller", [True, False])
-def test_only_an_image_that_is_alone_is_computed_by_all_cores(
-    in_caller: bool, monkeypatch: pytest.MonkeyPatch
+def test_only_an_uncontended_image_is_computed_by_all_cores(
+    in_caller: bool,
 ) -> None:
-    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 0)
     gate, entered = threading.Event(), threading.Event()
 
     def hold() -> None:
         entered.set()
         gate.wait(30)
 
-    cores = CoreGate(2)
-    queue, alone, engine = InferenceQueue(2, cores), Doubling(hold), Doubling()
+    is_uncontended = False
+    queue = InferenceQueue(2, lambda: is_uncontended)
+    alone, engine = Doubling(hold), Doubling()
     model = LoadedEngine(engine, 1, alone)
-    with cores.prepare(_soon()):  # the next request's image
-        queue.infer(model, _image(1), _soon(), in_caller)
+    queue.infer(model, _image(1), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([], [1])
+    is_uncontended = True
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(queue.infer, model, _image(1), _soon(), in_caller)
         assert entered.wait(30)
@@ -202,7 +201,7 @@ def test_only_an_image_that_is_alone_is_computed_by_all_cores(
     assert output is not None
     assert output.tolist() == [6]
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
-    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 3600)
+    is_uncontended = False
     queue.infer(model, _image(4), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1, 1])
     queue.close()
@@ -233,25 +232,23 @@ def test_no_more_inferences_run_at_once_than_the_queue_has_threads() -> None:
     queue.close()
 
 
-def test_a_caller_that_hangs_in_its_own_inference_is_made_known() -> None:
+def test_a_hung_inference_is_reported_before_the_process_ends() -> None:
     gate, entered, ended = threading.Event(), threading.Event(), threading.Event()
-    callers: list[int] = []
 
     def hold() -> None:
-        callers.append(threading.get_ident())
         entered.set()
         gate.wait(30)
 
-    queue = InferenceQueue(1)
-    told: list[int] = []
-    queue.on_hung_caller = lambda ident, _error: told.append(ident)
-    Watchdog(queue, 0.2, ended.set).start()
+    queue, reported = InferenceQueue(1), list[ModelUnavailable]()
+    watchdog = Watchdog(queue, 0.2, ended.set)
+    watchdog.on_hang = reported.append
+    watchdog.start()
     with ThreadPoolExecutor(1) as pool:
         hung = pool.submit(queue.infer, LoadedEngine(Doubling(hold), 1), _image(0), _soon(), True)
         assert entered.wait(30)
         assert ended.wait(30)
         assert queue.is_hung
-        assert told == callers
+        assert [error.error_code for error in reported] == [336100]
         assert not hung.done()
         gate.set()
     queue.close()

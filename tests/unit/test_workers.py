@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.balance import PLACES, Balance
+from app.server.balance import SLOTS, Balance
 from app.settings import Settings
 from app.system import sizing as workers
 from app.system.cpus import usable_memory_mb
@@ -51,26 +51,26 @@ def test_memory_is_that_of_the_machine_or_of_the_control_group(tmp_path: Path) -
     assert usable_memory_mb(meminfo, tmp_path) == 1000
 
 
-def _show_in_child(balance: Balance) -> None:
-    balance.show(1, 3)
+def _publish_in_child(balance: Balance) -> None:
+    balance.publish(1, 3)
     os._exit(0)
 
 
 def test_who_has_fewest_connections_takes_the_next() -> None:
     balance = Balance()
-    balance.show(0, 4)
+    balance.publish(0, 4)
     assert not balance.is_anothers_turn(0)
-    child = get_context("fork").Process(target=_show_in_child, args=(balance,))
+    child = get_context("fork").Process(target=_publish_in_child, args=(balance,))
     child.start()
     child.join()
     assert balance.is_anothers_turn(0)
     assert not balance.is_anothers_turn(1)
-    balance.leave(1)
+    balance.clear(1)
     assert not balance.is_anothers_turn(0)
 
 
 def test_workers_beyond_the_places_take_what_comes() -> None:
     balance = Balance()
-    balance.show(PLACES, 1)
-    balance.leave(PLACES)
-    assert not balance.is_anothers_turn(PLACES)
+    balance.publish(SLOTS, 1)
+    balance.clear(SLOTS)
+    assert not balance.is_anothers_turn(SLOTS)

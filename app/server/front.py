@@ -1,0 +1,134 @@
+"""The WSGI callable before Flask: it receives a body, bounds, sheds and hands over.
+
+gunicorn calls it in the greenlet of a connection. A greenlet costs some kilobytes, so a slow
+client costs no more than that. Flask runs in a few native threads, which decode, preprocess
+and infer, and sees nothing but whole requests.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import gevent
+from flask import Flask
+from werkzeug.test import run_wsgi_app
+
+from app.api.context import WorkerContext
+from app.api.paths import API_BATCH_END, takes_image
+from app.api.received import RECEIVED_KEY, ReceivedRequest
+from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable
+from app.server.load_shedding import Answer, LoadShedder
+from app.server.native_threads import NativeThreads
+from app.server.request_body import BodyTimeouts, RequestBody
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""4 MiB of base64, and as much again for escapes, white space and other fields."""
+
+MAX_BATCH_BODY_BYTES = 32 * 1024 * 1024
+
+PAGE_THREADS = 2
+"""For health checks, metrics and pages, which must not wait behind images."""
+
+Environ = dict[str, Any]
+
+
+class Front:
+    """Receives requests for a Flask app.
+
+    Args:
+        app: answers requests whose body is whole.
+        context: the worker's.
+
+    Attributes:
+        head_timeout_s: how long a client may take for a request head or a TLS handshake.
+        write_timeout_s: how long a client may take to read an answer.
+    """
+
+    def __init__(self, app: Flask, context: WorkerContext) -> None:
+        settings = context.settings
+        self.head_timeout_s = settings.head_timeout_s
+        self.write_timeout_s = settings.write_timeout_s
+        self._app = app
+        self._admission, self._body_memory = context.admission, context.body_memory
+        self._body_timeouts = BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)
+        self._shedder = LoadShedder(context)
+        self._image_threads = NativeThreads(context.image_threads, "image")
+        self._page_threads = NativeThreads(PAGE_THREADS, "page")
+        run_in_loop = gevent.get_hub().loop.run_callback_threadsafe
+        context.watchdog.on_hang = partial(run_in_loop, self._fail_pending)
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
+        """Answer one request; the WSGI application (PEP 3333)."""
+        started, body = time.monotonic(), RequestBody(environ)
+        try:
+            answer = self._answer(environ, body, started)
+        except ApiError as exc:
+            answer = self._shedder.answer(environ, started, exc)
+        environ["gunicorn.socket"].settimeout(self.write_timeout_s)
+        # gunicorn passes a bound method of its Response.
+        response = start_response.__self__  # type: ignore[attr-defined]
+        if body.is_unfinished:
+            response.force_close()
+        start_response(answer.status, answer.headers)
+        yield answer.body
+        # After the answer: a client that has not sent its body yet need not wait for it.
+        body.discard()
+        if body.is_unfinished:
+            response.force_close()
+
+    def answer_malformed(self, detail: str, client: str, is_fault_of_client: bool) -> Answer:
+        """Answer, count and log what gunicorn could not turn into a request."""
+        environ = {"PATH_INFO": "", "REQUEST_METHOD": "", "REMOTE_ADDR": client}
+        error = InvalidArgument(detail) if is_fault_of_client else InternalError(detail)
+        return self._shedder.answer(environ, time.monotonic(), error)
+
+    def _answer(self, environ: Environ, body: RequestBody, started: float) -> Answer:
+        if takes_image(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            return self._answer_image(environ, body, started)
+        environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic())
+        return self._page_threads.run(self._call_app, environ, b"")
+
+    def _answer_image(self, environ: Environ, body: RequestBody, started: float) -> Answer:
+        shed = self._shed(environ, started)
+        if shed:
+            return shed
+        with self._body_memory.reserve(partial(_evict, gevent.getcurrent())) as reservation:
+            data, failure = b"", None
+            limit = MAX_BATCH_BODY_BYTES if _is_batch(environ) else MAX_BODY_BYTES
+            try:
+                data = body.read(limit, reservation, self._body_timeouts)
+            except ApiError as exc:
+                failure = exc
+            shed = self._shed(environ, started)
+            if shed:
+                return shed
+            with self._admission.admit() as is_admitted:
+                environ[RECEIVED_KEY] = ReceivedRequest(
+                    started, time.monotonic(), is_admitted, failure
+                )
+                threads = self._image_threads if is_admitted else self._page_threads
+                return threads.run(self._call_app, environ, data)
+
+    def _shed(self, environ: Environ, started: float) -> Answer | None:
+        return self._shedder.shed(environ, started) if self._admission.is_full() else None
+
+    def _call_app(self, environ: Environ, body: bytes) -> Answer:
+        """Call Flask; runs in a native thread, which must not touch the connection."""
+        whole = environ | {"wsgi.input": io.BytesIO(body), "gunicorn.socket": None}
+        pieces, status, headers = run_wsgi_app(self._app, whole, buffered=True)
+        return Answer(status, headers.to_wsgi_list(), b"".join(pieces))
+
+    def _fail_pending(self, error: ModelUnavailable) -> None:
+        self._image_threads.fail_pending(error)
+
+
+def _is_batch(environ: Environ) -> bool:
+    path: str = environ["PATH_INFO"]
+    return path.rstrip("/").endswith(API_BATCH_END)
+
+
+def _evict(greenlet: gevent.Greenlet) -> None:
+    error = ModelUnavailable("the body came too slowly while the memory for bodies was used up")
+    gevent.kill(greenlet, error, block=False)

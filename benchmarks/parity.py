@@ -30,9 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.imaging.decode import decode
-from app.imaging.guard import guard
 from app.inference.engines.base import use_one_thread_per_operation
+from app.inference.preparation import prepare_image
 from app.packages.build.foreign import import_own, import_torchvision
 from app.packages.build.reference import FloatArray, open_picture, reference_scores
 from app.packages.package import load_package
@@ -174,8 +173,8 @@ def served(server: Server, name: str, files: list[Path]) -> FloatArray:
 
 def of_pixels(case: Case, folder: Path, files: list[Path]) -> FloatArray:
     """Scores of the eager module on the package's own preprocessing, (files, classes)."""
-    preprocessor = load_package(folder).preprocessor
-    images = [preprocessor(decode(*guard(file.read_bytes()))) for file in files]
+    package = load_package(folder)
+    images = [prepare_image(file.read_bytes(), package)[1] for file in files]
     inputs = torch.from_numpy(np.stack(images))
     return reference_scores(case.model, inputs, "logits", "single_label")
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.imaging.decode import decode
-from app.imaging.guard import guard
 from app.inference.engines.base import Engine, use_one_thread_per_operation
+from app.inference.preparation import prepare_image
 from app.inference.tuning.loader import TunedLoader
 from app.inference.tuning.selection import engine_requirements
 from app.packages.package import Package, load_package
@@ -28,7 +27,7 @@ def measure(package: Package, engine: Engine, data: bytes, batch: int, time_s: f
 
     def work(index: int) -> None:
         while time.monotonic() < end:
-            images = [package.preprocessor(decode(*guard(data))) for _ in range(batch)]
+            images = [prepare_image(data, package)[1] for _ in range(batch)]
             engine.infer(np.stack(images))
             counts[index] += batch
 

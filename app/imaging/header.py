@@ -28,6 +28,11 @@ class ImageHeader:
     width: int
     height: int
 
+    @property
+    def description(self) -> str:
+        """Format and size for people, such as ``jpg 640x480``."""
+        return f"{self.format} {self.width}x{self.height}"
+
 
 def check_size(width: int, height: int) -> None:
     """Refuse a size outside MIN_SIDE_PX to MAX_SIDE_PX.

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from app.imaging.decode import decode
-from app.imaging.guard import guard
 from app.inference.classifier import deadline_after, load_classifier
 from app.inference.engines.base import FloatArray, use_one_thread_per_operation
+from app.inference.preparation import prepare_image
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
 from app.inference.tuning.loader import ExactLoader
@@ -54,9 +53,8 @@ class LocalClassifier:
         Raises:
             ApiError: as a server would answer it.
         """
-        header, data = guard(data)
-        image = self.package.preprocessor(decode(header, data, self.package.reduction(header)))
-        return self._classifier.infer(image, deadline_after(_NO_HURRY_MS)).scores
+        _, model_input = prepare_image(data, self.package)
+        return self._classifier.infer(model_input, deadline_after(_NO_HURRY_MS)).scores
 
     def classify(self, data: bytes, top_num: int) -> list[dict[str, str | float]]:
         """Classify the bytes of an image file; see app.inference.scores.rank.

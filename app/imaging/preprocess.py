@@ -2,30 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from app.imaging.resample import ByteArray, Window, resize, size_of, to_gray
-from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    Color,
-    Geometry,
-    Normalize,
-    ResizeExact,
-    ResizeLetterbox,
-    ResizeShortestSide,
-    Scale,
-    Size,
-    Step,
-)
+from app.imaging.steps import Color, Geometry, Size, Step, color_of, geometry_of
 
 FloatArray = npt.NDArray[np.float32]
 _Operation = Callable[[ByteArray], ByteArray]
-_Crop = CenterCrop | CenterCropFraction
 
 
 class Preprocessor:
@@ -38,8 +25,8 @@ class Preprocessor:
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        color = cast(Color, steps[0])
-        self._tables = _tables(steps, color.channels)
+        color = color_of(steps)
+        self._tables = [_table(steps, channel) for channel in range(color.channels)]
         self._reverse = color.order == "BGR"
         self._operations = _compile(steps, color)
 
@@ -84,40 +71,24 @@ class Preprocessor:
         return result
 
 
-def _tables(steps: Sequence[Step], channels: int) -> list[FloatArray]:
-    """What each of the 256 grey levels becomes, for each channel; rounded to float32 once."""
-    values = np.tile(np.arange(256, dtype=np.float64), (channels, 1))
+def _table(steps: Sequence[Step], channel: int) -> FloatArray:
+    """What each of the 256 grey levels becomes in a channel; rounded to float32 once."""
+    values = [float(level) for level in range(256)]
     for step in steps:
-        if isinstance(step, Scale):
-            values = values * step.multiply + step.add
-        elif isinstance(step, Normalize):
-            values = (values - np.c_[list(step.mean)]) / np.c_[list(step.std)]
-    return list(values.astype(np.float32))
+        values = [step.map_value(value, channel) for value in values]
+    return np.array(values, np.float32)
 
 
 def _compile(steps: Sequence[Step], color: Color) -> list[_Operation]:
     operations: list[_Operation] = [to_gray] if color.order == "GRAY" else []
-    geometry = [step for step in steps if isinstance(step, Geometry)]
-    while geometry:
-        step = geometry.pop(0)
-        if isinstance(step, ResizeShortestSide):
-            # Together, so that what the crop drops need not be computed.
-            crop = cast(_Crop, geometry.pop(0))
-            operations.append(partial(_resize_and_crop, step, crop, _pad_of(crop, color)))
-        elif isinstance(step, ResizeExact):
-            operations.append(partial(_resize_exact, step))
-        elif isinstance(step, ResizeLetterbox):
-            operations.append(partial(_letterbox, step, _pad_of(step, color)))
-        else:
-            operations.append(partial(_crop, step, _pad_of(step, color)))
+    geometry = iter(geometry_of(steps))
+    for step in geometry:
+        # Together with its crop, so that the part that is dropped need not be computed.
+        last = next(geometry) if step.needs_crop else step
+        # The pixels here are RGB for a BGR model too.
+        pad = last.pad[::-1] if color.order == "BGR" else last.pad
+        operations.append(partial(_resize_and_crop, step, last, pad))
     return operations
-
-
-def _pad_of(step: _Crop | ResizeLetterbox, color: Color) -> tuple[int, ...]:
-    """The step's fill in the order of the pixels here, which is RGB for a BGR model too."""
-    if isinstance(step, CenterCropFraction):
-        return ()
-    return step.pad[::-1] if color.order == "BGR" else step.pad
 
 
 class _Centred(NamedTuple):
@@ -139,35 +110,19 @@ def _centre(length: int, wanted: int) -> _Centred:
     return _Centred(0, length, (wanted - length) // 2)
 
 
-def _crop(step: _Crop, pad: tuple[int, ...], image: ByteArray) -> ByteArray:
-    height, width = size_of(image)
-    target = step.output_size(Size(height, width))
-    rows, columns = _centre(height, target.height), _centre(width, target.width)
-    kept = image[rows.start : rows.start + rows.kept, columns.start : columns.start + columns.kept]
-    return _place(kept, target, rows.fill_before, columns.fill_before, pad)
-
-
 def _resize_and_crop(
-    step: ResizeShortestSide, crop: _Crop, pad: tuple[int, ...], image: ByteArray
+    step: Geometry, last: Geometry, pad: tuple[int, ...], image: ByteArray
 ) -> ByteArray:
-    size = step.output_size(size_of(image))
-    target = crop.output_size(size)
+    """Resize to what ``step`` says, then crop or fill up to what ``last`` says."""
+    size = step.resized_size(size_of(image))
+    target = last.output_size(size)
     rows, columns = _centre(size.height, target.height), _centre(size.width, target.width)
     window = Window(rows.start, columns.start, rows.start + rows.kept, columns.start + columns.kept)
-    kept = resize(image, size, step.sampling, window)
+    if step.sampling is None:
+        kept = image[window.slices]
+    else:
+        kept = resize(image, size, step.sampling, window)
     return _place(kept, target, rows.fill_before, columns.fill_before, pad)
-
-
-def _resize_exact(step: ResizeExact, image: ByteArray) -> ByteArray:
-    size = Size(step.height, step.width)
-    return resize(image, size, step.sampling, Window(0, 0, *size))
-
-
-def _letterbox(step: ResizeLetterbox, pad: tuple[int, ...], image: ByteArray) -> ByteArray:
-    inner = step.inner_size(size_of(image))
-    resized = resize(image, inner, step.sampling, Window(0, 0, *inner))
-    top, left = (step.height - inner.height) // 2, (step.width - inner.width) // 2
-    return _place(resized, Size(step.height, step.width), top, left, pad)
 
 
 def _place(image: ByteArray, size: Size, top: int, left: int, pad: tuple[int, ...]) -> ByteArray:

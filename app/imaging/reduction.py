@@ -5,15 +5,7 @@ from typing import get_args
 
 from app.imaging.decode import Reduction
 from app.imaging.header import ImageHeader
-from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    ResizeExact,
-    ResizeLetterbox,
-    ResizeShortestSide,
-    Size,
-    Step,
-)
+from app.imaging.steps import Size, Step, geometry_of
 
 SPARE = 2
 """What is left for the antialiased resize to shrink: with less, the decoder's own averaging
@@ -49,19 +41,9 @@ def shrinkage_limit(steps: Sequence[Step], size: Size) -> float:
         pixels are used as they are, and for a crop by pixels before any resize, which would
         cut another part out of a smaller image.
     """
-    for step in steps:
-        if isinstance(step, CenterCropFraction):
-            size = step.output_size(size)
-        elif isinstance(step, CenterCrop):
-            return 1.0
-        elif isinstance(step, ResizeLetterbox):
-            return _kept(step.inner_size(size), size)
-        elif isinstance(step, ResizeShortestSide):
-            return _kept(step.output_size(size), size)
-        elif isinstance(step, ResizeExact):
-            return _kept(Size(step.height, step.width), size)
+    for step in geometry_of(steps):
+        kept = step.kept_resolution(size)
+        if kept is not None:
+            return kept
+        size = step.output_size(size)
     return 1.0
-
-
-def _kept(resized: Size, size: Size) -> float:
-    return max(resized.height / size.height, resized.width / size.width)

@@ -25,6 +25,7 @@ from app.imaging.steps import (
     Sampling,
     Scale,
     Step,
+    geometry_of,
 )
 from app.inference.engines.base import FloatArray
 from app.packages.consistency import find_contradiction
@@ -38,7 +39,6 @@ EXPLAINED = 0.34
 """A variant that leaves at most this part of the difference is named even when it does not
 remove all of it: two mistakes at once, or a filter that exists twice."""
 
-_Resize = ResizeShortestSide | ResizeExact | ResizeLetterbox
 _UNIT = Scale(1 / 255, 0)
 _RANGES: tuple[tuple[str, tuple[Step, ...]], ...] = (
     ("ImageNet's mean and std", (_UNIT, Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))),
@@ -137,16 +137,16 @@ def variants(steps: Sequence[Step], spec: InputSpec) -> Iterator[Variant]:
 
 
 def _all_variants(steps: tuple[Step, ...], spec: InputSpec) -> Iterator[Variant]:
-    color, geometry = steps[0], tuple(step for step in steps if isinstance(step, Geometry))
-    values = tuple(step for step in steps if isinstance(step, Scale | Normalize))
+    color, geometry = steps[0], geometry_of(steps)
+    values = steps[1 + len(geometry) :]
     orders: tuple[ColorOrder, ...] = ("RGB", "BGR")
     for order in orders:
         yield Variant("colour order", order, (Color(order), *steps[1:]))
     for description, others in _RANGES:
         yield Variant("mean and std", description, (color, *geometry, *others))
-    present = {_kind(step.sampling) for step in geometry if isinstance(step, _Resize)}
+    present = {_kind(step.sampling) for step in geometry if step.sampling}
     for sampling in (sampling for sampling in _SAMPLINGS if _kind(sampling) not in present):
-        resized = tuple(_with_sampling(step, sampling) for step in geometry)
+        resized = tuple(step.with_sampling(sampling) for step in geometry)
         text = f"{sampling.filter} {'with' if sampling.antialias else 'without'} antialiasing"
         yield Variant("resize filter", text, (color, *resized, *values))
     for description, other in _geometries(geometry, spec):
@@ -158,14 +158,10 @@ def _kind(sampling: Sampling) -> tuple[str, bool]:
     return sampling.filter, sampling.antialias
 
 
-def _with_sampling(step: Geometry, sampling: Sampling) -> Geometry:
-    return replace(step, sampling=sampling) if isinstance(step, _Resize) else step
-
-
 def _geometries(
     geometry: tuple[Geometry, ...], spec: InputSpec
 ) -> Iterator[tuple[str, tuple[Geometry, ...]]]:
-    sampling = next((s.sampling for s in geometry if isinstance(s, _Resize)), _SAMPLINGS[0])
+    sampling = next((step.sampling for step in geometry if step.sampling), _SAMPLINGS[0])
     height, width, pad = spec.height, spec.width, (0,) * spec.channels
     exact = ResizeExact(height, width, sampling)
     yield f"the whole image resized to {height} x {width}, no crop", (exact,)
@@ -174,7 +170,7 @@ def _geometries(
             f"the shortest side {size}, then a centre crop of {height} x {width}",
             (ResizeShortestSide(size, sampling), CenterCrop(height, width, pad)),
         )
-    if not any(isinstance(step, ResizeShortestSide) for step in geometry):
+    if not any(step.needs_crop for step in geometry):
         # Otherwise it is the picture that the shortest sides above give already.
         yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
     yield "the whole square in the centre, then resized", (CenterCropFraction(1), exact)

@@ -14,17 +14,14 @@ from PIL import Image, ImageOps
 
 from app.errors import OperatorError
 from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    Color,
     Geometry,
     Normalize,
-    ResizeExact,
-    ResizeLetterbox,
     Sampling,
     Scale,
     Size,
     Step,
+    color_of,
+    geometry_of,
 )
 
 FloatArray = npt.NDArray[np.float32]
@@ -60,16 +57,14 @@ def transform_of(steps: Sequence[Step]) -> Transform:
     """Make the transform that a package's steps describe, from Pillow's own operations."""
 
     def transform(picture: Image.Image) -> torch.Tensor:
-        color = steps[0]
-        order = color.order if isinstance(color, Color) else "RGB"
+        order = color_of(steps).order
         picture = picture.convert("L") if order == "GRAY" else picture
         if order == "BGR":
             # The geometry knows no colours; the fill is written in the model's order.
             red, green, blue = picture.split()
             picture = Image.merge("RGB", (blue, green, red))
-        for step in steps:
-            if isinstance(step, Geometry):
-                picture = _apply(step, picture)
+        for step in geometry_of(steps):
+            picture = _apply(step, picture)
         return _values(steps, picture)
 
     return transform
@@ -104,15 +99,9 @@ def reference_scores(
 
 def _apply(step: Geometry, picture: Image.Image) -> Image.Image:
     size = Size(picture.height, picture.width)
-    if isinstance(step, CenterCrop | CenterCropFraction):
-        pad = step.pad if isinstance(step, CenterCrop) else (0,) * len(picture.getbands())
-        return _crop(picture, step.output_size(size), pad)
-    if isinstance(step, ResizeLetterbox):
-        inner = _resize(picture, step.inner_size(size), step.sampling)
-        return _crop_or_fill(inner, Size(step.height, step.width), step.pad)
-    if isinstance(step, ResizeExact):
-        return _resize(picture, Size(step.height, step.width), step.sampling)
-    return _resize(picture, step.output_size(size), step.sampling)
+    if step.sampling is not None:
+        picture = _resize(picture, step.resized_size(size), step.sampling)
+    return _crop(picture, step.output_size(size), step.pad)
 
 
 def _crop(picture: Image.Image, size: Size, pad: tuple[int, ...]) -> Image.Image:
@@ -146,8 +135,9 @@ def _resize(picture: Image.Image, size: Size, sampling: Sampling) -> Image.Image
 def _values(steps: Sequence[Step], picture: Image.Image) -> torch.Tensor:
     values = torch.from_numpy(np.atleast_3d(np.asarray(picture)).astype(np.float32))
     for step in steps:
-        if isinstance(step, Scale):
-            values = values * step.multiply + step.add
-        elif isinstance(step, Normalize):
-            values = (values - torch.tensor(step.mean)) / torch.tensor(step.std)
+        match step:
+            case Scale(multiply, add):
+                values = values * multiply + add
+            case Normalize(mean, std):
+                values = (values - torch.tensor(mean)) / torch.tensor(std)
     return values.permute(2, 0, 1).contiguous()

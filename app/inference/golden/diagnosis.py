@@ -1,17 +1,16 @@
-"""Why a package's answers are not those of its reference.
+"""Why an engine does not give the expected scores of a package's golden samples.
 
 The mistakes that people make when they describe a preprocessing are few. Each is undone in
-turn; the one that brings the known scores back is named.
+turn, and the one that explains the difference is named.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from app.imaging.preprocess import Preprocessor
-from app.imaging.resample import ByteArray
 from app.imaging.steps import (
     CenterCrop,
     CenterCropFraction,
@@ -27,17 +26,15 @@ from app.imaging.steps import (
     Step,
     geometry_of,
 )
-from app.inference.engines.base import FloatArray
+from app.inference.engines.base import Engine, FloatArray
+from app.inference.golden.samples import make_scorer
 from app.packages.consistency import find_contradiction
 from app.packages.manifest import InputSpec, OutputSpec
 from app.packages.package import Golden, Package
 
-Infer = Callable[[list[ByteArray], Preprocessor, OutputSpec], FloatArray]
-"""Scores, float32 (images, classes), of images with another preprocessing or output."""
-
 EXPLAINED = 0.34
-"""A variant that leaves at most this part of the difference is named even when it does not
-remove all of it: two mistakes at once, or a filter that exists twice."""
+"""A variant that leaves at most this part of the difference is named even if it does not
+remove all of it: there may be two mistakes, or another implementation of the same filter."""
 
 _UNIT = Scale(1 / 255, 0)
 _RANGES: tuple[tuple[str, tuple[Step, ...]], ...] = (
@@ -67,40 +64,33 @@ _SAMPLINGS = (
 
 
 class Variant(NamedTuple):
-    """A preprocessing with one thing changed.
-
-    Attributes:
-        topic: what was changed.
-        description: what it was changed to.
-        steps: the changed steps.
-    """
+    """A preprocessing with one change: its topic, and what it was changed to."""
 
     topic: str
     description: str
     steps: tuple[Step, ...]
 
 
-def likely_cause(package: Package, golden: Golden, images: list[ByteArray], infer: Infer) -> str:
-    """Name the most likely reason why the known scores are not reached.
+def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
+    """Name the most likely reason why an engine does not give the expected scores.
 
     Args:
-        package: whose manifest is in doubt.
-        golden: its known scores.
-        images: its golden images, decoded.
-        infer: runs the engine in doubt.
+        package: the package, whose manifest may be wrong.
+        golden: its golden samples.
+        engine: its loaded model.
     """
-    output = package.manifest.output
-    served = infer(images, package.preprocessor, output)
+    score, output = make_scorer(package, golden, engine), package.manifest.output
+    served = score(package.preprocessor, output)
     trials = [
         (
             f"the {variant.topic}: the scores fit {variant.description}",
-            infer(images, Preprocessor(variant.steps), output),
+            score(Preprocessor(variant.steps), output),
         )
         for variant in variants(package.manifest.preprocess, package.manifest.input)
     ]
     for other in _other_outputs(output):
         text = f"output: the scores fit kind {other.kind} and task {other.task}"
-        trials.append((text, infer(images, package.preprocessor, other)))
+        trials.append((text, score(package.preprocessor, other)))
     differences = [_difference(scores, golden.scores) for _, scores in trials]
     best = int(np.argmin(differences))
     limit = max(golden.tolerance, EXPLAINED * _difference(served, golden.scores))
@@ -111,28 +101,33 @@ def likely_cause(package: Package, golden: Golden, images: list[ByteArray], infe
     return "the model file or the engine's precision; no usual mistake in preprocess explains it"
 
 
-def unnoticed_mistakes(
-    package: Package, golden: Golden, images: list[ByteArray], infer: Infer
-) -> list[str]:
-    """List the usual mistakes that the golden samples would let pass.
+def find_unnoticed(package: Package, engine: Engine) -> list[str]:
+    """List the usual mistakes that the golden samples would not detect.
 
-    A sample whose scores do not move when the colours are swapped cannot tell a swap; more
-    or other images, or a smaller tolerance, may.
+    A sample whose scores stay the same when the colours are swapped cannot detect a swap;
+    other or more images, or a smaller tolerance, may.
+
+    Args:
+        package: the package.
+        engine: its loaded model, which gives the expected scores.
     """
-    output = package.manifest.output
+    golden = package.golden
+    if golden is None:
+        return ["any mistake: the package has no golden samples"]
+    score = make_scorer(package, golden, engine)
     return [
         f"{variant.topic} ({variant.description})"
         for variant in variants(package.manifest.preprocess, package.manifest.input)
-        if _difference(infer(images, Preprocessor(variant.steps), output), golden.scores)
+        if _difference(score(Preprocessor(variant.steps), package.manifest.output), golden.scores)
         <= golden.tolerance
     ]
 
 
 def variants(steps: Sequence[Step], spec: InputSpec) -> Iterator[Variant]:
-    """Every usual mistake undone, one at a time; only what makes the model's input."""
+    """Undo each usual mistake on its own; only steps that make the model's input are valid."""
     for variant in _all_variants(tuple(steps), spec):
-        sound = find_contradiction(variant.steps, spec.height, spec.width, spec.channels) is None
-        if sound and variant.steps != tuple(steps):
+        contradiction = find_contradiction(variant.steps, spec.height, spec.width, spec.channels)
+        if contradiction is None and variant.steps != tuple(steps):
             yield variant
 
 
@@ -154,7 +149,7 @@ def _all_variants(steps: tuple[Step, ...], spec: InputSpec) -> Iterator[Variant]
 
 
 def _kind(sampling: Sampling) -> tuple[str, bool]:
-    """What makes another picture; fast and exact differ by rounding alone."""
+    """What changes the pixels visibly; fast and exact differ by rounding only."""
     return sampling.filter, sampling.antialias
 
 
@@ -171,7 +166,7 @@ def _geometries(
             (ResizeShortestSide(size, sampling), CenterCrop(height, width, pad)),
         )
     if not any(step.needs_crop for step in geometry):
-        # Otherwise it is the picture that the shortest sides above give already.
+        # Otherwise one of the shortest sides above gives the same pixels.
         yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
     yield "the whole square in the centre, then resized", (CenterCropFraction(1), exact)
     for level in (0, 114, 128, 255):

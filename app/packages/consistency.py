@@ -1,4 +1,4 @@
-"""What a schema cannot say: whether the steps of a preprocessing fit together."""
+"""Whether the steps of a preprocessing fit together, which a JSON schema cannot express."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from app.imaging.steps import Sampling, Step, color_of, fixed_output_size, geome
 
 
 class Contradiction(NamedTuple):
-    """The field at fault, and what was found and expected."""
+    """The wrong field, and what was found and expected."""
 
     field: str
     problem: str
@@ -19,11 +19,12 @@ def find_contradiction(
     """Find the first reason why the steps cannot make the model's input.
 
     Args:
-        steps: as the manifest lists them.
+        steps: in the order of the manifest.
         height: of the model's input, in pixels.
         width: of the model's input, in pixels.
         channels: of the model's input.
     """
+    # Each check relies on those before it.
     checks = (
         _wrong_order(steps),
         _wrong_channels(steps, channels),

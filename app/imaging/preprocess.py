@@ -19,7 +19,7 @@ class Preprocessor:
 
     Args:
         steps: a colour, then geometry, then at most one scale and one normalisation; a
-            shortest-side resize has a centre crop behind it. ``app.packages.consistency``
+            shortest-side resize has a centre crop after it. ``app.packages.consistency``
             checks this.
     """
 
@@ -102,7 +102,7 @@ def _centre(length: int, target: int) -> tuple[slice, int]:
     """The part of a side that a centre crop keeps, and the fill before it.
 
     Centred as in torchvision's ``center_crop``: half of an odd surplus is rounded half to
-    even; where an odd number of pixels is missing, the larger half of the fill is behind.
+    even; where an odd number of pixels is missing, the larger half of the fill comes after.
     """
     if target > length:
         return slice(0, length), (target - length) // 2

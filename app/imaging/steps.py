@@ -40,15 +40,15 @@ class Step:
     """One step; every subclass is a frozen dataclass.
 
     Attributes:
-        rank: steps of a preprocessing are in ascending rank.
-        channel_fields: names of the fields that hold one number for each channel.
+        rank: the steps of a preprocessing are in ascending rank.
+        channel_fields: the fields that hold one number for each channel.
     """
 
     rank: ClassVar[int]
     channel_fields: ClassVar[tuple[str, ...]] = ()
 
     def map_value(self, value: float, channel: int) -> float:
-        """Compute what a pixel value of a channel becomes; most steps keep it."""
+        """What a pixel value of a channel becomes; it stays the same by default."""
         return value
 
 
@@ -66,11 +66,11 @@ class Color(Step):
 
 
 class Geometry(Step):
-    """A resize or a crop.
+    """A crop or a resize.
 
     Attributes:
-        sampling: how it resizes, None for a crop.
-        pad: the fill around the image, one number for each channel; empty where none is needed.
+        sampling: how it resizes; None for a crop.
+        pad: one number for each channel, which fill the area around the image; often empty.
         needs_crop: whether a crop must follow.
     """
 
@@ -80,19 +80,17 @@ class Geometry(Step):
     pad: tuple[int, ...]
 
     def output_size(self, size: Size) -> Size:
-        """The size after this step."""
+        """The size after the step."""
         raise NotImplementedError
 
     def resized_size(self, size: Size) -> Size:
-        """The size after the resize, before any crop or fill of this step."""
+        """The size of the image itself after the step, without fill; a crop does not resize."""
         return size if self.sampling is None else self.output_size(size)
 
     def kept_resolution(self, size: Size) -> float | None:
-        """The resized side divided by the side before, of the axis that shrinks least.
+        """The fraction of the resolution that is kept, of the axis that shrinks least.
 
-        Returns:
-            1 for a crop of a fixed size, which depends on the resolution of what it crops;
-            None for a crop that does not.
+        None for a crop that is the same part of an image of any resolution.
         """
         resized = self.resized_size(size)
         return max(resized.height / size.height, resized.width / size.width)
@@ -108,8 +106,7 @@ class Geometry(Step):
 class CenterCropFraction(Geometry):
     """A centred square whose side is a fraction, at most 1, of the shortest side."""
 
-    sampling = None
-    pad = ()
+    sampling, pad = None, ()
     fraction: float
 
     def output_size(self, size: Size) -> Size:
@@ -118,7 +115,7 @@ class CenterCropFraction(Geometry):
         return Size(side, side)
 
     def kept_resolution(self, size: Size) -> None:
-        """None: the crop is the same part of an image of any resolution."""
+        """None; see Geometry."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,6 @@ class _FixedSize(Geometry):
     width: int
 
     def output_size(self, size: Size) -> Size:
-        """The step's own size, whatever the image's."""
         return Size(self.height, self.width)
 
 
@@ -144,7 +140,7 @@ class CenterCrop(_FixedSize):
 class ResizeShortestSide(Geometry):
     """The shortest side becomes ``size``; the aspect ratio is kept."""
 
-    # Without a crop the long side of a very slim image would fill the memory.
+    # Without a crop the long side of a slim image would fill the memory.
     needs_crop = True
     pad = ()
     size: int
@@ -188,7 +184,7 @@ class Scale(Step):
     add: float
 
     def map_value(self, value: float, channel: int) -> float:
-        """Scale a value of any channel."""
+        """The scaled value, the same for every channel."""
         return value * self.multiply + self.add
 
 
@@ -202,7 +198,7 @@ class Normalize(Step):
     std: tuple[float, ...]
 
     def map_value(self, value: float, channel: int) -> float:
-        """Normalise a value of a channel."""
+        """The normalised value."""
         return (value - self.mean[channel]) / self.std[channel]
 
 
@@ -212,7 +208,7 @@ def color_of(steps: Iterable[Step]) -> Color:
 
 
 def geometry_of(steps: Iterable[Step]) -> tuple[Geometry, ...]:
-    """The crops and resizes, in order."""
+    """The crops and resizes."""
     return tuple(step for step in steps if isinstance(step, Geometry))
 
 

@@ -62,31 +62,30 @@ def _wrong_channels(steps: Sequence[Step], channels: int) -> Iterator[Contradict
 
 def _wrong_sampling(steps: Sequence[Step]) -> Iterator[Contradiction]:
     for index, step in enumerate(geometry_of(steps), start=1):
-        field, problem = _sampling_problem(step.sampling) if step.sampling else ("", "")
+        problem = step.sampling and _sampling_problem(step.sampling)
         if problem:
-            yield Contradiction(f"preprocess[{index}].{field}", problem)
+            yield Contradiction(f"preprocess[{index}].{problem.field}", problem.problem)
 
 
-def _sampling_problem(sampling: Sampling) -> tuple[str, str]:
-    if sampling.filter == "nearest":
-        wrong = sampling.antialias
-        return ("antialias", "expected false: nearest has no antialiasing") if wrong else ("", "")
+def _sampling_problem(sampling: Sampling) -> Contradiction | None:
+    if sampling.filter == "nearest" and sampling.antialias:
+        return Contradiction("antialias", "expected false: nearest has no antialiasing")
     if sampling.filter == "lanczos" and sampling.resampling == "fast":
-        return "resampling", 'expected "exact": lanczos has no fast form'
-    if not sampling.antialias and sampling.filter == "lanczos":
-        return "antialias", "expected true: lanczos without antialiasing does not exist"
-    if not sampling.antialias and sampling.resampling == "exact":
-        return "resampling", 'expected "fast": Pillow, the exact form, always antialiases'
-    return "", ""
+        return Contradiction("resampling", 'expected "exact": lanczos is not implemented as fast')
+    if sampling.filter == "lanczos" and not sampling.antialias:
+        return Contradiction("antialias", "expected true: lanczos always antialiases")
+    if sampling.filter != "nearest" and sampling.resampling == "exact" and not sampling.antialias:
+        return Contradiction("resampling", 'expected "fast": Pillow (exact) always antialiases')
+    return None
 
 
 def _uncropped(steps: Sequence[Step]) -> Iterator[Contradiction]:
     geometry = geometry_of(steps)
     for index, step in enumerate(geometry, start=1):
-        cropped = any(behind.sampling is None for behind in geometry[index : index + 1])
+        cropped = any(after.sampling is None for after in geometry[index : index + 1])
         if step.needs_crop and not cropped:
             yield Contradiction(
-                f"preprocess[{index}].mode", "expected a center_crop right behind shortest_side"
+                f"preprocess[{index}].mode", "expected a center_crop directly after shortest_side"
             )
 
 

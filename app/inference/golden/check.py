@@ -93,7 +93,7 @@ def _check_labels(package: Package, golden: Golden) -> None:
             raise PackageError(
                 str(package.folder / package.manifest.labels.file),
                 "",
-                f"for {path.name} it gives {', '.join(found)}; the reference had "
-                f"{', '.join(top)}; likely cause: the label file is another one, or in "
+                f"for {path.name} it gives {', '.join(found)}; the reference gave "
+                f"{', '.join(top)}; likely cause: the label file is for another model or in "
                 "another order",
             )

@@ -4,7 +4,7 @@ The mistakes that people make when they describe a preprocessing are few. Each i
 turn, and the one that explains the difference is named.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from app.imaging.steps import (
 from app.inference.engines.base import Engine, FloatArray
 from app.inference.golden.samples import make_scorer
 from app.packages.consistency import find_contradiction
-from app.packages.manifest import InputSpec, OutputSpec
+from app.packages.manifest import InputSpec, Manifest, OutputSpec
 from app.packages.package import Golden, Package
 
 EXPLAINED = 0.34
@@ -80,29 +80,29 @@ def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
         engine: its loaded model.
     """
     score, output = make_scorer(package, golden, engine), package.manifest.output
-    served = score(package.preprocessor, output)
     trials = [
         (
             f"the {variant.topic}: the scores fit {variant.description}",
             score(Preprocessor(variant.steps), output),
         )
-        for variant in variants(package.manifest.preprocess, package.manifest.input)
+        for variant in variants(package.manifest)
     ]
     for other in _other_outputs(output):
         text = f"output: the scores fit kind {other.kind} and task {other.task}"
         trials.append((text, score(package.preprocessor, other)))
+    served = score(package.preprocessor, output)
     differences = [_difference(scores, golden.scores) for _, scores in trials]
     best = int(np.argmin(differences))
     limit = max(golden.tolerance, EXPLAINED * _difference(served, golden.scores))
     if differences[best] <= limit:
         return trials[best][0]
     if _difference(np.sort(served), np.sort(golden.scores)) <= golden.tolerance:
-        return "the order of the classes: the same scores, at other classes"
-    return "the model file or the engine's precision; no usual mistake in preprocess explains it"
+        return "the order of the classes: the scores are right, but at other classes"
+    return "the model file or the engine's precision; no common mistake in preprocess explains it"
 
 
 def find_unnoticed(package: Package, engine: Engine) -> list[str]:
-    """List the usual mistakes that the golden samples would not detect.
+    """List the common mistakes that the golden samples would not detect.
 
     A sample whose scores stay the same when the colours are swapped cannot detect a swap;
     other or more images, or a smaller tolerance, may.
@@ -117,17 +117,18 @@ def find_unnoticed(package: Package, engine: Engine) -> list[str]:
     score = make_scorer(package, golden, engine)
     return [
         f"{variant.topic} ({variant.description})"
-        for variant in variants(package.manifest.preprocess, package.manifest.input)
+        for variant in variants(package.manifest)
         if _difference(score(Preprocessor(variant.steps), package.manifest.output), golden.scores)
         <= golden.tolerance
     ]
 
 
-def variants(steps: Sequence[Step], spec: InputSpec) -> Iterator[Variant]:
-    """Undo each usual mistake on its own; only steps that make the model's input are valid."""
-    for variant in _all_variants(tuple(steps), spec):
+def variants(manifest: Manifest) -> Iterator[Variant]:
+    """Undo each common mistake on its own; only steps that make the model's input are valid."""
+    steps, spec = manifest.preprocess, manifest.input
+    for variant in _all_variants(steps, spec):
         contradiction = find_contradiction(variant.steps, spec.height, spec.width, spec.channels)
-        if contradiction is None and variant.steps != tuple(steps):
+        if contradiction is None and variant.steps != steps:
             yield variant
 
 

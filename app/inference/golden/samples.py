@@ -49,4 +49,4 @@ def read_pixels(path: Path) -> ByteArray:
     try:
         return decode(*guard(path.read_bytes()))
     except ApiError as exc:
-        raise PackageError(str(path), "", f"is no valid image: {exc.detail}") from exc
+        raise PackageError(str(path), "", f"is not a valid image: {exc.detail}") from exc

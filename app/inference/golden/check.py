@@ -13,6 +13,7 @@ from app.errors import PackageError
 from app.inference.engines.base import Engine
 from app.inference.golden.diagnosis import likely_cause
 from app.inference.golden.samples import make_scorer
+from app.inference.scores import rank
 from app.packages.package import Golden, Package
 
 
@@ -87,9 +88,8 @@ def _measure(package: Package, golden: Golden, engine: Engine) -> GoldenResult:
 
 def _check_labels(package: Package, golden: Golden) -> None:
     for path, top, scores in zip(golden.images, golden.top, golden.scores, strict=True):
-        order = np.argsort(-scores, kind="stable")[: len(top)]
-        found = tuple(package.labels[index] for index in order)
-        if found != top:
+        found = [str(result["name"]) for result in rank(scores, package.labels, len(top))]
+        if found != list(top):
             raise PackageError(
                 str(package.folder / package.manifest.labels.file),
                 "",

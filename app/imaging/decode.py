@@ -1,4 +1,4 @@
-"""A guarded file to pixels."""
+"""Decoding of a guarded image file."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from app.imaging.header import ImageHeader
 
 # The threads that serve requests use all cores already; OpenCV's own would only compete.
 cv2.setNumThreads(1)
-# Its log quotes file paths and source lines on standard error for every broken upload.
+# It would log file paths and source lines to standard error for every broken upload.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 Reduction = Literal[1, 2, 4, 8]
@@ -27,7 +27,7 @@ _READ_FLAGS: dict[Reduction, int] = {
 
 
 def decode(header: ImageHeader, data: bytes, reduce: Reduction = 1) -> NDArray[np.uint8]:
-    """Decode what ``guard`` let through.
+    """Decode a file that ``guard`` accepted.
 
     The EXIF orientation is applied, alpha is dropped (not blended), 16-bit samples keep their
     high byte, grey and CMYK are converted. A progressive jpg of 4096 x 4096 px takes up to
@@ -36,25 +36,24 @@ def decode(header: ImageHeader, data: bytes, reduce: Reduction = 1) -> NDArray[n
     Args:
         header: from ``guard``.
         data: from ``guard``, with this header.
-        reduce: divide the sides of a jpg by this, rounding up, while decoding, which is
-            faster and changes pixels a little; png and bmp know no such thing and are
-            decoded whole.
+        reduce: divides the sides of a jpg, rounding up, while decoding, which is faster and
+            changes pixels a little; png and bmp are always decoded at full size.
 
     Returns:
-        (height, width, 3) uint8, RGB, 0 to 255, C-contiguous, owned by the caller.
+        uint8 (height, width, 3), RGB, C-contiguous, owned by the caller.
 
     Raises:
-        ImageDecodeFailed: the decoder refused the file, or it does not have its header's size.
+        ImageDecodeFailed: the decoder refused the file, or its size differs from the header's.
     """
     divisor: Reduction = reduce if header.format == "jpg" else 1
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _READ_FLAGS[divisor])
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _READ_FLAGS[divisor])
     except cv2.error as error:
         raise ImageDecodeFailed(f"{header.format}: the image data cannot be decoded") from error
-    if image is None:
+    if pixels is None:
         raise ImageDecodeFailed(f"{header.format}: the image data cannot be decoded")
     width, height = -(-header.width // divisor), -(-header.height // divisor)
     # Orientations 5 to 8 swap the sides.
-    if image.shape not in ((height, width, 3), (width, height, 3)) or image.dtype != np.uint8:
+    if pixels.shape not in ((height, width, 3), (width, height, 3)) or pixels.dtype != np.uint8:
         raise ImageDecodeFailed(f"{header.format}: the decoded size is not that of the header")
-    return np.ascontiguousarray(image, dtype=np.uint8)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)

@@ -1,16 +1,16 @@
-"""Pixels to a file that a browser shows."""
+"""Encoding of pixels for a browser."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Write an image as png, without loss.
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an image as png.
 
     Args:
-        image: uint8 (H, W, 3), RGB, or (H, W, 1), grey.
+        pixels: uint8 (H, W, 3), RGB, or (H, W, 1), grey.
     """
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[2] == 3 else image
-    _, data = cv2.imencode(".png", pixels)
+    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
+    _, data = cv2.imencode(".png", stored)
     return data.tobytes()

@@ -1,8 +1,8 @@
-"""The look at an untrusted file that comes before OpenCV sees it.
+"""Checks of an untrusted image file before OpenCV reads it.
 
-OpenCV decodes more formats than the service takes, trusts the sizes it reads, and parts of it
-can be crashed or made to work for minutes by a small file. Everything in here works on the
-compressed bytes alone: the time is bounded by the file's length, and no pixel is decoded.
+OpenCV decodes more formats than the service accepts, trusts the sizes it reads, and a small
+file can crash it or keep it busy for minutes. The checks read only the compressed bytes: their
+time is bounded by the length of the file, and no pixel is decoded.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,7 @@ from app.errors import ImageDecodeFailed
 from app.imaging.guard_bmp import guard_bmp
 from app.imaging.guard_jpeg import guard_jpeg
 from app.imaging.guard_png import guard_png
-from app.imaging.header import MAX_SIDE_PX, MIN_SIDE_PX, ImageHeader, check_size
-
-__all__ = ["MAX_SIDE_PX", "MIN_SIDE_PX", "ImageHeader", "check_size", "guard"]
+from app.imaging.header import ImageHeader
 
 _GUARDS: tuple[tuple[bytes, Callable[[bytes], tuple[ImageHeader, bytes]]], ...] = (
     (b"\xff\xd8\xff", guard_jpeg),
@@ -21,7 +19,7 @@ _GUARDS: tuple[tuple[bytes, Callable[[bytes], tuple[ImageHeader, bytes]]], ...] 
     (b"BM", guard_bmp),
 )
 
-# Only for the detail of a refusal: (offset, first bytes, name), the first that fits is named.
+# Only for the detail of an error: (offset, magic, name); the first match is named.
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "gif"),
     (8, b"WEBP", "webp"),
@@ -46,15 +44,15 @@ def guard(data: bytes) -> tuple[ImageHeader, bytes]:
     """Check a file's format, then its size, then its structure.
 
     Args:
-        data: a whole file, from anybody.
+        data: a whole file, from an untrusted source.
 
     Returns:
-        The header, and the bytes that may be decoded: ``data`` itself, or for a png that
-        holds more than its default image a new stream without the rest.
+        The header, and the bytes to decode: ``data`` itself, or for a png that holds more
+        than its default image a new file without the rest.
 
     Raises:
         InvalidImageSize: a side is outside MIN_SIDE_PX to MAX_SIDE_PX.
-        ImageDecodeFailed: not a jpg, png or bmp, or an incomplete, corrupt or unsupported one.
+        ImageDecodeFailed: no jpg, png or bmp, or an incomplete, corrupt or unsupported one.
     """
     for magic, guard_format in _GUARDS:
         if data.startswith(magic):

@@ -1,4 +1,4 @@
-"""The headers of a BMP file: BITMAPFILEHEADER and the family of BITMAPINFOHEADER."""
+"""The headers of a BMP file: BITMAPFILEHEADER and the variants of BITMAPINFOHEADER."""
 
 import struct
 from dataclasses import dataclass
@@ -8,18 +8,17 @@ from app.imaging.header import ImageHeader, check_size
 
 _FILE_HEADER_BYTES = 14
 _CORE_HEADER_BYTES = 12
-# BITMAPCOREHEADER; BITMAPINFOHEADER and it with three or four masks; OS/2 2.x; V4; V5.
+# BITMAPCOREHEADER; BITMAPINFOHEADER, then with three or four masks; OS/2 2.x; V4; V5.
 _HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 _DEPTHS = frozenset({1, 4, 8, 16, 24, 32})
 
 _BI_RGB, _BI_BITFIELDS = 0, 3
-# Refused by name: some versions of OpenCV decode the run-length coded kinds to garbage without
-# an error, and none decodes the others.
+# Refused by name: some versions of OpenCV decode run-length coding to garbage without an error,
+# and none decodes the others.
 _COMPRESSIONS = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG", 6: "ALPHABITFIELDS"}
 
-# Red, green and blue of a 32-bit pixel. OpenCV honours other masks than these only in headers
-# that have a fourth one, and only where each is one whole byte; the rest it decodes wrongly
-# without an error.
+# Red, green and blue of a 32-bit pixel. OpenCV applies other masks only from headers with a
+# fourth mask, and only if each is one whole byte; it decodes the rest wrongly without an error.
 _MASKS_OFFSET = 54
 _DEFAULT_MASKS = frozenset({(0xFF0000, 0xFF00, 0xFF), (0, 0, 0)})
 _BYTE_MASKS = frozenset({0xFF, 0xFF00, 0xFF0000, 0xFF000000})
@@ -38,7 +37,7 @@ class _Bitmap:
 
 
 def guard_bmp(data: bytes) -> tuple[ImageHeader, bytes]:
-    """Check a BMP file's headers, and that all of its pixels are there.
+    """Check a BMP file's headers, and that the file holds all of its pixels.
 
     Args:
         data: a file that starts with ``BM``.
@@ -49,8 +48,8 @@ def guard_bmp(data: bytes) -> tuple[ImageHeader, bytes]:
 
     Raises:
         InvalidImageSize: a side is too small or too large.
-        ImageDecodeFailed: incomplete, corrupt, or of a kind that is not decoded: run-length
-            coded, an embedded JPEG or PNG, masks that are not those of OpenCV.
+        ImageDecodeFailed: incomplete, corrupt or unsupported: run-length coding, an embedded
+            JPEG or PNG, masks that OpenCV does not apply.
     """
     bitmap = _read_bitmap(data)
     check_size(bitmap.width, bitmap.height)

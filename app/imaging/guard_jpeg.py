@@ -8,37 +8,37 @@ from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
 
 MAX_SCANS = 32
-"""Scans (SOS markers) that a file may have.
+"""Maximum number of scans (SOS markers) in a file.
 
-Each scan of a progressive file costs a pass over the whole image whatever its length in bytes:
+Each scan of a progressive file is a pass over the whole image, however few bytes it has:
 5000 scans fit into 200 KB. libjpeg's own script writes 10 for colour and 18 for CMYK, optimised
 files have up to 15. At 4096 x 4096 px a pass takes about 6 ms.
 """
 
 MAX_SEGMENTS = 1024
-"""Marker segments that a file may have: a colour profile or XMP of 4 MiB takes 64 of them."""
+"""Maximum number of marker segments: a colour profile or XMP of 4 MiB takes 64 of them."""
 
 _EOI, _SOS = 0xD9, 0xDA
 # Start of frame, all kinds: 0xC0 to 0xCF without DHT, JPG and DAC.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Huffman coding with 8 bits per sample; what the coefficients of 0xC2 take is the only large
-# buffer beside the image itself: 2 bytes per sample, 100 MB for a 4096 x 4096 px colour image.
+# Huffman coding. The coefficients of 0xC2 are the only large buffer besides the image itself:
+# 2 bytes per sample, 100 MB for a 4096 x 4096 px colour image.
 _DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-# Beside those DHT, DAC, DQT, DNL, DRI, COM, SOS and APP0 to APP15. Any other marker ends a decode
-# by libjpeg with an error, so it can hide nothing from this walk by being refused.
+# The frames, DHT, DAC, DQT, DNL, DRI, COM, SOS and APP0 to APP15. libjpeg stops with an error at
+# any other marker, so nothing that it would decode is refused.
 _SEGMENTS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, _SOS} | set(range(0xE0, 0xF0))
 
-# The next marker that means anything: stuffed and fill bytes, TEM and RSTn are passed over in
-# entropy-coded data and, as libjpeg does, in stray bytes between two segments.
+# The next significant marker. Stuffed and fill bytes, TEM and RSTn are skipped in entropy-coded
+# data and, as in libjpeg, in stray bytes between two segments.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 
 
 def guard_jpeg(data: bytes) -> tuple[ImageHeader, bytes]:
     """Check a JPEG file up to the end of its first image.
 
-    What follows the first end-of-image marker (the other views of an MPO, a gain map) is left
-    unread, by this walk and by libjpeg alike. A thumbnail lies inside an APP segment and is
-    never taken for the frame.
+    Neither this function nor libjpeg reads beyond the first end-of-image marker (the other
+    views of an MPO, a gain map). A thumbnail is inside an APP segment and is never mistaken
+    for the frame.
 
     Args:
         data: a file that starts with an SOI marker.
@@ -48,8 +48,8 @@ def guard_jpeg(data: bytes) -> tuple[ImageHeader, bytes]:
 
     Raises:
         InvalidImageSize: a side is too small or too large.
-        ImageDecodeFailed: incomplete, corrupt, or of a kind that is not decoded: lossless,
-            hierarchical, arithmetic-coded, 12 bits per sample, a height given by DNL.
+        ImageDecodeFailed: incomplete, corrupt or unsupported: lossless, hierarchical,
+            arithmetic coding, 12 bits per sample, a height given by DNL.
     """
     header: ImageHeader | None = None
     scans = 0

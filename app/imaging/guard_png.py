@@ -9,13 +9,13 @@ from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
 
 MAX_CHUNKS = 16384
-"""Chunks that a file may have: encoders write IDAT of 8 KiB and more, 400 in 3 MiB."""
+"""Maximum number of chunks: encoders write IDAT chunks of at least 8 KiB, 400 in 3 MiB."""
 
 KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
-"""All that a default image needs.
+"""The chunks of a default image.
 
-Left out above all is the animation (acTL, fcTL, fdAT): OpenCV 4.12 to 5.0 can be crashed with
-it. Colour profiles and text are compressed, cost memory and change no pixel.
+Animations are dropped (acTL, fcTL, fdAT), as they can crash OpenCV 4.12 to 5.0. Colour
+profiles and text are compressed, take memory and change no pixel.
 """
 
 _SIGNATURE_BYTES = 8
@@ -32,13 +32,13 @@ _COLOUR_TYPES = {
 }
 
 _DEFLATE_MAX_RATIO = 1032
-"""No deflate stream grows by more (zlib's technical details, "Maximum Compression Factor")."""
+"""Of any deflate stream (zlib's technical details, "Maximum Compression Factor")."""
 
 _HARMLESS_INFLATED_BYTES = 256 << 20
-"""About 0.5 s of inflating: no more than a legitimate image of the largest size costs.
+"""About 0.5 s of inflating, no more than for a valid image of the largest size.
 
-Image data of up to 260 KB cannot hold more and is not inflated here, which would take half as
-long again as decoding it.
+Image data of up to 260 KB cannot hold more and is not inflated here, which would make decoding
+half as long again.
 """
 
 _INFLATE_STEP_BYTES = 16384
@@ -58,7 +58,7 @@ def guard_png(data: bytes) -> tuple[ImageHeader, bytes]:
         data: a file that starts with the PNG signature.
 
     Returns:
-        The header, and a stream of KEPT_CHUNKS only: ``data`` itself where it holds no others.
+        The header, and a file of KEPT_CHUNKS only: ``data`` itself if it holds no others.
 
     Raises:
         InvalidImageSize: a side is too small or too large.
@@ -121,7 +121,7 @@ def _choose_chunks(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
     last = b"IHDR"
     for chunk in chunks:
         _check_order(chunk, last, seen)
-        # A second tRNS or eXIf is an error too, but of an ancillary chunk: the first counts.
+        # A second tRNS or eXIf is an error too, but ancillary: the first one counts.
         if chunk.kind in KEPT_CHUNKS and (chunk.kind == b"IDAT" or chunk.kind not in seen):
             yield chunk
         seen.add(chunk.kind)
@@ -131,10 +131,10 @@ def _choose_chunks(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
 
 
 def _check_order(chunk: _Chunk, last: bytes, seen: set[bytes]) -> None:
-    """Refuse what section 5.6 forbids and dropping chunks would hide from libpng."""
+    """Refuse violations of section 5.6 that libpng would not see once chunks are dropped."""
     kind = chunk.kind
     name = f"chunk {kind.decode('ascii')} at byte {chunk.start}"
-    # The case of the first letter tells whether a decoder may pass over it (section 5.4).
+    # The case of the first letter tells whether a decoder may skip the chunk (section 5.4).
     if kind[:1].isupper() and kind not in KEPT_CHUNKS:
         raise ImageDecodeFailed(f"png: unknown critical {name}")
     if kind == b"IHDR" or (kind == b"PLTE" and kind in seen):
@@ -146,10 +146,10 @@ def _check_order(chunk: _Chunk, last: bytes, seen: set[bytes]) -> None:
 def _check_inflated(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> None:
     """Refuse image data that inflates to much more than the image.
 
-    libpng stops writing at the end of the image, but goes on inflating to the end of the
-    stream: 3 MiB of it can hold 3 GB and take seconds.
+    libpng stops writing at the end of the image, but inflates the stream to its end: 3 MiB
+    can hold 3 GB and take seconds.
     """
-    # Twice: interlacing adds rows and rounds each up. The rest forgives sloppy encoders.
+    # Twice, as interlacing adds rows and rounds each up; the rest tolerates sloppy encoders.
     limit_bytes = 2 * raw_bytes + (1 << 20)
     compressed_bytes = sum(idat.end - idat.start for idat in idats)
     if compressed_bytes * _DEFLATE_MAX_RATIO <= limit_bytes + _HARMLESS_INFLATED_BYTES:
@@ -163,7 +163,7 @@ def _check_inflated(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> No
 
 
 def _inflated_sizes(view: memoryview, idats: list[_Chunk]) -> Iterator[int]:
-    """Yield the running total of inflated bytes; steps keep the memory small."""
+    """Yield the running total of inflated bytes, in steps that keep the memory small."""
     inflater = zlib.decompressobj()
     total = 0
     for idat in idats:

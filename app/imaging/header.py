@@ -1,4 +1,4 @@
-"""What the header of an image file says, and the sizes the service takes."""
+"""The header of an image file, and the sizes that the service accepts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,17 +9,16 @@ MIN_SIDE_PX = 15
 MAX_SIDE_PX = 4096
 """Limits of the shortest and of the longest side, from the request table of the API.
 
-They are the same for width and height, so the EXIF orientation, which may swap the two, has
-no bearing on them.
+They are the same for width and height, which the EXIF orientation may swap.
 """
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What was read from a file before any pixel was decoded.
+    """What a file says about its image before any pixel is decoded.
 
     Attributes:
-        format: the format that the first bytes name.
+        format: from the first bytes.
         width: pixels per stored row, before the EXIF orientation.
         height: stored rows, before the EXIF orientation.
     """
@@ -30,7 +29,7 @@ class ImageHeader:
 
     @property
     def description(self) -> str:
-        """Format and size for people, such as ``jpg 640x480``."""
+        """Format and size, such as ``jpg 640x480``."""
         return f"{self.format} {self.width}x{self.height}"
 
 

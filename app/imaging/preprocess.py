@@ -1,181 +1,121 @@
-"""From a decoded image to the array that the model takes, as the package's steps say."""
+"""From decoded pixels to the array that the model takes, as the package's steps say."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from app.imaging.resample import ByteArray, Window, resize, size_of, to_gray
-from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    Color,
-    Geometry,
-    Normalize,
-    ResizeExact,
-    ResizeLetterbox,
-    ResizeShortestSide,
-    Scale,
-    Size,
-    Step,
-)
+from app.imaging.resample import ByteArray, resize, size_of, to_gray
+from app.imaging.steps import Color, Geometry, Size, Step, color_of, geometry_of
 
 FloatArray = npt.NDArray[np.float32]
 _Operation = Callable[[ByteArray], ByteArray]
-_Crop = CenterCrop | CenterCropFraction
 
 
 class Preprocessor:
-    """The steps of a package, compiled once; safe to call from several threads at once.
+    """The compiled steps of a package; thread-safe.
 
     Args:
         steps: a colour, then geometry, then at most one scale and one normalisation; a
-            shortest-side resize has a centre crop behind it. ``app.packages.manifest``
+            shortest-side resize has a centre crop after it. ``app.packages.consistency``
             checks this.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        color = cast(Color, steps[0])
-        self._tables = _tables(steps, color.channels)
+        color = color_of(steps)
+        self._tables = [_table(steps, channel) for channel in range(color.channels)]
         self._reverse = color.order == "BGR"
         self._operations = _compile(steps, color)
 
-    def fit(self, image: ByteArray) -> ByteArray:
+    def fit(self, pixels: ByteArray) -> ByteArray:
         """Crop and resize an image to what the model sees, before scale and normalisation.
 
         Args:
-            image: uint8 (H, W, 3), RGB.
+            pixels: uint8 (H, W, 3), RGB.
 
         Returns:
-            uint8 (height, width, C), RGB also for a BGR model, or one channel for GRAY; it
-            may share memory with the image.
+            uint8 (height, width, C), RGB even for a BGR model, or one channel for GRAY; it
+            may share memory with the argument.
 
         Raises:
-            ValueError: the image has another shape or type.
+            ValueError: the array has another shape or type.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ValueError(f"expected uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
         for operation in self._operations:
-            image = operation(image)
-        return image
+            pixels = operation(pixels)
+        return pixels
 
-    def __call__(self, image: ByteArray) -> FloatArray:
-        """Turn an image into the model's input.
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
+    def __call__(self, pixels: ByteArray) -> FloatArray:
+        """Turn an image into the model's input; see fit for the argument.
 
         Returns:
             float32 (C, height, width), contiguous, channels in the model's order.
-
-        Raises:
-            ValueError: the image has another shape or type.
         """
-        planes = list(cv2.split(self.fit(image)))
+        planes = list(cv2.split(self.fit(pixels)))
         if self._reverse:
             planes.reverse()
-        result = np.empty((len(planes), *planes[0].shape), np.float32)
-        for plane, table, target in zip(planes, self._tables, result, strict=True):
+        model_input = np.empty((len(planes), *planes[0].shape), np.float32)
+        for plane, table, target in zip(planes, self._tables, model_input, strict=True):
             # One pass from bytes to scaled floats, written where the model reads them.
             cv2.LUT(plane, table, dst=target)
-        return result
+        return model_input
 
 
-def _tables(steps: Sequence[Step], channels: int) -> list[FloatArray]:
-    """What each of the 256 grey levels becomes, for each channel; rounded to float32 once."""
-    values = np.tile(np.arange(256, dtype=np.float64), (channels, 1))
+def _table(steps: Sequence[Step], channel: int) -> FloatArray:
+    """What each of the 256 grey levels becomes in a channel; rounded to float32 once."""
+    values = [float(level) for level in range(256)]
     for step in steps:
-        if isinstance(step, Scale):
-            values = values * step.multiply + step.add
-        elif isinstance(step, Normalize):
-            values = (values - np.c_[list(step.mean)]) / np.c_[list(step.std)]
-    return list(values.astype(np.float32))
+        values = [step.map_value(value, channel) for value in values]
+    return np.array(values, np.float32)
 
 
 def _compile(steps: Sequence[Step], color: Color) -> list[_Operation]:
     operations: list[_Operation] = [to_gray] if color.order == "GRAY" else []
-    geometry = [step for step in steps if isinstance(step, Geometry)]
-    while geometry:
-        step = geometry.pop(0)
-        if isinstance(step, ResizeShortestSide):
-            # Together, so that what the crop drops need not be computed.
-            crop = cast(_Crop, geometry.pop(0))
-            operations.append(partial(_resize_and_crop, step, crop, _pad_of(crop, color)))
-        elif isinstance(step, ResizeExact):
-            operations.append(partial(_resize_exact, step))
-        elif isinstance(step, ResizeLetterbox):
-            operations.append(partial(_letterbox, step, _pad_of(step, color)))
-        else:
-            operations.append(partial(_crop, step, _pad_of(step, color)))
+    geometry = iter(geometry_of(steps))
+    for step in geometry:
+        # In one operation with its crop, so that cropped pixels are never computed.
+        last = next(geometry) if step.needs_crop else step
+        # The pixels are RGB here, even for a BGR model.
+        pad = last.pad[::-1] if color.order == "BGR" else last.pad
+        operations.append(partial(_resize_and_crop, step, last, pad))
     return operations
 
 
-def _pad_of(step: _Crop | ResizeLetterbox, color: Color) -> tuple[int, ...]:
-    """The step's fill in the order of the pixels here, which is RGB for a BGR model too."""
-    if isinstance(step, CenterCropFraction):
-        return ()
-    return step.pad[::-1] if color.order == "BGR" else step.pad
-
-
-class _Centred(NamedTuple):
-    """Where a centre crop starts in a side, how much it keeps, and the fill before that."""
-
-    start: int
-    kept: int
-    fill_before: int
-
-
-def _centre(length: int, wanted: int) -> _Centred:
-    """Centre as torchvision's ``center_crop`` does.
-
-    Half of an odd surplus is rounded half to even; of an odd lack, the larger half of the
-    fill comes behind.
-    """
-    if wanted <= length:
-        return _Centred(round((length - wanted) / 2), wanted, 0)
-    return _Centred(0, length, (wanted - length) // 2)
-
-
-def _crop(step: _Crop, pad: tuple[int, ...], image: ByteArray) -> ByteArray:
-    height, width = size_of(image)
-    target = step.output_size(Size(height, width))
-    rows, columns = _centre(height, target.height), _centre(width, target.width)
-    kept = image[rows.start : rows.start + rows.kept, columns.start : columns.start + columns.kept]
-    return _place(kept, target, rows.fill_before, columns.fill_before, pad)
-
-
 def _resize_and_crop(
-    step: ResizeShortestSide, crop: _Crop, pad: tuple[int, ...], image: ByteArray
+    step: Geometry, last: Geometry, pad: tuple[int, ...], pixels: ByteArray
 ) -> ByteArray:
-    size = step.output_size(size_of(image))
-    target = crop.output_size(size)
-    rows, columns = _centre(size.height, target.height), _centre(size.width, target.width)
-    window = Window(rows.start, columns.start, rows.start + rows.kept, columns.start + columns.kept)
-    kept = resize(image, size, step.sampling, window)
-    return _place(kept, target, rows.fill_before, columns.fill_before, pad)
+    """Resize to the size of ``step``, then crop or fill to that of ``last``."""
+    size = step.resized_size(size_of(pixels))
+    target = last.output_size(size)
+    (rows, top), (columns, left) = map(_centre, size, target)
+    if step.sampling is None:
+        pixels = pixels[rows, columns]
+    else:
+        pixels = resize(pixels, size, step.sampling, (rows, columns))
+    return _place(pixels, target, top, left, pad)
 
 
-def _resize_exact(step: ResizeExact, image: ByteArray) -> ByteArray:
-    size = Size(step.height, step.width)
-    return resize(image, size, step.sampling, Window(0, 0, *size))
+def _centre(length: int, target: int) -> tuple[slice, int]:
+    """The part of a side that a centre crop keeps, and the fill before it.
+
+    Centred as in torchvision's ``center_crop``: half of an odd surplus is rounded half to
+    even; where an odd number of pixels is missing, the larger half of the fill comes after.
+    """
+    if target > length:
+        return slice(0, length), (target - length) // 2
+    start = round((length - target) / 2)
+    return slice(start, start + target), 0
 
 
-def _letterbox(step: ResizeLetterbox, pad: tuple[int, ...], image: ByteArray) -> ByteArray:
-    inner = step.inner_size(size_of(image))
-    resized = resize(image, inner, step.sampling, Window(0, 0, *inner))
-    top, left = (step.height - inner.height) // 2, (step.width - inner.width) // 2
-    return _place(resized, Size(step.height, step.width), top, left, pad)
-
-
-def _place(image: ByteArray, size: Size, top: int, left: int, pad: tuple[int, ...]) -> ByteArray:
-    """Put an image on a filled rectangle, or leave it alone when it covers all of it."""
-    height, width, channels = image.shape
+def _place(pixels: ByteArray, size: Size, top: int, left: int, pad: tuple[int, ...]) -> ByteArray:
+    """Put an image on a filled rectangle, or return it when it covers the rectangle."""
+    height, width, channels = pixels.shape
     if (height, width) == size:
-        return image
+        return pixels
     filled = np.empty((*size, channels), np.uint8)
     filled[:] = pad
-    filled[top : top + height, left : left + width] = image
+    filled[top : top + height, left : left + width] = pixels
     return filled

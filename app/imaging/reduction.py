@@ -1,29 +1,19 @@
-"""How much smaller than it is a jpg may be decoded."""
+"""The smallest size at which a jpg may be decoded."""
 
 from collections.abc import Sequence
 from typing import get_args
 
 from app.imaging.decode import Reduction
 from app.imaging.header import ImageHeader
-from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    ResizeExact,
-    ResizeLetterbox,
-    ResizeShortestSide,
-    Size,
-    Step,
-)
+from app.imaging.steps import Size, Step, geometry_of
 
-SPARE = 2
-"""What is left for the antialiased resize to shrink: with less, the decoder's own averaging
-of 8 x 8 blocks would show in the model's input."""
+MIN_OVERSAMPLING = 2
+"""The decoded side over the resized side: with less, the decoder's averaging of 8 x 8 blocks
+would affect the model's input."""
 
 
 def largest_reduction(steps: Sequence[Step], header: ImageHeader) -> Reduction:
-    """Find the largest reduction that leaves at least SPARE times the pixels that are needed.
-
-    The EXIF orientation is not known here, so both ways round must have enough.
+    """Find the largest reduction that leaves MIN_OVERSAMPLING times the pixels that are needed.
 
     Args:
         steps: the package's preprocessing.
@@ -31,37 +21,20 @@ def largest_reduction(steps: Sequence[Step], header: ImageHeader) -> Reduction:
     """
     if header.format != "jpg":
         return 1
+    # The EXIF orientation may swap the sides, so there must be enough pixels both ways.
     sizes = (Size(header.height, header.width), Size(header.width, header.height))
-    needed = max(shrinkage_limit(steps, size) for size in sizes)
-    fitting = [divisor for divisor in get_args(Reduction) if divisor * SPARE * needed <= 1]
+    needed = max(_kept_resolution(steps, size) for size in sizes)
+    fitting = [
+        divisor for divisor in get_args(Reduction) if divisor * MIN_OVERSAMPLING * needed <= 1
+    ]
     return max(fitting, default=1)
 
 
-def shrinkage_limit(steps: Sequence[Step], size: Size) -> float:
-    """Say which fraction of an image's resolution its first resize keeps.
-
-    Args:
-        steps: the package's preprocessing.
-        size: the decoded image's.
-
-    Returns:
-        The resized side divided by the side before, of the axis that shrinks least; 1 where
-        pixels are used as they are, and for a crop by pixels before any resize, which would
-        cut another part out of a smaller image.
-    """
-    for step in steps:
-        if isinstance(step, CenterCropFraction):
-            size = step.output_size(size)
-        elif isinstance(step, CenterCrop):
-            return 1.0
-        elif isinstance(step, ResizeLetterbox):
-            return _kept(step.inner_size(size), size)
-        elif isinstance(step, ResizeShortestSide):
-            return _kept(step.output_size(size), size)
-        elif isinstance(step, ResizeExact):
-            return _kept(Size(step.height, step.width), size)
+def _kept_resolution(steps: Sequence[Step], size: Size) -> float:
+    """The fraction of an image's resolution that its first resize keeps; 1 without a resize."""
+    for step in geometry_of(steps):
+        kept = step.kept_resolution(size)
+        if kept is not None:
+            return kept
+        size = step.output_size(size)
     return 1.0
-
-
-def _kept(resized: Size, size: Size) -> float:
-    return max(resized.height / size.height, resized.width / size.width)

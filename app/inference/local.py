@@ -1,4 +1,4 @@
-"""A package's classifier without a server, through the same steps as a request."""
+"""A package's classifier without a server; an image takes the same steps as in a request."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ from app.system.cpus import usable_cpus
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_NO_HURRY_MS = 3_600_000
+_DEADLINE_MS = 3_600_000
 _REQUEST_THREADS = 2
 """For each inference thread: one decodes while another's image is computed."""
 
@@ -28,6 +28,10 @@ class LocalClassifier:
     Args:
         package: the package; a sealed one with its content key.
 
+    Attributes:
+        package: the package.
+        engine: the name of its engine.
+
     Raises:
         PackageError: the package cannot be loaded, or fails its golden samples.
     """
@@ -36,45 +40,37 @@ class LocalClassifier:
         use_one_thread_per_operation()
         self._threads = usable_cpus()
         self._classifier = load_classifier(package, ExactLoader(), InferenceQueue(self._threads))
+        self.package = package
+        self.engine = self._classifier.engine.name
 
-    @property
-    def package(self) -> Package:
-        """The package that answers."""
-        return self._classifier.package
-
-    @property
-    def engine(self) -> str:
-        """The name of the engine that computes."""
-        return self._classifier.engine.name
-
-    def score(self, data: bytes) -> FloatArray:
-        """Compute the scores of the bytes of an image file, float32 (classes,).
+    def score(self, image_bytes: bytes) -> FloatArray:
+        """Compute the scores of an image file, float32 (classes,).
 
         Raises:
-            ApiError: as a server would answer it.
+            ApiError: as in a server.
         """
-        _, model_input = prepare_image(data, self.package)
-        return self._classifier.infer(model_input, deadline_after(_NO_HURRY_MS)).scores
+        _, model_input = prepare_image(image_bytes, self.package)
+        return self._classifier.infer(model_input, deadline_after(_DEADLINE_MS)).scores
 
-    def classify(self, data: bytes, top_num: int) -> list[dict[str, str | float]]:
-        """Classify the bytes of an image file; see app.inference.scores.rank.
+    def classify(self, image_bytes: bytes, top_num: int) -> list[dict[str, str | float]]:
+        """Classify an image file; see app.inference.scores.rank.
 
         Raises:
-            ApiError: as a server would answer it.
+            ApiError: as in a server.
         """
-        return rank(self.score(data), self.package.labels, top_num)
+        return rank(self.score(image_bytes), self.package.labels, top_num)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Run work that scores or classifies over items, on all cores, in their order.
+        """Apply ``work``, which scores or classifies, to items on all cores, in their order.
 
-        Only a few items are under way at once, so that any number needs little memory.
+        Only a few items are in progress at a time, which bounds the memory.
         """
         threads = self._threads * _REQUEST_THREADS
         with ThreadPoolExecutor(threads) as pool:
-            under_way: deque[Future[Result]] = deque()
+            pending: deque[Future[Result]] = deque()
             for item in items:
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > 2 * threads:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()

@@ -12,35 +12,28 @@ from app.imaging.resample import ByteArray
 from app.packages.package import Package
 
 Stage = Callable[[str], AbstractContextManager[object]]
-"""Gives a context that times the stage of this name: ``guard``, ``decode``, ``preprocess``."""
-
 Reserve = Callable[[ImageHeader], AbstractContextManager[object]]
-"""Gives a context that holds the memory to decode and preprocess an image of this size."""
 
 _Result = TypeVar("_Result")
 
 
 def prepare_image(
-    image_bytes: bytes,
-    package: Package,
-    stage: Stage = nullcontext,
-    reserve: Reserve = nullcontext,
+    image_bytes: bytes, package: Package, stage: Stage = nullcontext, reserve: Reserve = nullcontext
 ) -> tuple[ImageHeader, FloatArray]:
-    """Guard, decode and preprocess an image file; the decoded pixels are freed on return.
+    """Guard, decode and preprocess an image file.
 
     Args:
-        image_bytes: a whole file, from an untrusted source.
+        image_bytes: the whole file, from an untrusted source.
         package: its preprocessing, and whether a large jpg may be decoded at a reduced size.
-        stage: times the stages; no timing by default.
-        reserve: is called once the header is known, even if decoding then fails; no
-            reservation by default.
+        stage: times the block of a stage: ``guard``, ``decode`` or ``preprocess``.
+        reserve: holds the memory for the pixels of an image; called once the header is known,
+            even if decoding then fails.
 
     Returns:
         The header, and the model's input, float32 (C, height, width).
 
     Raises:
-        InvalidImageSize: see guard.
-        ImageDecodeFailed: see guard and decode.
+        ApiError: see guard and decode.
     """
     return _prepare(image_bytes, package, package.preprocessor, stage, reserve)
 
@@ -48,19 +41,7 @@ def prepare_image(
 def preview_image(
     image_bytes: bytes, package: Package, reserve: Reserve = nullcontext
 ) -> ByteArray:
-    """Guard, decode, crop and resize an image file, without scaling its values.
-
-    Args:
-        image_bytes: see prepare_image.
-        package: see prepare_image.
-        reserve: see prepare_image.
-
-    Returns:
-        What the model sees, uint8 (height, width, C), RGB or grey.
-
-    Raises:
-        ApiError: see prepare_image.
-    """
+    """Do the same without scale and normalisation; see Preprocessor.fit for the result."""
     return _prepare(image_bytes, package, package.preprocessor.fit, nullcontext, reserve)[1]
 
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from app.errors import ImageDecodeFailed
 from app.imaging.decode import Reduction, decode
-from app.imaging.guard import ImageHeader, guard
+from app.imaging.guard import guard
+from app.imaging.header import ImageHeader
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 Pixels = NDArray[np.uint8]

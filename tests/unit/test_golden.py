@@ -1,4 +1,4 @@
-"""A package's known answers: what is let pass, what is refused, and which cause is named."""
+"""A package's golden samples: what is tolerated, what is refused, and which cause is named."""
 
 import json
 from collections.abc import Callable
@@ -109,7 +109,7 @@ def test_a_label_file_in_another_order_is_refused(tmp_path: Path) -> None:
     labels.write_text("\n".join(reversed(LABELS)), encoding="utf-8")
     digest = sha256(labels.read_bytes()).hexdigest()
     change(folder, lambda manifest: manifest["labels"].update(sha256=digest))
-    with pytest.raises(PackageError, match="likely cause: the label file is another one"):
+    with pytest.raises(PackageError, match="likely cause: the label file is for another model"):
         load(folder)
 
 

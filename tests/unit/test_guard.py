@@ -10,7 +10,8 @@ from PIL import Image
 
 from app.errors import ImageDecodeFailed, InvalidImageSize
 from app.imaging import guard_jpeg, guard_png
-from app.imaging.guard import ImageHeader, guard
+from app.imaging.guard import guard
+from app.imaging.header import ImageHeader
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IEND = b"\0\0\0\0IEND\xaeB`\x82"

@@ -320,7 +320,7 @@ def test_a_sampling_that_does_not_exist_is_refused(
 @pytest.mark.parametrize("behind", [[], [EXACT], [SCALE]])
 def test_a_shortest_side_resize_without_a_crop_behind_it_is_refused(behind: list[Document]) -> None:
     shortest = DOCUMENT["preprocess"][1]
-    with pytest.raises(PackageError, match="expected a center_crop right behind shortest_side"):
+    with pytest.raises(PackageError, match="expected a center_crop directly after shortest_side"):
         parse(with_steps(COLOR, shortest, *behind))
 
 

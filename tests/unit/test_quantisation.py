@@ -80,7 +80,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
         "from app.inference.golden.check import *\n"
         "from app.packages.package import load_package\n"
         "package = load_package(Path(sys.argv[1]))\n"
-        "requirements = Demand('auto', 'int8', 'cpu', 1, 1.0)\n"
+        "requirements = EngineRequirements('auto', 'int8', 'cpu', 1, 1.0)\n"
         "engine = TunedLoader(requirements, Path(sys.argv[2])).load(package).engine\n"
         "print(engine.name, measure_golden(package, engine).worst_difference)\n"
         "print([name for name in sys.modules if 'nncf' in name])\n"

@@ -67,7 +67,7 @@ def describe_verified(package: "Package") -> dict[str, Any]:
     """
     from app.inference.classifier import load_classifier
     from app.inference.engines.base import use_one_thread_per_operation
-    from app.inference.golden.check import find_unnoticed
+    from app.inference.golden.diagnosis import find_unnoticed
     from app.inference.queue import InferenceQueue
     from app.inference.tuning.loader import ExactLoader
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.inference.engines.base import EngineError, FloatArray
 from app.inference.engines.openvino import import_openvino
-from app.inference.golden.check import read_image
+from app.inference.golden.samples import read_pixels
 from app.packages.package import Package
 
 
@@ -59,7 +59,7 @@ def _calibration_images(package: Package) -> list[FloatArray]:
             "int8 is calibrated on the package's golden samples, and it has none: build it "
             "again with photos (classifyd package build --golden), or set precision = float32"
         )
-    return [package.preprocessor(read_image(path))[np.newaxis] for path in package.golden.images]
+    return [package.preprocessor(read_pixels(path))[np.newaxis] for path in package.golden.images]
 
 
 def _import_nncf() -> Any:

@@ -1,17 +1,16 @@
-"""Why a package's answers are not those of its reference.
+"""Why an engine does not give the expected scores of a package's golden samples.
 
 The mistakes that people make when they describe a preprocessing are few. Each is undone in
-turn; the one that brings the known scores back is named.
+turn, and the one that explains the difference is named.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from app.imaging.preprocess import Preprocessor
-from app.imaging.resample import ByteArray
 from app.imaging.steps import (
     CenterCrop,
     CenterCropFraction,
@@ -25,20 +24,18 @@ from app.imaging.steps import (
     Sampling,
     Scale,
     Step,
+    geometry_of,
 )
-from app.inference.engines.base import FloatArray
+from app.inference.engines.base import Engine, FloatArray
+from app.inference.golden.samples import make_scorer
 from app.packages.consistency import find_contradiction
-from app.packages.manifest import InputSpec, OutputSpec
+from app.packages.manifest import InputSpec, Manifest, OutputSpec
 from app.packages.package import Golden, Package
 
-Infer = Callable[[list[ByteArray], Preprocessor, OutputSpec], FloatArray]
-"""Scores, float32 (images, classes), of images with another preprocessing or output."""
-
 EXPLAINED = 0.34
-"""A variant that leaves at most this part of the difference is named even when it does not
-remove all of it: two mistakes at once, or a filter that exists twice."""
+"""A variant that leaves at most this part of the difference is named even if it does not
+remove all of it: there may be two mistakes, or another implementation of the same filter."""
 
-_Resize = ResizeShortestSide | ResizeExact | ResizeLetterbox
 _UNIT = Scale(1 / 255, 0)
 _RANGES: tuple[tuple[str, tuple[Step, ...]], ...] = (
     ("ImageNet's mean and std", (_UNIT, Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))),
@@ -67,86 +64,85 @@ _SAMPLINGS = (
 
 
 class Variant(NamedTuple):
-    """A preprocessing with one thing changed.
-
-    Attributes:
-        topic: what was changed.
-        description: what it was changed to.
-        steps: the changed steps.
-    """
+    """A preprocessing with one change: its topic, and what it was changed to."""
 
     topic: str
     description: str
     steps: tuple[Step, ...]
 
 
-def likely_cause(package: Package, golden: Golden, images: list[ByteArray], infer: Infer) -> str:
-    """Name the most likely reason why the known scores are not reached.
+def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
+    """Name the most likely reason why an engine does not give the expected scores.
 
     Args:
-        package: whose manifest is in doubt.
-        golden: its known scores.
-        images: its golden images, decoded.
-        infer: runs the engine in doubt.
+        package: the package, whose manifest may be wrong.
+        golden: its golden samples.
+        engine: its loaded model.
     """
-    output = package.manifest.output
-    served = infer(images, package.preprocessor, output)
+    score, output = make_scorer(package, golden, engine), package.manifest.output
     trials = [
         (
             f"the {variant.topic}: the scores fit {variant.description}",
-            infer(images, Preprocessor(variant.steps), output),
+            score(Preprocessor(variant.steps), output),
         )
-        for variant in variants(package.manifest.preprocess, package.manifest.input)
+        for variant in variants(package.manifest)
     ]
     for other in _other_outputs(output):
         text = f"output: the scores fit kind {other.kind} and task {other.task}"
-        trials.append((text, infer(images, package.preprocessor, other)))
+        trials.append((text, score(package.preprocessor, other)))
+    served = score(package.preprocessor, output)
     differences = [_difference(scores, golden.scores) for _, scores in trials]
     best = int(np.argmin(differences))
     limit = max(golden.tolerance, EXPLAINED * _difference(served, golden.scores))
     if differences[best] <= limit:
         return trials[best][0]
     if _difference(np.sort(served), np.sort(golden.scores)) <= golden.tolerance:
-        return "the order of the classes: the same scores, at other classes"
-    return "the model file or the engine's precision; no usual mistake in preprocess explains it"
+        return "the order of the classes: the scores are right, but at other classes"
+    return "the model file or the engine's precision; no common mistake in preprocess explains it"
 
 
-def unnoticed_mistakes(
-    package: Package, golden: Golden, images: list[ByteArray], infer: Infer
-) -> list[str]:
-    """List the usual mistakes that the golden samples would let pass.
+def find_unnoticed(package: Package, engine: Engine) -> list[str]:
+    """List the common mistakes that the golden samples would not detect.
 
-    A sample whose scores do not move when the colours are swapped cannot tell a swap; more
-    or other images, or a smaller tolerance, may.
+    A sample whose scores stay the same when the colours are swapped cannot detect a swap;
+    other or more images, or a smaller tolerance, may.
+
+    Args:
+        package: the package.
+        engine: its loaded model, which gives the expected scores.
     """
-    output = package.manifest.output
+    golden = package.golden
+    if golden is None:
+        return ["any mistake: the package has no golden samples"]
+    score = make_scorer(package, golden, engine)
     return [
         f"{variant.topic} ({variant.description})"
-        for variant in variants(package.manifest.preprocess, package.manifest.input)
-        if _difference(infer(images, Preprocessor(variant.steps), output), golden.scores)
+        for variant in variants(package.manifest)
+        if _difference(score(Preprocessor(variant.steps), package.manifest.output), golden.scores)
         <= golden.tolerance
     ]
 
 
-def variants(steps: Sequence[Step], spec: InputSpec) -> Iterator[Variant]:
-    """Every usual mistake undone, one at a time; only what makes the model's input."""
-    for variant in _all_variants(tuple(steps), spec):
-        sound = find_contradiction(variant.steps, spec.height, spec.width, spec.channels) is None
-        if sound and variant.steps != tuple(steps):
+def variants(manifest: Manifest) -> Iterator[Variant]:
+    """Undo each common mistake on its own; only steps that make the model's input are valid."""
+    steps, spec = manifest.preprocess, manifest.input
+    for variant in _all_variants(steps, spec):
+        contradiction = find_contradiction(variant.steps, spec.height, spec.width, spec.channels)
+        if contradiction is None and variant.steps != steps:
             yield variant
 
 
 def _all_variants(steps: tuple[Step, ...], spec: InputSpec) -> Iterator[Variant]:
-    color, geometry = steps[0], tuple(step for step in steps if isinstance(step, Geometry))
-    values = tuple(step for step in steps if isinstance(step, Scale | Normalize))
+    color, geometry = steps[0], geometry_of(steps)
+    values = steps[1 + len(geometry) :]
     orders: tuple[ColorOrder, ...] = ("RGB", "BGR")
     for order in orders:
         yield Variant("colour order", order, (Color(order), *steps[1:]))
     for description, others in _RANGES:
         yield Variant("mean and std", description, (color, *geometry, *others))
-    present = {_kind(step.sampling) for step in geometry if isinstance(step, _Resize)}
+    present = {_kind(step.sampling) for step in geometry if step.sampling}
     for sampling in (sampling for sampling in _SAMPLINGS if _kind(sampling) not in present):
-        resized = tuple(_with_sampling(step, sampling) for step in geometry)
+        resized = tuple(step.with_sampling(sampling) for step in geometry)
         text = f"{sampling.filter} {'with' if sampling.antialias else 'without'} antialiasing"
         yield Variant("resize filter", text, (color, *resized, *values))
     for description, other in _geometries(geometry, spec):
@@ -154,18 +150,14 @@ def _all_variants(steps: tuple[Step, ...], spec: InputSpec) -> Iterator[Variant]
 
 
 def _kind(sampling: Sampling) -> tuple[str, bool]:
-    """What makes another picture; fast and exact differ by rounding alone."""
+    """What changes the pixels visibly; fast and exact differ by rounding only."""
     return sampling.filter, sampling.antialias
-
-
-def _with_sampling(step: Geometry, sampling: Sampling) -> Geometry:
-    return replace(step, sampling=sampling) if isinstance(step, _Resize) else step
 
 
 def _geometries(
     geometry: tuple[Geometry, ...], spec: InputSpec
 ) -> Iterator[tuple[str, tuple[Geometry, ...]]]:
-    sampling = next((s.sampling for s in geometry if isinstance(s, _Resize)), _SAMPLINGS[0])
+    sampling = next((step.sampling for step in geometry if step.sampling), _SAMPLINGS[0])
     height, width, pad = spec.height, spec.width, (0,) * spec.channels
     exact = ResizeExact(height, width, sampling)
     yield f"the whole image resized to {height} x {width}, no crop", (exact,)
@@ -174,8 +166,8 @@ def _geometries(
             f"the shortest side {size}, then a centre crop of {height} x {width}",
             (ResizeShortestSide(size, sampling), CenterCrop(height, width, pad)),
         )
-    if not any(isinstance(step, ResizeShortestSide) for step in geometry):
-        # Otherwise it is the picture that the shortest sides above give already.
+    if not any(step.needs_crop for step in geometry):
+        # Otherwise one of the shortest sides above gives the same pixels.
         yield "a centre crop of 0.875, then resized", (CenterCropFraction(0.875), exact)
     yield "the whole square in the centre, then resized", (CenterCropFraction(1), exact)
     for level in (0, 114, 128, 255):

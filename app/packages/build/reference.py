@@ -1,7 +1,7 @@
-"""The reference path: what training code does, with Pillow and the eager module.
+"""The reference: what training code does, with Pillow and the eager module.
 
-It shares no pixel arithmetic with ``app.imaging``, because it is what that is measured by;
-only the sizes come from the steps.
+It shares no pixel arithmetic with ``app.imaging``, which is tested against it; only the sizes
+come from the steps.
 """
 
 import io
@@ -14,29 +14,19 @@ from PIL import Image, ImageOps
 
 from app.errors import OperatorError
 from app.imaging.steps import (
-    CenterCrop,
-    CenterCropFraction,
-    Color,
     Geometry,
     Normalize,
-    ResizeExact,
-    ResizeLetterbox,
     Sampling,
     Scale,
     Size,
     Step,
+    color_of,
+    geometry_of,
 )
 
 FloatArray = npt.NDArray[np.float32]
 Transform = Callable[[Image.Image], torch.Tensor]
 """From an upright RGB picture to the model's input, float32 (C, H, W)."""
-
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:
@@ -44,7 +34,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
 
     Args:
         data: the file's bytes.
-        name: what to call it in an error.
+        name: names the file in an error.
 
     Raises:
         OperatorError: Pillow cannot read it.
@@ -53,36 +43,34 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         picture = Image.open(io.BytesIO(data))
         return ImageOps.exif_transpose(picture).convert("RGB")
     except (OSError, ValueError, SyntaxError) as exc:
-        raise OperatorError(f"{name} is no image that Pillow can read") from exc
+        raise OperatorError(f"{name} is not an image that Pillow can read") from exc
 
 
 def transform_of(steps: Sequence[Step]) -> Transform:
-    """Make the transform that a package's steps describe, from Pillow's own operations."""
+    """Make the transform that a package's steps describe, with Pillow's own operations."""
 
     def transform(picture: Image.Image) -> torch.Tensor:
-        color = steps[0]
-        order = color.order if isinstance(color, Color) else "RGB"
+        order = color_of(steps).order
         picture = picture.convert("L") if order == "GRAY" else picture
         if order == "BGR":
-            # The geometry knows no colours; the fill is written in the model's order.
+            # Before the geometry, as the steps give the fill in the model's order.
             red, green, blue = picture.split()
             picture = Image.merge("RGB", (blue, green, red))
-        for step in steps:
-            if isinstance(step, Geometry):
-                picture = _apply(step, picture)
+        for step in geometry_of(steps):
+            picture = _apply(step, picture)
         return _values(steps, picture)
 
     return transform
 
 
 def reference_scores(
-    model: torch.nn.Module, images: torch.Tensor, kind: str, task: str
+    model: torch.nn.Module, inputs: torch.Tensor, kind: str, task: str
 ) -> FloatArray:
     """Compute the scores of preprocessed images with the eager module.
 
     Args:
         model: in evaluation mode, on the CPU.
-        images: float32 (N, C, H, W).
+        inputs: float32 (N, C, H, W).
         kind: ``logits`` or ``probabilities``.
         task: ``single_label`` or ``multi_label``.
 
@@ -93,7 +81,7 @@ def reference_scores(
         OperatorError: an output is not finite.
     """
     with torch.inference_mode():
-        outputs = torch.cat([model(image) for image in torch.split(images, 1)]).double()
+        outputs = torch.cat([model(batch) for batch in torch.split(inputs, 1)]).double()
     if kind == "logits":
         outputs = outputs.softmax(dim=1) if task == "single_label" else outputs.sigmoid()
     if not bool(outputs.isfinite().all()):
@@ -104,37 +92,25 @@ def reference_scores(
 
 def _apply(step: Geometry, picture: Image.Image) -> Image.Image:
     size = Size(picture.height, picture.width)
-    if isinstance(step, CenterCrop | CenterCropFraction):
-        pad = step.pad if isinstance(step, CenterCrop) else (0,) * len(picture.getbands())
-        return _crop(picture, step.output_size(size), pad)
-    if isinstance(step, ResizeLetterbox):
-        inner = _resize(picture, step.inner_size(size), step.sampling)
-        return _crop_or_fill(inner, Size(step.height, step.width), step.pad)
-    if isinstance(step, ResizeExact):
-        return _resize(picture, Size(step.height, step.width), step.sampling)
-    return _resize(picture, step.output_size(size), step.sampling)
+    if step.sampling is not None:
+        picture = _resize(picture, step.resized_size(size), step.sampling)
+    return _crop(picture, step.output_size(size), step.pad)
 
 
 def _crop(picture: Image.Image, size: Size, pad: tuple[int, ...]) -> Image.Image:
     """Centre as torchvision's center_crop: fill first, then crop with round half to even."""
-    filled = Size(max(size.height, picture.height), max(size.width, picture.width))
-    picture = _crop_or_fill(picture, filled, pad)
-    top = round((picture.height - size.height) / 2)
-    left = round((picture.width - size.width) / 2)
+    height, width = max(size.height, picture.height), max(size.width, picture.width)
+    if (height, width) != (picture.height, picture.width):
+        filled = Image.new(picture.mode, (width, height), pad if len(pad) > 1 else pad[0])
+        filled.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+        picture = filled
+    top, left = round((height - size.height) / 2), round((width - size.width) / 2)
     return picture.crop((left, top, left + size.width, top + size.height))
-
-
-def _crop_or_fill(picture: Image.Image, size: Size, pad: tuple[int, ...]) -> Image.Image:
-    if (picture.height, picture.width) == size:
-        return picture
-    filled = Image.new(picture.mode, (size.width, size.height), pad if len(pad) > 1 else pad[0])
-    filled.paste(picture, ((size.width - picture.width) // 2, (size.height - picture.height) // 2))
-    return filled
 
 
 def _resize(picture: Image.Image, size: Size, sampling: Sampling) -> Image.Image:
     if sampling.antialias or sampling.filter == "nearest":
-        return picture.resize((size.width, size.height), _FILTERS[sampling.filter])
+        return picture.resize((size.width, size.height), Image.Resampling[sampling.filter.upper()])
     array = np.atleast_3d(np.asarray(picture)).astype(np.float32)
     resized = torch.nn.functional.interpolate(
         torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0), size=size, mode=sampling.filter
@@ -146,8 +122,9 @@ def _resize(picture: Image.Image, size: Size, sampling: Sampling) -> Image.Image
 def _values(steps: Sequence[Step], picture: Image.Image) -> torch.Tensor:
     values = torch.from_numpy(np.atleast_3d(np.asarray(picture)).astype(np.float32))
     for step in steps:
-        if isinstance(step, Scale):
-            values = values * step.multiply + step.add
-        elif isinstance(step, Normalize):
-            values = (values - torch.tensor(step.mean)) / torch.tensor(step.std)
+        match step:
+            case Scale(multiply, add):
+                values = values * multiply + add
+            case Normalize(mean, std):
+                values = (values - torch.tensor(mean)) / torch.tensor(std)
     return values.permute(2, 0, 1).contiguous()

@@ -1,0 +1,52 @@
+"""The images of a package's golden samples, and the scores that an engine gives for them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import ApiError, PackageError
+from app.imaging.decode import decode
+from app.imaging.guard import guard
+from app.imaging.preprocess import Preprocessor
+from app.imaging.resample import ByteArray
+from app.inference.engines.base import Engine, FloatArray
+from app.inference.scores import to_scores
+from app.packages.manifest import OutputSpec
+from app.packages.package import Golden, Package
+
+Scorer = Callable[[Preprocessor, OutputSpec], FloatArray]
+"""Gives the scores of all golden samples, float32 (images, classes)."""
+
+
+def make_scorer(package: Package, golden: Golden, engine: Engine) -> Scorer:
+    """Decode the golden images once, to score them with several preprocessings and outputs.
+
+    Raises:
+        PackageError: a file is not a valid image; the scorer raises it when the model fails.
+    """
+    images = [read_pixels(path) for path in golden.images]
+
+    def score(preprocessor: Preprocessor, spec: OutputSpec) -> FloatArray:
+        try:
+            # One image at a time, as a server without load does.
+            outputs = [engine.infer(preprocessor(pixels)[np.newaxis])[0] for pixels in images]
+            return np.stack([to_scores(output, spec) for output in outputs])
+        except Exception as exc:
+            raise PackageError(
+                str(package.model_path), "", f"the model failed on a golden sample in {engine.name}"
+            ) from exc
+
+    return score
+
+
+def read_pixels(path: Path) -> ByteArray:
+    """Decode a golden image at its full size, uint8 (H, W, 3).
+
+    Raises:
+        PackageError: it is not an image that a request could carry.
+    """
+    try:
+        return decode(*guard(path.read_bytes()))
+    except ApiError as exc:
+        raise PackageError(str(path), "", f"is not a valid image: {exc.detail}") from exc

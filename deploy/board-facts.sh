@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copy the board's identifiers, which only root can read, to where one account can read them.
+# Copy the board's identifiers, which only root can read, for one group to read.
 # Usage: board-facts.sh FOLDER GROUP
 for name in product_uuid board_serial; do
     source="/sys/class/dmi/id/$name"

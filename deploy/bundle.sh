@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make one offline archive: application, wheels, packages, installer, checksums.
+# Build the bundle, one archive for offline installation: application, wheels, packages, installer,
+# checksums.
 # Usage: bundle.sh PYTHON OUT_DIR WEIGHTS_DIR [FLAVOUR]; run by make bundle.
 set -euo pipefail
 
@@ -8,7 +9,7 @@ if [ "$flavour" = cpu ]; then extras=${BUNDLE_EXTRAS-openvino}; else extras=${BU
 root=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^version = //p' "$root/setup.cfg")
 commit=$(git -C "$root" rev-parse --short=8 HEAD 2>/dev/null || echo local)
-# What is not committed is another release each time: an upgrade refuses one that runs already.
+# Uncommitted changes get a new release name each time: an upgrade rejects the running release.
 git -C "$root" diff --quiet HEAD 2>/dev/null || commit="$commit-$(date +%Y%m%d%H%M%S)"
 release="$version-$commit-$flavour"
 name="classifyd-$release"
@@ -20,7 +21,7 @@ mkdir -p "$bundle/wheels" "$bundle/release/tests/photos" "$bundle/packages"
 echo "Collecting $name"
 cp -a "$root"/{app,docs,deploy,wsgi.py,gunicorn.conf.py,setup.cfg,pyproject.toml,constraints.txt,LICENSE} \
     "$bundle/release/"
-# setup.cfg names README.md as the description; the sample photo tests an installation.
+# setup.cfg uses README.md as the description; the sample photo verifies an installation.
 for file in README.md README.zh-CN.md; do
     [ -e "$root/$file" ] && cp "$root/$file" "$bundle/release/"
 done
@@ -41,7 +42,7 @@ lists += [config["options.extras_require"][extra] for extra in sys.argv[2].split
 print("\n".join(line for text in lists for line in text.split("\n") if line.strip()))
 PY
 )
-# torch's name is the same for every flavour: PIP_ARGS chooses the index that has the one wanted.
+# torch has the same name for every flavour; PIP_ARGS selects the index with the right one.
 printf '%s\n' "$requirements" "setuptools>=77" > "$work/requirements.txt"
 # shellcheck disable=SC2086 # PIP_ARGS is a list of words
 "$python" -m pip download --quiet --disable-pip-version-check --only-binary :all: \
@@ -55,7 +56,7 @@ for manifest in "$weights"/*/*/manifest.json; do
     target="$bundle/packages/$(basename "$(dirname "$folder")")"
     mkdir -p "$target"
     cp -a "$folder" "$target/"
-    # Said, as an open model that is delivered by mistake cannot be taken back.
+    # Printed, because an open model that was delivered by mistake cannot be taken back.
     kind=open
     grep -q '"publisher_key"' "$manifest" && kind=sealed
     echo "  $(basename "$(dirname "$folder")")/$(basename "$folder"), $kind"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Install classifyd from the bundle that this file lies in, on a machine without a network.
+# Install classifyd from the bundle that contains this file. It needs no network.
 set -euo pipefail
-# Whatever the caller's mask is: the service's account must be able to read what is installed.
+# Whatever the caller's umask: the service's account must be able to read the installed files.
 umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,13 +12,13 @@ usage() {
     cat <<'TEXT'
 Usage: sudo ./install.sh [options]
 
-  --bind ADDRESS   address to listen on (default 127.0.0.1; 0.0.0.0 for every network card)
+  --bind ADDRESS   address to listen on (default 127.0.0.1; 0.0.0.0 for all interfaces)
   --port PORT      port to listen on (default 8000)
   --device DEVICE  cpu, cuda or cuda:N (default: cpu, or cuda for a CUDA bundle)
-  --python PATH    the Python to use (default: python3 of the bundle's version)
-  --yes            ask nothing
+  --python PATH    Python interpreter to use (default: python3 of the bundle's version)
+  --yes            do not ask for confirmation
   --check-only     check the machine and change nothing
-  --stage-only     install beside what is there and do not switch; classifydctl upgrade uses it
+  --stage-only     install the release but do not switch to it; classifydctl upgrade uses it
 TEXT
 }
 
@@ -45,21 +45,21 @@ done
 . "$here/RELEASE"
 target="$OPT/$RELEASE"
 failures=0
-trap 'echo "install.sh: line $LINENO failed; nothing that was there before was changed" >&2' ERR
+trap 'echo "install.sh: line $LINENO failed; existing files were not changed" >&2' ERR
 
 ok() { printf '  ok       %s\n' "$1"; }
 warn() { printf '  warning  %s\n' "$1"; }
 fail() { printf '  failure  %s\n' "$*"; failures=$((failures + 1)); }
 stop() { echo "install.sh: $1" >&2; exit 1; }
 
-# A setting of the installation that is there already, if one is.
+# Print a setting of the existing installation, if there is one.
 setting() {
     [ -r "$ETC/classifyd.toml" ] || return 0
     sed -n "s/^$1 *= *\"\{0,1\}\([^\"#]*[^\"# ]\)\"\{0,1\} *\(#.*\)\{0,1\}$/\1/p" "$ETC/classifyd.toml" \
         | head -n 1
 }
 
-# Change one setting of it and leave the rest as the operator has written it.
+# Change one setting; the rest of the file stays as the operator wrote it.
 put_setting() {
     [ -n "$2" ] && [ "$(setting "$1")" != "$2" ] || return 0
     local line="$1 = \"$2\""
@@ -85,7 +85,7 @@ check_machine() {
     glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)
     [ "$(printf '%s\n2.28\n' "${glibc:-0}" | sort -V | head -n 1)" = 2.28 ] && ok "glibc $glibc" \
         || fail "glibc ${glibc:-unknown}: 2.28 or later is needed (Debian 10, Ubuntu 20.04, RHEL 8)"
-    [ -d /run/systemd/system ] && ok "systemd" || fail "systemd does not run this machine"
+    [ -d /run/systemd/system ] && ok "systemd" || fail "systemd is not running on this machine"
     check_python
     check_disk "$OPT" "$INSTALLED_MB"
     [ "$stage_only" = 1 ] || check_disk "$VAR" $(($(du -sm "$here/packages" | cut -f 1) + 100))
@@ -96,7 +96,7 @@ check_machine() {
     check_port
     case $device in
         cuda*) nvidia-smi -L >/dev/null 2>&1 && ok "GPU driver" \
-            || fail "device $device: nvidia-smi does not answer; install the driver or use --device cpu" ;;
+            || fail "device $device: nvidia-smi fails; install the driver or use --device cpu" ;;
     esac
 }
 
@@ -110,20 +110,20 @@ check_disk() {
 
 check_python() {
     if [ -z "$python" ]; then
-        fail "python$PYTHON_VERSION is not there: install python$PYTHON_VERSION and its venv module," \
-            "or name one with --python"
+        fail "python$PYTHON_VERSION not found: install python$PYTHON_VERSION and its venv module," \
+            "or pass its path with --python"
     elif ! "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$PYTHON_VERSION')"; then
-        fail "$python is another version than $PYTHON_VERSION, for which the wheels are"
+        fail "$python is not Python $PYTHON_VERSION, which the wheels need"
     elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         fail "$python has no venv: install python$PYTHON_VERSION-venv"
     elif "$python" -c 'import sys; sys.exit(not sys.base_prefix.startswith(("/home/", "/root/")))'; then
-        fail "$python is in a home folder, which the service cannot read: install it for the system"
+        fail "$python is in a home folder, which the service cannot read: install it system-wide"
     else
         ok "$python"
     fi
 }
 
-# Where systemd listens for callers.
+# The address that systemd listens on.
 address() {
     local host=$bind
     case $bind in *:*) host="[$bind]" ;; esac
@@ -136,9 +136,9 @@ listens_already() {
 
 check_port() {
     if listens_already; then
-        ok "port $port (classifyd listens there already)"
+        ok "port $port (classifyd is already listening on it)"
     elif [ -z "$python" ]; then
-        warn "port $port on $bind: not looked at without Python"
+        warn "port $port on $bind: not checked, because Python is missing"
     elif "$python" -c "
 import socket, sys
 family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
@@ -147,17 +147,17 @@ probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 probe.bind((sys.argv[1], int(sys.argv[2])))" "$bind" "$port" 2>/dev/null; then
         ok "port $port on $bind"
     else
-        fail "port $port on $bind cannot be listened on: choose another with --port," \
-            "or stop who listens there (ss -ltnp)"
+        fail "port $port on $bind is not available: choose another one with --port," \
+            "or stop the process that uses it (ss -ltnp)"
     fi
 }
 
 stage() {
-    [ -e "$target/.complete" ] && { echo "Release $RELEASE is there already"; return; }
+    [ -e "$target/.complete" ] && { echo "Release $RELEASE is already installed"; return; }
     echo "Installing release $RELEASE into $target"
     rm -rf "$target"
-    trap 'rm -rf "$target"; echo "install.sh: line $LINENO failed; $target is removed" >&2' ERR
-    trap 'rm -rf "$target"; echo "install.sh: interrupted; $target is removed" >&2; exit 130' INT TERM HUP
+    trap 'rm -rf "$target"; echo "install.sh: line $LINENO failed; $target was removed" >&2' ERR
+    trap 'rm -rf "$target"; echo "install.sh: interrupted; $target was removed" >&2; exit 130' INT TERM HUP
     install -d -m 0755 "$OPT"
     cp -a "$here/release" "$target"
     "$python" -m venv "$target/venv"
@@ -171,7 +171,7 @@ stage() {
     sync -f "$target"
     touch "$target/.complete"
     trap - INT TERM HUP
-    trap 'echo "install.sh: line $LINENO failed; run it again when that is mended" >&2' ERR
+    trap 'echo "install.sh: line $LINENO failed; fix the problem and run it again" >&2' ERR
 }
 
 create_account() {
@@ -184,9 +184,9 @@ create_folders() {
     install -d -m 0755 "$OPT" "$ETC" "$ETC/licences"
     install -d -m 0750 -o "$ACCOUNT" -g "$ACCOUNT" "$VAR" "$VAR/state" "$VAR/weights"
     [ -e "$ETC/classifyd.toml" ] || cat > "$ETC/classifyd.toml" <<TOML
-# Settings of classifyd; docs/settings.md lists them all. After a change:
+# Settings of classifyd, see docs/settings.md. After a change run:
 #   systemctl restart classifyd
-# but for bind, port and device: run install.sh again with --bind, --port, --device.
+# To change bind, port or device, run install.sh again with --bind, --port or --device.
 bind = "$bind"
 port = $port
 device = "$device"
@@ -199,7 +199,7 @@ TOML
     put_setting device "$given_device"
 }
 
-# A version never changes once it is there; what a machine serves now it goes on serving.
+# Existing versions are never replaced, and a name keeps the version that it serves.
 add_packages() {
     local folder name version served
     for folder in "$here"/packages/*/*/; do
@@ -211,7 +211,7 @@ add_packages() {
             served=$(ls "$VAR/weights/$name" 2>/dev/null || true)
             case $served in "" | *$'\n'*) ;; *) echo "$served" > "$VAR/weights/$name/ACTIVE" ;; esac
         fi
-        # Hidden until it is whole: an installation may be interrupted anywhere.
+        # Hidden until it is complete: the installation may be interrupted at any point.
         rm -rf "$VAR/weights/.$name.new"
         cp -r "$folder" "$VAR/weights/.$name.new"
         mkdir -p "$VAR/weights/$name"
@@ -234,7 +234,7 @@ write_units() {
         *) rm -f "$UNITS/classifyd.service.d/gpu.conf" ;;
     esac
     install -m 0755 "$target/deploy/classifydctl" /usr/local/bin/classifydctl
-    # The command with the service's settings.
+    # Runs the command with the service's settings.
     printf '#!/bin/sh\nexport CLASSIFYD_CONFIG="${CLASSIFYD_CONFIG:-%s}" PYTHONDONTWRITEBYTECODE=1\nexec %s "$@"\n' \
         "$ETC/classifyd.toml" "$OPT/current/venv/bin/classifyd" > /usr/local/bin/classifyd
     chmod 0755 /usr/local/bin/classifyd
@@ -257,7 +257,7 @@ if [ "$stage_only" = 0 ] && [ -e "$OPT/current" ] && [ "$(readlink "$OPT/current
 fi
 if [ "$stage_only" = 0 ]; then
     exec 9> /run/lock/classifyd
-    flock -n 9 || stop "another install.sh or classifydctl is at work"
+    flock -n 9 || stop "another install.sh or classifydctl is running"
 fi
 stage
 [ "$stage_only" = 1 ] && exit 0
@@ -265,14 +265,14 @@ create_account
 create_folders
 add_packages
 ln -sfn "$target" "$OPT/current"
-move=1
-listens_already && move=0
+new_address=1
+listens_already && new_address=0
 write_units
 systemctl enable --quiet classifyd.socket classifyd.service
-if [ "$move" = 1 ]; then
-    # A socket cannot be moved under a service that holds it.
+if [ "$new_address" = 1 ]; then
+    # systemd cannot change the address of a socket while the service uses it.
     systemctl stop classifyd.service classifyd.socket
     systemctl start classifyd.socket
 fi
-systemctl restart classifyd.service || stop "the service does not start: journalctl -u classifyd -n 30"
+systemctl restart classifyd.service || stop "the service does not start; see journalctl -u classifyd -n 30"
 exec /usr/local/bin/classifydctl verify 9>&-

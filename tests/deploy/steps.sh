@@ -71,7 +71,7 @@ under_load() {
 machine_that_lacks_something() {
     ( cd "$bundle" && ./install.sh --check-only > /dev/null ) || wrong "--check-only failed"
     mv /usr/bin/python3.11 /usr/bin/python3.11.away
-    refused "python3.11 is not there" "$bundle/install.sh" --yes
+    refused "python3.11 not found" "$bundle/install.sh" --yes
     grep -q 'failure *port' /run/refused && wrong "the port was blamed too"
     mv /usr/bin/python3.11.away /usr/bin/python3.11
     systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8000
@@ -230,7 +230,7 @@ broken_upgrades() {
     local name before
     before=$(release)
     for name in 9.1-broken 9.2-badunit 9.3-blind; do
-        refused "was undone; $before serves" classifydctl upgrade "$here/$name.tar"
+        refused "was rolled back; $before is running" classifydctl upgrade "$here/$name.tar"
         [ "$(release)" = "$before" ] || wrong "$(release) is current"
         verified
     done

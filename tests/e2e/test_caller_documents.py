@@ -1,4 +1,4 @@
-"""The documents for callers: what they show is run, and both languages say the same."""
+"""The documents for users: what they show is run, and both languages say the same."""
 
 import re
 import subprocess
@@ -12,15 +12,13 @@ from app.settings import PROJECT_ROOT, Settings
 from tests.support.server import Server
 
 DOCS = PROJECT_ROOT / "docs"
-PAIRS = [
-    "clients.md",
-    "errors.md",
-    "migrate.md",
-    "monitoring.md",
-    "settings.md",
-    "versions.md",
-]
+ENGLISH_ONLY = {"architecture.md", "design.md", "performance.md"}
+PAIRS = sorted({path.name for path in DOCS.glob("*.md")} - ENGLISH_ONLY)
 CLIENTS = PROJECT_ROOT / "app" / "console" / "static" / "clients"
+TERMS = {"TorchScript"}
+"""Comments that are the same in every language."""
+COMMENT = re.compile(r'(?:^|(?<=\s))(?:(?:#|//) |""")(.*?)(?:""")?$', re.MULTILINE)
+COLUMN = re.compile(r"(?<=\S) {2,}(\S.*)$", re.MULTILINE)
 AT_WILL = set(REGISTRY) - {336000, 336100}
 """The others depend on the state of the server."""
 
@@ -31,6 +29,17 @@ def _read(name: str) -> str:
 
 def _blocks(text: str) -> list[str]:
     return re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def _fenced(text: str) -> list[tuple[str, re.Pattern[str]]]:
+    """Each code block, and what finds its comments: in a listing of files, column two."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(block, COMMENT if language else COLUMN) for language, block in blocks]
+
+
+def _code(text: str) -> list[str]:
+    """The code blocks without their comments."""
+    return [comment.sub("", block) for block, comment in _fenced(text)]
 
 
 def _error_sections() -> dict[int, str]:
@@ -68,9 +77,8 @@ def _expect(command: str, server: Server, code: int) -> None:
     assert f'"error_code":{code},'.encode() in ended.stdout
 
 
-@pytest.mark.parametrize("folder", ["", "zh/"])
-def test_clients_are_the_files_that_are_run(folder: str) -> None:
-    shown = _blocks(_read(f"{folder}clients.md"))
+def test_clients_are_the_files_that_are_run() -> None:
+    shown = _blocks(_read("clients.md"))
     assert sorted(shown) == sorted(path.read_text(encoding="utf-8") for path in CLIENTS.iterdir())
 
 
@@ -81,7 +89,21 @@ def test_both_languages_have_the_same_sections_codes_and_settings(name: str) -> 
     for fact in facts:
         found = [sorted(re.findall(fact, text, re.MULTILINE)) for text in (english, chinese)]
         assert found[0] == found[1], fact
-    assert _blocks(english) == _blocks(chinese)
+    assert _code(english) == _code(chinese)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_comments_of_code_are_in_the_language_of_the_page(name: str) -> None:
+    for text, is_chinese in ((_read(name), False), (_read(f"zh/{name}"), True)):
+        found = [each for block, comment in _fenced(text) for each in comment.findall(block)]
+        for words in set(found) - TERMS:
+            assert bool(re.search(r"[\u4e00-\u9fff]", words)) == is_chinese, words
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_each_language_links_to_the_other(name: str) -> None:
+    assert f"\n[中文](zh/{name})\n" in _read(name)
+    assert f"\n[English](../{name})\n" in _read(f"zh/{name}")
 
 
 def test_settings_that_are_named_exist() -> None:

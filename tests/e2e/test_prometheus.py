@@ -242,7 +242,7 @@ def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> N
     _wait_until(lambda: _are_well(scraped))
     licence = next(rule for rule in _loaded(scraped) if rule["name"] == "ClassifydLicenceEnds")
     assert licence["state"] == "firing"  # 20 days are left
-    assert "sealed ends in 20 days" in licence["alerts"][0]["annotations"]["summary"]
+    assert "sealed expires in 20 days" in licence["alerts"][0]["annotations"]["summary"]
 
 
 def _loaded(prometheus: Prometheus) -> list[dict[str, Any]]:

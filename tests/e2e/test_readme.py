@@ -1,4 +1,4 @@
-"""The README's first steps, as a newcomer pastes them."""
+"""The first steps of the README and what it leads to, as a newcomer pastes them."""
 
 import json
 import os
@@ -15,27 +15,33 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.weights
 
-README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
+URL = f"{ADDRESS}/imagenet/ImageClassification"
 
 
-def _block(language: str, first_words: str) -> str:
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def _block(document: str, language: str, first_words: str) -> str:
+    text = (PROJECT_ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return str(next(block for block in blocks if block.startswith(first_words)))
 
 
-def _run_here(demo_server: Server, command: list[str]) -> str:
+def _run_here(demo_server: Server, command: str) -> str:
     address = f"http://127.0.0.1:{demo_server.port}"
-    local = [part.replace(ADDRESS, address) for part in command]
     finished = subprocess.run(
-        local, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", command.replace(ADDRESS, address)],
+        cwd=PROJECT_ROOT,
+        env=os.environ | {"URL": URL.replace(ADDRESS, address)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     return finished.stdout
 
 
 def test_curl_line_gives_the_answer_below_it(demo_server: Server) -> None:
-    answer = json.loads(_run_here(demo_server, ["bash", "-c", _block("sh", "printf")]))
-    told = json.loads(_block("json", '{"log_id"'))
+    answer = json.loads(_run_here(demo_server, _block("README.md", "sh", "printf")))
+    told = json.loads(_block("README.md", "json", '{"log_id"'))
     assert list(answer) == list(told)
     assert [entry["name"] for entry in answer["results"]] == [
         entry["name"] for entry in told["results"]
@@ -44,26 +50,19 @@ def test_curl_line_gives_the_answer_below_it(demo_server: Server) -> None:
         assert entry["score"] == pytest.approx(expected["score"], abs=0.005)
 
 
-def test_python_example_names_the_photo(demo_server: Server) -> None:
-    assert (
-        _run_here(demo_server, [sys.executable, "-c", _block("python", "import")]) == "espresso\n"
-    )
-
-
 def test_wrong_request_is_explained_as_told(demo_server: Server) -> None:
-    answered = _run_here(demo_server, ["bash", "-c", _block("sh", "curl -si")]).splitlines()
-    told = _block("text", "HTTP/1.1").splitlines()
+    command = _block("docs/errors.md", "sh", "curl -si")
+    answered = _run_here(demo_server, command).splitlines()
+    told = _block("docs/errors.md", "text", "HTTP/1.1").splitlines()
     for line in told:
         assert re.sub(r"\d{16}", "0", line) in [re.sub(r"\d{16}", "0", one) for one in answered]
 
 
 def test_locked_server_answers_who_has_the_token(tmp_path: Path) -> None:
+    script = _block("docs/deploy.md", "sh", "mkdir -p var")
+    script = script.replace(".venv/bin", str(Path(sys.executable).parent)) + 'echo "$TOKEN"'
     made = subprocess.run(
-        [
-            "bash",
-            "-c",
-            _block("sh", "mkdir -p var").replace(".venv/bin", str(Path(sys.executable).parent)),
-        ],
+        ["bash", "-c", script],
         cwd=tmp_path,
         env=os.environ | {"CLASSIFYD_STATE_DIR": str(tmp_path / "var")},
         capture_output=True,
@@ -71,10 +70,10 @@ def test_locked_server_answers_who_has_the_token(tmp_path: Path) -> None:
         check=True,
     )
     token = made.stdout.strip()
-    settings = tomllib.loads(_block("toml", "bind"))
+    settings = tomllib.loads(_block("docs/deploy.md", "toml", "bind"))
     files = {key: tmp_path / value for key, value in settings.items() if value.startswith("var/")}
     with _Locked(PROJECT_ROOT / "weights", tmp_path / "var", **settings | files) as server:
-        line = _block("sh", 'printf \'{"image":"%s","top_num":1}\'').replace(
+        line = _block("docs/deploy.md", "sh", "printf").replace(
             "https://localhost:8000", f"https://localhost:{server.port}"
         )
         line = line.replace("var/cert.pem", str(tmp_path / "var" / "cert.pem"))

@@ -111,6 +111,26 @@ def test_architecture_names_every_part_of_the_app() -> None:
     assert len(packages) >= 5
 
 
+GLOSSARY = {
+    "应答": "响应",
+    "标准样本": "黄金样本",
+    "分数": "置信度",
+    "文件夹": "目录",
+    "管理人员": "运维人员",
+    "退回": "回滚",
+    "显卡": "GPU",
+}
+"""Words that Chinese pages do not use, and the one that they use instead."""
+
+CHINESE_PAGES = [CHINESE, *(path for path in DOCUMENTS if path.parent.name == "zh")]
+
+
+@pytest.mark.parametrize("page", CHINESE_PAGES, ids=_names(CHINESE_PAGES))
+def test_chinese_pages_use_one_word_for_one_thing(page: Path) -> None:
+    text = _read(page)
+    assert {word: better for word, better in GLOSSARY.items() if word in text} == {}
+
+
 TYPED = ["deploy.md", "licence.md"]
 
 

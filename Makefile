@@ -45,8 +45,8 @@ types: $(INSTALLED_DEV) ## static types
 coverage: $(INSTALLED_DEV) $(DEMO) ## branch coverage of the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: $(INSTALLED) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
-	@PYTHONPATH=. $(BIN)/python benchmarks/run.py
+bench: $(INSTALLED_DEV) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
+	@$(BIN)/python -m benchmarks.run
 
 $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@echo "Installing the other servers into benchmarks/.venv"

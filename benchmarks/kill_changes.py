@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.kill_changes --kills 100
 
-After each kill the store is read: every version that shows is whole, and every name has an
-active version. The changes go through the product's own functions in a process of its own.
+After each kill the store is read: every visible version is complete, and every name has an active
+version. The changes are made by the product's own functions, in a separate process.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from tests.e2e.test_killed_changes import kill_changes
 
 
 def main() -> None:
-    """Run and print how many kills came in the middle of a change."""
+    """Run and print how many kills interrupted a change."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     kills = parser.parse_args().kills
     with tempfile.TemporaryDirectory() as folder:
         in_the_middle = kill_changes(Path(folder), kills)
-    print(f"{kills} kills, {in_the_middle} of them in the middle of a change; always whole")
+    print(f"{kills} kills, {in_the_middle} of them during a change; the store was always complete")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,14 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from app.bench.connections import Target
-from app.bench.load import closed_loop
-from app.settings import PROJECT_ROOT
+from benchmarks.support import PATH, PROJECT_ROOT, Target, closed_loop
 from tests.support.images import PHOTOS, to_base64
 from tests.support.server import Server
 
 CONNECTIONS = 8
 SLICE_S = 10
 PAUSE_S = 1
-"""Before memory is read, so that the last images are gone."""
+"""Before memory is read, so that the last images have been freed."""
 
 SIZES = (
     *((15, 15), (48, 64), (120, 90), (224, 224), (320, 240), (500, 333), (640, 480), (33, 900)),
@@ -33,13 +31,13 @@ SIZES = (
 )
 KINDS = ("JPEG", "PNG", "BMP")
 LARGE_SIZES = ((1600, 1200), (1920, 1080), (2592, 1944), (4000, 3000), (4096, 4096))
-"""As jpg only, as cameras make them; each also as a progressive one."""
+"""As jpg only, as cameras make them; each as baseline and as progressive."""
 
 MAX_BASE64 = 4_194_304
 
 
 def bodies() -> list[bytes]:
-    """Requests with images of every size and kind that fits."""
+    """Requests with images of every size and kind that the API accepts."""
     photos = sorted(path for path in PHOTOS.iterdir() if path.suffix in {".jpg", ".png", ".bmp"})
     files = [path.read_bytes() for path in photos]
     for index, size in enumerate(SIZES):
@@ -62,7 +60,7 @@ def _encode(image: Image.Image, kind: str, **options: bool) -> bytes:
 
 def measure(server: Server, requests: int, first: int) -> tuple[float, float]:
     """Send the requests; resident MB after ``first`` and after all of them."""
-    target = Target("127.0.0.1", server.port, "/imagenet/ImageClassification", bodies())
+    target = Target("127.0.0.1", server.port, PATH, bodies())
     process = psutil.Process(server.worker_pids()[0])
     print(f"{len(target.bodies)} images; {_resident_mb(process):.0f} MB before the first request")
     sent, seen, started = 0, [], time.monotonic()

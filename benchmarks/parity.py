@@ -7,7 +7,7 @@ served by a real server, and compared over HTTP with the transforms that torchvi
 gives for them on Pillow's pictures and the eager module, on the photos of the tests.
 
 Two kinds of random weights. *Plain* are those that the constructor makes: the scores hardly
-depend on the image, so they prove little but the way there. *Sensitive* take batch
+depend on the image, so they prove little but that the pipeline works. *Sensitive* take batch
 statistics from the photos, and the last layer is scaled and shifted until the logits of the
 classes differ by LOGIT_SPREAD from photo to photo: then small differences of pixels move
 scores, and untrained features are not robust to them as trained ones are. The column
@@ -65,7 +65,7 @@ class Case:
         name: the architecture.
         weights: ``plain`` or ``sensitive``.
         model: the eager module.
-        expected: scores by the reference, (photos, classes).
+        expected: scores of the reference, (photos, classes).
     """
 
     name: str
@@ -74,7 +74,7 @@ class Case:
     expected: FloatArray
 
     def deploy_name(self, resampling: str) -> str:
-        """The name that the package of one resampling is served under."""
+        """The deploy name of the package with one kind of resampling."""
         return f"{self.name}-{self.weights}-{resampling}"
 
 
@@ -95,7 +95,7 @@ def photos() -> list[Path]:
 
 
 def make(name: str) -> tuple[torch.nn.Module, Any]:
-    """The eager module with random weights, and its own transforms."""
+    """Make the eager module with random weights, and its own transforms."""
     torch.manual_seed(SEED)
     if name == TIMM:
         timm = import_own("timm", "this benchmark")
@@ -118,7 +118,7 @@ def make_sensitive(model: torch.nn.Module, inputs: torch.Tensor) -> None:
             model.train()(inputs)
         model.eval()
         last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-        # Some heads begin as zeros, ViT's for one.
+        # Some heads are initialised with zeros, such as that of ViT.
         torch.nn.init.normal_(last.weight, std=0.02)
         logits = model(inputs)
         factor = LOGIT_SPREAD / float(logits.std(dim=0).mean())
@@ -155,7 +155,7 @@ def build(case: Case, resampling: str, folder: Path) -> None:
     command += ["--labels", str(folder / "labels.txt"), "--weights-dir", str(folder / "weights")]
     command += ["--resampling", resampling]
     if case.weights == "sensitive":
-        # The comparison is to say how far it is, not the builder to refuse it.
+        # The comparison reports the difference; the builder must not refuse it.
         command += ["--tolerance", "0.05"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr, stderr=sys.stderr)
 
@@ -180,7 +180,7 @@ def of_pixels(case: Case, folder: Path, files: list[Path]) -> FloatArray:
 
 
 def compare(case: Case, resampling: str, server: Server, folder: Path, files: list[Path]) -> bool:
-    """Print a row of the table; whether the limit is kept."""
+    """Print a row of the table, and return whether the limit is kept."""
     name, limit = case.deploy_name(resampling), LIMITS[resampling]
     found = served(server, name, files)
     difference = np.abs(found - case.expected).max(axis=1)
@@ -200,7 +200,7 @@ def compare(case: Case, resampling: str, server: Server, folder: Path, files: li
 
 
 def main() -> int:
-    """Print the table; fail when a limit is not kept with plain weights."""
+    """Print the table, and fail when a limit is not kept with plain weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=[*TORCHVISION, TIMM])
     parser.add_argument("--weights", nargs="+", default=["plain", "sensitive"])

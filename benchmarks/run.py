@@ -5,209 +5,186 @@ after round, and the median of the rounds counts; one server runs at a time.
 """
 
 import argparse
-import base64
+import dataclasses
 import json
-import os
-import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from app.bench.load import LoadResult, Target, closed_loop
-from app.bench.report import percentile, plot
 from app.packages.store import active_version
-from app.settings import PROJECT_ROOT
-from app.system.cpus import cpu_model, usable_cpus
+from benchmarks.peer_servers import OURS, PEERS, Peer, require_same_class, running
+from benchmarks.server import HOST, clean_environment, settings_environment
+from benchmarks.support import (
+    PHOTO,
+    PROJECT_ROOT,
+    LoadResult,
+    Target,
+    closed_loop,
+    describe_machine,
+    make_parser,
+    median_ratio,
+    percentile,
+    plot,
+    plural,
+    publish,
+    show_status,
+    table,
+)
 
-HERE = PROJECT_ROOT / "benchmarks"
-PEERS_BIN = HERE / ".venv/bin"
 LEVELS = (1, 2, 4, 8, 16, 64)
-START_TIMEOUT_S = 120
+RESULTS = PROJECT_ROOT / "benchmarks/results"
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A server to measure: how it is started on PORT, and where it takes the body."""
+class Turn:
+    """One load on one server: results/s, and the latencies of the results in milliseconds."""
 
-    name: str
-    command: tuple[str, ...]
-    path: str
-    as_list: bool = False
-
-    def body(self, image: str) -> bytes:
-        """The request's body; BentoML's batches take a list."""
-        return json.dumps({"image": [image] if self.as_list else image}).encode()
+    rate: float
+    p50_ms: float
+    p99_ms: float
 
 
-PEERS = (
-    Peer("classifyd", (sys.executable, "-m", "gunicorn"), "/imagenet/ImageClassification"),
-    Peer("Flask development server", ("python", "flask_dev.py", "PORT"), "/predict"),
-    Peer("LitServe", ("python", "litserve_server.py", "PORT"), "/predict"),
-    Peer("mosec", ("python", "mosec_server.py", "--port", "PORT"), "/inference"),
-    Peer(
-        "BentoML",
-        ("bentoml", "serve", "bentoml_service:Classifier", "-p", "PORT"),
-        "/predict",
-        True,
-    ),
-    *(
-        (Peer("TorchServe", ("python", "torchserve_server.py", "PORT"), "/predictions/classifier"),)
-        if shutil.which("java")  # it runs on one
-        else ()
-    ),
-)
+Turns = dict[str, dict[int, list[Turn]]]
 
 
 def main() -> None:
-    """Run everything and write ``benchmarks/results/``."""
+    """Run everything, print it and write ``benchmarks/results/``."""
     options = _options()
+    peers = [peer for peer in PEERS if peer.name == OURS or peer.name in options.peers]
     package = active_version(PROJECT_ROOT / "weights/imagenet")
-    rates: dict[tuple[str, int], list[float]] = {}
-    tails: dict[tuple[str, int], list[float]] = {}
+    turns: Turns = {peer.name: {level: [] for level in options.connections} for peer in peers}
     raw: list[float] = []
     for number in range(options.rounds):
-        raw.append(_raw_loop(package, options.photo, options.duration * 3))
-        for peer in PEERS:
-            _say(f"round {number + 1} of {options.rounds}: {peer.name}")
+        show_status(f"round {number + 1} of {options.rounds}: raw loop")
+        engine, rate = _raw_loop(package, options)
+        raw.append(rate)
+        for peer in peers:
+            show_status(f"round {number + 1} of {options.rounds}: {peer.name}")
             for level, result in _measure(peer, package, options).items():
                 times = result.answered()
-                rates.setdefault((peer.name, level), []).append(result.throughput())
-                tails.setdefault((peer.name, level), []).append(
-                    percentile(times, 0.99) / max(percentile(times, 0.5), 1e-9)
-                )
-        raw.append(_raw_loop(package, options.photo, options.duration * 3))
-    text = _report(statistics.median(raw), rates, tails, options)
-    folder = HERE / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "bench.md").write_text(text, encoding="utf-8")
-    points = [(level, statistics.median(rates["classifyd", level])) for level in LEVELS]
-    (folder / "bench.svg").write_text(plot("classifyd, results/s by connections", points), "utf-8")
-    sys.stdout.write(text)
+                p50_ms, p99_ms = percentile(times, 0.5), percentile(times, 0.99)
+                turns[peer.name][level].append(Turn(result.throughput(), p50_ms, p99_ms))
+        show_status("raw loop")
+        raw.append(_raw_loop(package, options)[1])
+    text = _report(peers, engine, raw, turns, options)
+    _write_results(text, turns)
+    figures: dict[str, Any] = {
+        "raw_loop": raw,
+        "runs": {peer.name: peer.runs.replace("ENGINE", engine) for peer in peers},
+        "turns": {
+            name: {
+                level: [dataclasses.asdict(turn) for turn in of_level]
+                for level, of_level in levels.items()
+            }
+            for name, levels in turns.items()
+        },
+    }
+    publish(options, text, figures)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
-    parser.add_argument("--photo", type=Path, default=PROJECT_ROOT / "tests/photos/coffee.jpg")
-    parser.add_argument("--duration", type=float, default=5, help="seconds a load")
+    parser = make_parser(__doc__, "run")
+    names = [peer.name for peer in PEERS if peer.name != OURS]
+    parser.add_argument("--photo", type=Path, default=PHOTO)
+    parser.add_argument("--duration", type=float, default=5, help="seconds of a load")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, nargs="+", default=list(LEVELS))
+    parser.add_argument("--peers", nargs="+", choices=names, default=names, metavar="NAME")
     return parser.parse_args()
 
 
-def _raw_loop(package: Path, photo: Path, time_s: float) -> float:
-    _say("raw loop")
-    command = [sys.executable, str(HERE / "raw_loop.py"), str(package), str(photo), str(time_s)]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "PYTHONWARNINGS": "ignore"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(json.loads(ended.stdout.splitlines()[-1])["rate"])
+def _raw_loop(package: Path, options: argparse.Namespace) -> tuple[str, float]:
+    """The engine that tuning chose, and images/s of the loop without HTTP."""
+    arguments = [str(package), str(options.photo), str(options.duration * 3)]
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.raw_loop", *arguments],
+        cwd=PROJECT_ROOT,
+        env=clean_environment() | settings_environment(dict(options.setting)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(ended.stdout.splitlines()[-1])
+    return str(found["engine"]), float(found["rate"])
 
 
 def _measure(peer: Peer, package: Path, options: argparse.Namespace) -> dict[int, LoadResult]:
-
-    image = base64.b64encode(options.photo.read_bytes()).decode()
-    with _running(peer, package) as port:
-        target = Target("127.0.0.1", port, peer.path, [peer.body(image)])
-        warm = closed_loop(target, 8, 3)
-        _require_same_class(peer, warm)
-        return {level: closed_loop(target, level, options.duration) for level in LEVELS}
-
-
-def _require_same_class(peer: Peer, result: LoadResult) -> None:
-    answer = json.loads(result.last_answer or b"{}")
-    first = answer[0] if isinstance(answer, list) else answer
-    found = (first.get("results") or [{"name": "nothing"}])[0]["name"]
-    if found != "espresso":
-        raise SystemExit(f"{peer.name} answers {found}, expected espresso")
-
-
-@contextmanager
-def _running(peer: Peer, package: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    is_ours = peer.name == "classifyd"
-    command = [str(port) if part == "PORT" else part for part in peer.command]
-    environment = {
-        **os.environ,
-        "CLASSIFYD_PORT": str(port),
-        "BENCH_MODEL": str(package / "model.pt"),
-        "BENCH_LABELS": str(package / "labels.txt"),
-        # None of them may report its use to anybody.
-        "BENTOML_DO_NOT_TRACK": "True",
-        "DO_NOT_TRACK": "1",
-    }
-    if not is_ours:
-        command[0] = str(PEERS_BIN / command[0])
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            cwd=PROJECT_ROOT if is_ours else HERE / "peers",
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            _wait_for(port, peer, process)
-            yield port
-        finally:
-            # The whole session: the peers start processes that outlive a killed parent.
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _wait_for(port: int, peer: Peer, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + START_TIMEOUT_S
-    probe = Target("127.0.0.1", port, peer.path, [peer.body("")])
-    while time.monotonic() < end and process.poll() is None:
-        # Any answer at all shows that the model is loaded: also a refusal of the empty image.
-        if any(code != -1 for code in closed_loop(probe, 1, 0.2).latencies_ms):
-            return
-    raise SystemExit(f"{peer.name} did not start")
+    with running(peer, package, settings_environment(dict(options.setting))) as port:
+        target = Target(HOST, port, peer.path, [peer.body(options.photo)])
+        require_same_class(peer, closed_loop(target, 8, 3))
+        return {
+            level: closed_loop(target, level, options.duration) for level in options.connections
+        }
 
 
 def _report(
-    raw: float,
-    rates: dict[tuple[str, int], list[float]],
-    tails: dict[tuple[str, int], list[float]],
-    options: argparse.Namespace,
+    peers: list[Peer], engine: str, raw: list[float], turns: Turns, options: argparse.Namespace
 ) -> str:
+    names = [peer.name for peer in peers]
+    others = names[1:]
+    rates = _rates(turns)
     median = {key: statistics.median(values) for key, values in rates.items()}
-    names = [peer.name for peer in PEERS]
+    rows, ratios = [], []
+    for level in options.connections:
+        ours = median[OURS, level]
+        rows.append([str(level), *(f"{median[name, level]:.1f}" for name in names)])
+        best = max(others, key=lambda name: median[name, level])
+        per_round = median_ratio(rates[OURS, level], rates[best, level])
+        tails = [turn.p99_ms / max(turn.p50_ms, 1e-9) for turn in turns[OURS][level]]
+        found = [ours / statistics.median(raw), ours / median[best, level], per_round]
+        tail = f"{statistics.median(tails):.1f}"
+        ratios.append([str(level), *(f"{ratio:.2f}" for ratio in found), best, tail])
     lines = [
-        f"{cpu_model()}, {usable_cpus()} CPUs; load average {os.getloadavg()[2]:.1f} over 15 min; "
-        f"{options.photo.name}; medians of {options.rounds} rounds of {options.duration:g} s.",
+        f"Raw loop without HTTP: {statistics.median(raw):.1f} images/s.",
         "",
-        f"Raw loop without HTTP: {raw:.1f} images/s.",
+        "Results/s:",
         "",
-        "| connections | " + " | ".join(names) + " | ÷ raw loop | ÷ best peer | p99 ÷ p50 |",
-        "|---|" + "---|" * (len(names) + 3),
+        table(("connections", *names), rows),
+        "",
+        "classifyd in relation to them:",
+        "",
+        table(
+            ("connections", "÷ raw loop", "÷ best peer", "per round", "best peer", "p99 ÷ p50"),
+            ratios,
+        ),
+        "",
+        _explain(peers, engine, options),
     ]
-    for level in LEVELS:
-        ours = median["classifyd", level]
-        best = max(median[name, level] for name in names[1:])
-        cells = [f"{median[name, level]:.1f}" for name in names]
-        tail = statistics.median(tails["classifyd", level])
-        cells += [f"{ours / raw:.2f}", f"{ours / best:.2f}", f"{tail:.1f}"]
-        lines.append(f"| {level} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+def _rates(turns: Turns) -> dict[tuple[str, int], list[float]]:
+    return {
+        (name, level): [turn.rate for turn in found]
+        for name, levels in turns.items()
+        for level, found in levels.items()
+    }
+
+
+def _explain(peers: list[Peer], engine: str, options: argparse.Namespace) -> str:
+    """Say in words how the ratios came about."""
+    runs = [f"- {peer.name}: {peer.runs.replace('ENGINE', engine)}." for peer in peers]
+    how = (
+        f"How the ratios came about: every server got the same photo ({options.photo.name}) as "
+        "base64 in a JSON body, from the same load generator on the same machine, which shares "
+        "the CPUs with it; answers must name the same class. The servers took turns, one at a "
+        f"time, in {plural(options.rounds, 'round')}: {options.duration:g} s at each number of "
+        "connections after a warm-up, with the raw loop before and after them. *÷* are ratios of "
+        "the medians of all rounds; *per round* is the median of the ratios of each round, whose "
+        "two turns lie within minutes. All of them compute the demo model in float32 on the CPU:"
+    )
+    return "\n".join([how, "", *runs])
+
+
+def _write_results(text: str, turns: Turns) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "bench.md").write_text(f"{describe_machine()}\n\n{text}", encoding="utf-8")
+    rates = _rates(turns)
+    points = [(float(level), statistics.median(rates[OURS, level])) for level in turns[OURS]]
+    (RESULTS / "bench.svg").write_text(plot("classifyd, results/s by connections", points), "utf-8")
 
 
 if __name__ == "__main__":

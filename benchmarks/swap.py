@@ -1,9 +1,9 @@
-"""Switch a running server between two versions while 8 connections ask it.
+"""Switch a running server between two versions under the load of 8 connections.
 
     .venv/bin/python -m benchmarks.swap --switches 50 --engine openvino
 
 The demo model is version 1; version 2 is the same network behind another crop, so that every
-score differs. Every answer is compared with the answers that each version gave alone. The
+score differs. Every answer is compared with those that each version gave before the load. The
 client is a process of its own and shares the machine with the server.
 """
 
@@ -31,10 +31,10 @@ from tests.support.server import Server
 
 NAMES = ("coffee.jpg", "rocket.jpg", "flower.jpg")
 QUIET_S = 15
-"""As long as this is asked without a switch, to compare with."""
+"""How long the load runs without a switch, for comparison."""
 
 FIRST_SWITCH_TIMEOUT_S = 300
-"""The engines are measured before it, once for each version."""
+"""Before it the engines are measured, once for each version."""
 
 PATH = "/imagenet/ImageClassification"
 FRACTION = {"1": 0.875, "2": 0.7}
@@ -42,7 +42,7 @@ FRACTION = {"1": 0.875, "2": 0.7}
 
 @dataclass
 class Seen:
-    """One answer: when it came, how long it took, which version says to have given it."""
+    """One answer: when it came, how long it took, and which version it names."""
 
     at: float
     took_s: float
@@ -59,14 +59,14 @@ def build_versions(weights: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["version"] = version
         manifest["preprocess"][1]["fraction_of_shortest_side"] = fraction
-        # They are the answers of the one crop, and the other would rightly be refused.
+        # They hold the scores of one crop, so the other crop would be refused.
         manifest.pop("golden", None)
         (folder / "manifest.json").write_text(json.dumps(manifest))
     (weights / "imagenet" / "ACTIVE").write_text("1\n")
 
 
 def ask(connection: HTTPConnection, photo: str, body: bytes) -> Seen:
-    """Send one request on an open connection; an answer that is no result raises."""
+    """Send one request on an open connection; raise when the answer is no result."""
     started = time.monotonic()
     connection.request("POST", PATH, body)
     response = connection.getresponse()
@@ -77,7 +77,7 @@ def ask(connection: HTTPConnection, photo: str, body: bytes) -> Seen:
 
 
 def ask_until(over: threading.Event, server: Server, bodies: dict[str, bytes]) -> list[Seen]:
-    """Ask on one connection until told to stop."""
+    """Send requests on one connection until told to stop."""
     connection, seen = server.connect(), []
     while not over.is_set():
         for photo, body in bodies.items():
@@ -87,7 +87,7 @@ def ask_until(over: threading.Event, server: Server, bodies: dict[str, bytes]) -
 
 
 def switch_under_load(server: Server, settings: Settings, switches: int, bodies: Any) -> Any:
-    """Switch to and fro while 8 connections ask; the answers, and the memory on the way."""
+    """Switch back and forth under load; the answers, failures, memory and durations."""
     over, seen, failures, memory_mib, took_s = threading.Event(), [], [], [], []
 
     def run() -> None:
@@ -114,14 +114,14 @@ def switch_under_load(server: Server, settings: Settings, switches: int, bodies:
 
 
 def report(seen: list[Seen], expected: Any, quiet: list[Seen]) -> None:
-    """Print how the answers were."""
+    """Print what the answers show."""
     wrong = [one for one in seen if expected[one.version, one.photo] != one.results]
     times = sorted(one.at for one in seen)
     gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
     long_gaps = [round(gap * 1000) for gap in gaps if gap > 0.5]
     took = sorted(one.took_s * 1000 for one in seen)
     print(f"answers        {len(seen)}, {len(seen) / (times[-1] - times[0]):.0f} a second")
-    print(f"of versions    { ({v: sum(o.version == v for o in seen) for v in '12'}) }")
+    print(f"by version     { ({v: sum(o.version == v for o in seen) for v in '12'}) }")
     print(f"wrong          {len(wrong)}")
     print(f"longest gap    {gaps[-1] * 1000:.0f} ms without an answer on any connection")
     print(f"above 500 ms   {long_gaps}")

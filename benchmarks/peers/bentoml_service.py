@@ -16,6 +16,6 @@ class Classifier:
 
     @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=5000)
     def predict(self, image: list[str]) -> list[dict]:
-        """Classify the images that have waited."""
+        """Classify a batch."""
         scores = self.model.infer(np.stack([preprocess(text) for text in image]))
         return [answer(row) for row in scores]

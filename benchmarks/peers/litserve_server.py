@@ -9,7 +9,7 @@ from model import Model, answer, preprocess
 
 
 class Api(litserve.LitAPI):
-    """The steps as LitServe names them."""
+    """The steps of a request, as LitServe names them."""
 
     def setup(self, device: str) -> None:
         """Load the model in each worker."""
@@ -20,7 +20,7 @@ class Api(litserve.LitAPI):
         return preprocess(request["image"])
 
     def batch(self, inputs: list) -> np.ndarray:
-        """Join the images that waited."""
+        """Stack the images of a batch."""
         return np.stack(inputs)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
@@ -28,11 +28,11 @@ class Api(litserve.LitAPI):
         return self.model.infer(batch)
 
     def unbatch(self, output: np.ndarray) -> list:
-        """Part the scores."""
+        """Split the scores of a batch."""
         return list(output)
 
     def encode_response(self, output: np.ndarray) -> dict:
-        """The answer of one image."""
+        """Build the response of one image."""
         return answer(output)
 
 

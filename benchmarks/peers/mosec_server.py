@@ -1,4 +1,4 @@
-"""Mosec: preprocessing and batched inference in processes of their own."""
+"""Mosec: preprocessing and batched inference in separate processes."""
 
 import os
 
@@ -16,7 +16,7 @@ class Preprocess(Worker):
 
 
 class Inference(Worker):
-    """Run the model on what has waited."""
+    """Run the model on batches."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from model import Model, answer, preprocess
 
 
 class Classifier:
-    """A custom handler: the steps as TorchServe names them, in one class."""
+    """A custom handler: the steps of a request, as TorchServe names them."""
 
     def __init__(self) -> None:
         self.model = None
@@ -17,7 +17,7 @@ class Classifier:
         self.model = Model()
 
     def handle(self, data: list, context: object) -> list:
-        """Classify the images that waited together."""
+        """Classify a batch."""
         bodies = [row.get("body") or row.get("data") for row in data]
         requests = [body if isinstance(body, dict) else json.loads(body) for body in bodies]
         images = np.stack([preprocess(request["image"]) for request in requests])

@@ -1,4 +1,4 @@
-"""TorchServe with dynamic batching and one worker for each core: archives, then starts it."""
+"""TorchServe with dynamic batching and one worker for each core: archives the model, serves it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ NAME = "classifier"
 
 
 def settings(port: int) -> str:
-    """config.properties, as TorchServe's documentation has it for batches on a CPU."""
+    """config.properties for batches on a CPU, as TorchServe's documentation advises."""
     cores = len(os.sched_getaffinity(0))
     model = {
         "1.0": {
@@ -39,7 +39,7 @@ def settings(port: int) -> str:
 
 
 def main(port: int) -> None:
-    """Archive the handler and serve it on a port until a signal comes."""
+    """Archive the handler and serve it on a port until a signal arrives."""
     with tempfile.TemporaryDirectory() as folder:
         archiver = [str(BIN / "torch-model-archiver"), "--model-name", NAME, "--version", "1.0"]
         files = ["--handler", str(HERE / "torchserve_handler.py")]

@@ -1,0 +1,56 @@
+"""Greenlets that wait for native threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from app.errors import ModelUnavailable
+from app.server.native_threads import NativeThreads
+
+
+@pytest.fixture(autouse=True)
+def _event_loop() -> Iterator[None]:
+    """An event loop with nothing to do ends; that of a worker always has a timer."""
+    timer = gevent.spawn(gevent.sleep, 60)
+    yield
+    timer.kill()
+
+
+def test_result_and_failure_reach_the_greenlet_that_asked() -> None:
+    threads = NativeThreads(2, "test")
+    assert threads.run(lambda value: value * 2, 21) == 42
+    with pytest.raises(ZeroDivisionError):
+        threads.run(lambda: 1 // 0)
+
+
+def test_event_loop_runs_while_a_thread_works() -> None:
+    threads, turns = NativeThreads(1, "test"), 0
+    work = gevent.spawn(threads.run, time.sleep, 0.3)
+    while not work.ready():
+        turns += 1
+        gevent.sleep(0.01)
+    assert turns > 5
+
+
+def test_functions_run_in_the_order_in_which_they_came() -> None:
+    threads, gate, order = NativeThreads(1, "test"), threading.Event(), list[int]()
+    first = gevent.spawn(threads.run, gate.wait, 30)
+    gevent.sleep(0)
+    rest = [gevent.spawn(threads.run, order.append, number) for number in range(50)]
+    gevent.sleep(0)
+    gate.set()
+    gevent.joinall([first, *rest], raise_error=True)
+    assert order == list(range(50))
+
+
+def test_pending_calls_fail_when_their_threads_hang() -> None:
+    threads, gate = NativeThreads(1, "test"), threading.Event()
+    hung = gevent.spawn(threads.run, gate.wait, 30)
+    gevent.sleep(0)
+    threads.fail_pending(ModelUnavailable("an inference hangs"))
+    with pytest.raises(ModelUnavailable):
+        hung.get(timeout=10)
+    gate.set()

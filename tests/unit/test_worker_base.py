@@ -1,0 +1,116 @@
+"""What the server relies on in gunicorn and gevent beyond their documented settings."""
+
+import inspect
+from pathlib import Path
+
+import gevent
+import gevent.event
+import gevent.server
+import gevent.ssl
+import pytest
+from gunicorn.config import Config
+from gunicorn.http import get_parser
+from gunicorn.http.body import Body
+from gunicorn.http.wsgi import Response, create
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.ggevent import GeventWorker
+
+from app.server.worker import Listener, TlsContext, Worker, tls_context
+
+
+def _source(function: object) -> str:
+    return inspect.getsource(function)  # type: ignore[arg-type]
+
+
+def test_worker_overrides_methods_that_gunicorn_calls() -> None:
+    for name in ("patch", "run", "notify", "handle", "handle_error", "load_wsgi"):
+        assert callable(getattr(GeventWorker, name)), name
+    assert "self.patch()" in _source(GeventWorker.init_process)
+    assert "self.load_wsgi()" in _source(BaseWorker.init_process)
+
+
+def test_run_accepts_through_the_server_class_and_notifies_while_it_drains() -> None:
+    run = _source(GeventWorker.run)
+    assert "self.server_class(" in run
+    assert "spawn=pool" in run
+    assert "Pool(self.worker_connections)" in run
+    assert run.count("self.notify()") == 2
+    assert run.index("server.close()") < run.rindex("self.notify()")
+
+
+def test_listener_overrides_methods_that_gevent_calls() -> None:
+    accept = _source(gevent.server.StreamServer._do_read)
+    assert "self.do_read()" in accept
+    assert "if not args:" in accept
+    assert Listener.max_accept == gevent.server.StreamServer.max_accept
+    for name in ("stop_accepting", "start_accepting"):
+        assert callable(getattr(gevent.server.StreamServer, name)), name
+
+
+def test_handle_request_calls_the_app_and_raises_stop_iteration_to_close() -> None:
+    handle = _source(AsyncWorker.handle_request)
+    assert "self.wsgi(environ, resp.start_response)" in handle
+    assert "if resp.should_close():" in handle
+    assert "raise StopIteration()" in handle
+    assert callable(Response.force_close)
+
+
+class _Client:
+    """A connection that has sent two requests at once."""
+
+    def __init__(self) -> None:
+        self._sent = [
+            b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nokGET /b HTTP/1.1\r\n\r\n",
+            b"",
+        ]
+
+    def recv(self, size: int) -> bytes:
+        return self._sent.pop(0)
+
+
+def test_parser_gives_requests_whose_unread_bytes_can_be_taken_and_put_back() -> None:
+    parser = get_parser(Config(), _Client(), ("127.0.0.1", 1))
+    first = next(parser)
+    assert (first.method, first.path) == ("POST", "/a")
+    assert isinstance(first.body, Body)
+    assert first.body.read(100) == b"ok"
+    rest = parser.unreader.take_buffered()
+    assert rest.startswith(b"GET /b")
+    parser.unreader.unread(rest)
+    assert next(parser).path == "/b"
+
+
+def test_environ_has_the_connection_and_a_stream_that_ends_with_the_body() -> None:
+    client, config = _Client(), Config()
+    request = next(get_parser(config, client, ("127.0.0.1", 1)))
+    response, environ = create(request, client, ("127.0.0.1", 1), ("127.0.0.1", 80), config)
+    assert environ["gunicorn.socket"] is client
+    assert environ["wsgi.input_terminated"]
+    assert environ["wsgi.input"].read(100) == b"ok"
+    assert response.start_response.__self__ is response
+
+
+def test_function_from_another_thread_runs_in_the_event_loop() -> None:
+    loop, done = gevent.get_hub().loop, gevent.event.AsyncResult()
+    gevent.get_hub().threadpool.spawn(loop.run_callback_threadsafe, done.set, "value")
+    assert done.get(timeout=10) == "value"
+
+
+def test_tls_context_leaves_the_handshake_to_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert issubclass(TlsContext, gevent.ssl.SSLContext)
+    assert "ssl_context(self.cfg)" in _source(GeventWorker.run)
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(
+        gevent.ssl.SSLContext, "wrap_socket", lambda _self, *_sock, **options: asked.update(options)
+    )
+    TlsContext(gevent.ssl.PROTOCOL_TLS_SERVER).wrap_socket(None, server_side=True)
+    assert asked == {"server_side": True, "do_handshake_on_connect": False}
+    assert tls_context.__doc__
+
+
+def test_worker_is_small() -> None:
+    lines = _source(Worker).splitlines()
+    assert len(lines) < 140

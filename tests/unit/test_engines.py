@@ -19,7 +19,7 @@ from app.inference.engines.torchscript import PlainTorchScript, TorchScriptEngin
 from app.inference.queue import InferenceQueue
 from app.inference.tuning import candidates
 from app.inference.tuning.loader import ExactLoader, TunedLoader
-from app.inference.tuning.measure import probe_batch
+from app.inference.tuning.reference import probe_batch
 from app.inference.tuning.selection import (
     EngineRequirements,
     EngineSelection,

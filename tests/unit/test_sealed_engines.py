@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import LockedPackage, TamperedPackage
 from app.inference.engines import openvino
 from app.inference.engines.base import EngineError
-from app.inference.engines.converted import SEALED_FILE, find_converted
+from app.inference.engines.converted_model import SEALED_FILE, find_converted
 from app.inference.engines.torchscript import PlainTorchScript
 from app.inference.tuning.loader import TunedLoader
-from app.inference.tuning.measure import probe_batch
+from app.inference.tuning.reference import probe_batch
 from app.inference.tuning.selection import EngineRequirements, SelectionStore
 from app.inference.tuning.tuner import tune
 from app.licence.issue import seal_package

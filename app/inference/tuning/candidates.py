@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.inference.engines import openvino
 from app.inference.engines.base import Engine
-from app.inference.engines.converted import find_converted, write_converted
+from app.inference.engines.converted_model import find_converted, write_converted
 from app.inference.engines.cuda import CudaEngine
 from app.inference.engines.openvino import OpenVinoEngine
 from app.inference.engines.quantisation import quantise

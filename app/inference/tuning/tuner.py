@@ -23,7 +23,7 @@ from app.inference.engines.openvino import drop_compiled
 from app.inference.engines.torchscript import PlainTorchScript
 from app.inference.golden.check import GoldenResult, check_golden, measure_golden
 from app.inference.tuning import candidates
-from app.inference.tuning.measure import (
+from app.inference.tuning.reference import (
     ms_per_image,
     probe_batch,
     scores_of,

@@ -18,7 +18,7 @@ from app.api.refusal import Refuser
 from app.api.request_log import Recorder
 from app.api.service import Service
 from app.api.status import blueprint as status_blueprint
-from app.inference.engines.base import card_uuid, cuda_count, use_one_thread_per_operation
+from app.inference.engines.base import cuda_count, gpu_uuid, use_one_thread_per_operation
 from app.inference.engines.devices import resolve_device
 from app.inference.queue import InferenceQueue
 from app.inference.tuning.loader import TunedLoader
@@ -36,7 +36,7 @@ from app.serving.status_file import StatusFile
 from app.serving.watcher import WeightsWatcher
 from app.settings import Settings
 from app.system.heap import Heap
-from app.system.sizing import cpus_each
+from app.system.sizing import cpus_per_worker
 
 
 def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
@@ -75,13 +75,13 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     """Make the parts that the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
-    requirements, cores = engine_requirements(settings, device), CoreGate(cpus_each(settings))
+    requirements, cores = engine_requirements(settings, device), CoreGate(cpus_per_worker(settings))
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
-    licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
+    licences = Licences(settings.licence_dir, settings.state_dir, device, gpu_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
     queue = InferenceQueue(requirements.threads, cores)
-    models = ModelRegistry(settings.weights_dir, loader, queue, licences.unlock)
+    models = ModelRegistry(settings.weights_dir, loader.load, queue, licences.unlock)
     models.require_any()
     WeightsWatcher(models, status).start()
     licences.watch(models.retry, models.publishers)
@@ -104,6 +104,6 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
 def _sample(parts: WorkerContext, heap: Heap) -> None:
     """Show what the worker is busy with, what it takes and what it serves."""
     waiting = parts.cores.waiting() + parts.models.queue.depth()
-    parts.metrics.show_load(parts.admission.in_flight(), waiting, heap.give_back())
+    parts.metrics.show_load(parts.admission.in_flight(), waiting, heap.trim())
     parts.metrics.show_models(parts.models.describe())
     parts.metrics.show_licences(parts.licences.describe())

@@ -11,7 +11,7 @@ from app.inference.classifier import deadline_after, load_classifier
 from app.inference.engines.base import FloatArray, use_one_thread_per_operation
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
-from app.inference.tuning.loader import ExactLoader
+from app.inference.tuning.loader import load_exact
 from app.packages.package import Package
 from app.system.cpus import usable_cpus
 
@@ -36,7 +36,7 @@ class LocalClassifier:
     def __init__(self, package: Package) -> None:
         use_one_thread_per_operation()
         self._threads = usable_cpus()
-        self._classifier = load_classifier(package, ExactLoader(), InferenceQueue(self._threads))
+        self._classifier = load_classifier(package, load_exact, InferenceQueue(self._threads))
 
     @property
     def package(self) -> Package:

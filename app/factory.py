@@ -16,7 +16,7 @@ from app.api.lifecycle import register_lifecycle
 from app.api.pages import blueprint as pages_blueprint
 from app.api.request_log import Recorder
 from app.api.status import blueprint as status_blueprint
-from app.inference.engines.base import card_uuid, cuda_count, use_one_thread_per_operation
+from app.inference.engines.base import cuda_count, gpu_uuid, use_one_thread_per_operation
 from app.inference.engines.devices import resolve_device
 from app.inference.queue import InferenceQueue
 from app.inference.tuning.loader import TunedLoader
@@ -35,7 +35,7 @@ from app.serving.status_file import StatusFile
 from app.serving.watcher import WeightsWatcher
 from app.settings import Settings
 from app.system.heap import Heap
-from app.system.sizing import cpus_each
+from app.system.sizing import cpus_per_worker
 
 IMAGE_THREADS_PER_CPU = 4
 """Native threads that decode, preprocess and infer, for each CPU that a worker may use."""
@@ -82,16 +82,14 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     """Build what the views work with; see create_app."""
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
-    requirements, admission = (
-        engine_requirements(settings, device),
-        Admission(settings.max_in_flight),
-    )
+    requirements = engine_requirements(settings, device)
+    admission = Admission(settings.max_in_flight)
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
-    licences = Licences(settings.licence_dir, settings.state_dir, device, card_uuid(device))
+    licences = Licences(settings.licence_dir, settings.state_dir, device, gpu_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
     queue = InferenceQueue(requirements.threads, admission.is_uncontended)
-    models = ModelRegistry(settings.weights_dir, loader, queue, licences.unlock)
+    models = ModelRegistry(settings.weights_dir, loader.load, queue, licences.unlock)
     models.require_any()
     WeightsWatcher(models, status).start()
     licences.watch(models.retry, models.publishers)
@@ -110,7 +108,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
         watchdog=watchdog,
         image_threads=int(os.environ.get("IMAGE_THREADS", 0))
-        or IMAGE_THREADS_PER_CPU * cpus_each(settings),
+        or IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
     )
 
 
@@ -118,6 +116,6 @@ def _sample(context: WorkerContext, heap: Heap) -> None:
     """Record what the worker is busy with, what memory it takes and what it serves."""
     waiting = max(0, context.admission.in_flight() - context.image_threads)
     waiting += context.models.queue.depth()
-    context.metrics.show_load(context.admission.in_flight(), waiting, heap.give_back())
+    context.metrics.show_load(context.admission.in_flight(), waiting, heap.trim())
     context.metrics.show_models(context.models.describe())
     context.metrics.show_licences(context.licences.describe())

@@ -74,13 +74,13 @@ def _tune_package(package: Package, settings: Settings) -> EngineSelection:
     # Here, so that a wrong option does not wait for torch.
     from app.inference.engines.base import cuda_count
     from app.inference.engines.devices import resolve_device
-    from app.inference.tuning.selection import SelectionStore, engine_requirements
+    from app.inference.tuning.selection import engine_requirements
     from app.inference.tuning.tuner import tune
 
     requirements = engine_requirements(settings, resolve_device(settings.device, 0, cuda_count()))
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     try:
-        return tune(package, requirements, SelectionStore(settings.state_dir), show_status)
+        return tune(package, requirements, settings.state_dir, show_status)
     finally:
         clear_status()
         _give_to_owner(settings.state_dir)

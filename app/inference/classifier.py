@@ -1,4 +1,4 @@
-"""A package on its device, ready to answer."""
+"""A package on its device, ready to classify."""
 
 import time
 from dataclasses import dataclass
@@ -6,26 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import PackageError
-from app.inference.engines.base import Engine, FloatArray, LoadedEngine
+from app.inference.engines.base import Engine, FloatArray, LoadedEngine, warm_up
 from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
 from app.inference.tuning.loader import Loader
 from app.packages.package import Package
 
-WARM_UP_ROUNDS = 3
-"""TorchScript's profiling executor is slow on its first two calls at each batch size."""
-
 
 @dataclass(frozen=True)
 class Inference:
-    """Scores of one image and what they took.
+    """Scores of one image, with timings.
 
     Attributes:
         scores: float32 (classes,).
-        queue_ms: time waited for an inference thread.
-        infer_ms: time of the batch that it was computed in.
-        batch_size: how many images that batch had.
+        queue_ms: time in the queue.
+        infer_ms: computing time of the image's batch.
+        batch_size: number of images in this batch.
     """
 
     scores: FloatArray
@@ -39,14 +36,14 @@ class Classifier:
 
     Args:
         package: the checked package.
-        model: its loaded model.
+        loaded: its loaded model.
         queue: the worker's inference queue.
     """
 
-    def __init__(self, package: Package, model: LoadedEngine, queue: InferenceQueue) -> None:
+    def __init__(self, package: Package, loaded: LoadedEngine, queue: InferenceQueue) -> None:
         self.package = package
-        self.engine = model.engine
-        self._model = model
+        self.engine = loaded.engine
+        self._loaded = loaded
         self._queue = queue
         self.golden: GoldenResult | None = None
 
@@ -59,10 +56,10 @@ class Classifier:
             in_caller: see InferenceQueue.infer.
 
         Raises:
-            ModelUnavailable: no inference thread was free in time.
-            InternalError: the model failed or gave no finite scores.
+            ModelUnavailable: no inference thread was free before the deadline.
+            InternalError: the model failed, or its scores are not finite.
         """
-        job = self._queue.infer(self._model, image, deadline, in_caller)
+        job = self._queue.infer(self._loaded, image, deadline, in_caller)
         assert job.output is not None  # noqa: S101 - infer() raised otherwise
         scores = to_scores(job.output, self.package.manifest.output)
         return Inference(scores, job.queue_ms, job.infer_ms, job.batch_size)
@@ -71,42 +68,36 @@ class Classifier:
         """Run every batch size until it is fast, and check the output's shape.
 
         Raises:
-            PackageError: the model cannot take the input that its manifest describes, or
+            PackageError: the model does not accept the input that its manifest describes, or
                 its output has another number of classes.
         """
-        spec = self.package.manifest.input
-        shape = (spec.channels, spec.height, spec.width)
-        for size in range(1, self._model.max_batch + 1):
-            self._warm_up(self.engine, np.zeros((size, *shape), np.float32))
-        if self._model.latency_engine:
-            self._warm_up(self._model.latency_engine, np.zeros((1, *shape), np.float32))
+        for size in range(1, self._loaded.max_batch + 1):
+            self._warm_up(self.engine, size)
+        if self._loaded.latency_engine:
+            self._warm_up(self._loaded.latency_engine, 1)
 
     def check(self) -> None:
-        """Require the engine to give the package's known answers; see check_golden."""
+        """Compare both engines with the package's golden samples; see check_golden."""
         self.golden = check_golden(self.package, self.engine)
-        if self._model.latency_engine:
-            check_golden(self.package, self._model.latency_engine)
+        if self._loaded.latency_engine:
+            check_golden(self.package, self._loaded.latency_engine)
 
     @property
     def worst_difference(self) -> float | None:
-        """The largest difference from the known scores, None before check or without them."""
+        """Maximum difference of a golden score; None before check, or without samples."""
         return self.golden.worst_difference if self.golden else None
 
-    def _warm_up(self, engine: Engine, batch: FloatArray) -> None:
-        for _ in range(WARM_UP_ROUNDS):
-            self._check_output(self._run(engine, batch), len(batch))
-
-    def _run(self, engine: Engine, batch: FloatArray) -> FloatArray:
+    def _warm_up(self, engine: Engine, size: int) -> None:
+        spec = self.package.manifest.input
+        batch = np.zeros((size, spec.channels, spec.height, spec.width), np.float32)
         try:
-            return engine.infer(batch)
+            output = warm_up(engine, batch)
         except Exception as exc:
             raise PackageError(
                 str(self.package.model_path),
                 "input",
                 f"the model failed on an input of shape {batch.shape} as the manifest describes it",
             ) from exc
-
-    def _check_output(self, output: FloatArray, size: int) -> None:
         expected = (size, self.package.manifest.output.classes)
         if output.shape != expected:
             raise PackageError(
@@ -117,19 +108,19 @@ class Classifier:
 
 
 def load_classifier(package: Package, loader: Loader, queue: InferenceQueue) -> Classifier:
-    """Load a package's model, warm it up and check its known answers.
+    """Load a package's model, warm it up and check its golden samples.
 
     Raises:
-        PackageError: the model cannot be loaded, does not fit its manifest, or gives other
-            scores than the package's golden samples have.
+        PackageError: the model cannot be loaded, does not fit its manifest, or fails the
+            package's golden samples.
         LockedPackage: it is sealed, and the package has no content key.
     """
-    classifier = Classifier(package, loader.load(package), queue)
+    classifier = Classifier(package, loader(package), queue)
     classifier.warm_up()
     classifier.check()
     return classifier
 
 
 def deadline_after(milliseconds: int) -> float:
-    """The time.monotonic() that lies so many milliseconds ahead."""
+    """Return the time.monotonic() of a moment that is this many milliseconds ahead."""
     return time.monotonic() + milliseconds / 1000

@@ -10,7 +10,7 @@ from app.inference.engines.base import FloatArray, use_one_thread_per_operation
 from app.inference.preparation import prepare_image
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
-from app.inference.tuning.loader import ExactLoader
+from app.inference.tuning.loader import load_exact
 from app.packages.package import Package
 from app.system.cpus import usable_cpus
 
@@ -39,7 +39,7 @@ class LocalClassifier:
     def __init__(self, package: Package) -> None:
         use_one_thread_per_operation()
         self._threads = usable_cpus()
-        self._classifier = load_classifier(package, ExactLoader(), InferenceQueue(self._threads))
+        self._classifier = load_classifier(package, load_exact, InferenceQueue(self._threads))
         self.package = package
         self.engine = self._classifier.engine.name
 

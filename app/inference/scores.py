@@ -1,4 +1,4 @@
-"""A model's raw output to scores and ranked labels."""
+"""Conversion of a model's raw output to scores and ranked labels."""
 
 import math
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ from app.inference.engines.base import FloatArray
 from app.packages.manifest import OutputSpec
 
 SMALL_TOP_K = 16
-"""So many results are found one by one; sorting a thousand classes for six of them takes three
-times as long."""
+"""Up to this number of results are found one by one; sorting 1000 classes for 6 of them takes
+three times as long."""
 
 
 def to_scores(output: FloatArray, spec: OutputSpec) -> FloatArray:
-    """Turn one image's raw output into scores.
+    """Convert one image's raw output to scores.
 
     Args:
         output: float32 (classes,).
         spec: logits become probabilities by softmax (single-label) or the logistic
-            function (multi-label); probabilities stay as they are.
+            function (multi-label); probabilities are returned unchanged.
 
     Returns:
         float32 (classes,).
 
     Raises:
-        InternalError: the output has another shape, or a value that is not finite.
+        InternalError: the output has the wrong shape, or a value that is not finite.
     """
     if output.shape != (spec.classes,):
         raise InternalError("the model's output has the wrong shape")
-    # The ends of the range tell whether any value is infinite or no number.
+    # NaN propagates through maximum and minimum, so two reductions check every value.
     largest, smallest = np.maximum.reduce(output), np.minimum.reduce(output)
     if not (math.isfinite(largest) and math.isfinite(smallest)):
         raise InternalError("the model's output is not finite")
     if spec.kind == "probabilities":
         return output
     if spec.task == "multi_label":
-        # One exponential of a non-positive number on each side: it cannot overflow.
+        # The exponential of a non-positive number cannot overflow.
         small = np.exp(-np.abs(output))
         return np.where(output >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
     scores: FloatArray = output - largest
@@ -52,7 +52,7 @@ def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[s
     Args:
         scores: float32 (classes,).
         labels: one for each class.
-        top_num: how many, at least 1; more than there are classes gives all.
+        top_num: number of results, at least 1; all classes if it is larger than their number.
 
     Returns:
         ``name`` and ``score`` by descending score, equal scores by class index; the score
@@ -68,7 +68,7 @@ def rank(scores: FloatArray, labels: Sequence[str], top_num: int) -> list[dict[s
 
 
 def _few_best(scores: FloatArray, count: int) -> list[int]:
-    """Find the best again and again; ``argmax`` takes the first of equal scores."""
+    """Find the highest score repeatedly; ``argmax`` returns the first of equal scores."""
     left, order = scores.copy(), []
     for _ in range(count):
         index = int(left.argmax())

@@ -1,4 +1,4 @@
-"""Log lines: readable on a terminal, one JSON object a line otherwise."""
+"""The format of log lines: text on a terminal, otherwise one JSON object per line."""
 
 import datetime
 import logging
@@ -11,12 +11,12 @@ _RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
 
 
 def configure_logging(log_format: str, level: str, file: logging.Handler | None = None) -> None:
-    """Send every log line of the process to standard error, or to a file.
+    """Send all log records of the process to standard error, or to a file.
 
     Args:
         log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
-        level: the least severe level that is logged.
-        file: where to send them instead.
+        level: the lowest level that is logged.
+        file: the handler that replaces standard error.
     """
     is_terminal = file is None and sys.stderr.isatty()
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
@@ -27,17 +27,17 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
         old.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Looking up the calling line and the thread costs more than the rest of a
-    # record, and no formatter here writes them.
+    # The caller's line and thread take longer than the rest of a record, and no formatter
+    # here prints them.
     logging._srcfile = None
     logging.logThreads = logging.logMultiprocessing = False
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and the record's fields."""
+    """One JSON object per line: time, level, logger, message and the record's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; see the class."""
+        """Format a record; see the class."""
         line: dict[str, Any] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
@@ -55,7 +55,7 @@ class TextFormatter(logging.Formatter):
     """Time, level and message, then the record's non-empty fields as ``name=value``.
 
     Args:
-        colour: mark warnings and errors with terminal colours.
+        colour: print warnings and errors in colour.
     """
 
     def __init__(self, colour: bool) -> None:
@@ -63,7 +63,7 @@ class TextFormatter(logging.Formatter):
         self._colours = {"WARNING": _YELLOW, "ERROR": _RED} if colour else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; see the class."""
+        """Format a record; see the class."""
         fields = getattr(record, "fields", {})
         pairs = [f"{key}={_plain(value)}" for key, value in fields.items() if value]
         text = " ".join([_timestamp(record), record.levelname.lower(), record.getMessage(), *pairs])
@@ -79,7 +79,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A field on one line; what a client sent must not forge a second one."""
+    """Format a field on one line, so that a client cannot forge a second log line."""
     if isinstance(value, dict):
         return ",".join(f"{key}:{inner}" for key, inner in value.items())
     text = str(value)

@@ -1,8 +1,7 @@
 """The classifiers that one worker serves, by deploy name."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.errors import (
@@ -10,54 +9,29 @@ from app.errors import (
     InvalidDeployName,
     LockedPackage,
     ModelUnavailable,
-    PackageError,
     TamperedPackage,
 )
-from app.inference.classifier import Classifier, load_classifier
+from app.inference.classifier import Classifier
 from app.inference.queue import InferenceQueue
 from app.inference.tuning.loader import Loader
-from app.packages.manifest import MANIFEST_FILE, Manifest, read_manifest
-from app.packages.package import load_package
-from app.packages.store import DesiredVersion, desired_versions, source_of
+from app.packages.store import desired_versions
+from app.serving.reconciliation import ModelEntry, Unlock, load_version, reconcile
 from app.serving.status_file import NameStatus
 
-Unlock = Callable[[Manifest], bytes | None]
-"""The content key of a sealed package, None for an open one, or LockedPackage is raised."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What a deploy name answers with, and what the store wanted when that was settled.
-
-    Attributes:
-        wanted: what the store wanted.
-        classifier: what answers, if anything does.
-        source: see source_of, for what answers.
-        problem: why what is wanted does not answer.
-        publisher: whose licence what is wanted needs, empty for nobody's.
-    """
-
-    wanted: DesiredVersion
-    classifier: Classifier | None
-    source: str
-    problem: PackageError | None
-    publisher: str = ""
 
 
 class ModelRegistry:
     """Every deploy name with its classifier, or the reason why it has none.
 
-    What is served changes in ``refresh`` alone, by the assignment of one reference, and is
-    never changed in place: a request that holds a classifier keeps it to its end, and the
-    last one frees the model.
+    Only ``refresh`` changes what is served, by assigning one reference: a request keeps the
+    classifier that it has got, and the last request frees the model.
 
     Args:
         weights_dir: folder of the packages.
         loader: loads the model of a package.
-        queue: where all its models compute.
-        unlock: gives the content keys of sealed packages.
+        queue: the worker's inference queue.
+        unlock: returns the content keys of sealed packages.
 
     Raises:
         PackageError: the weights folder cannot be read.
@@ -66,12 +40,11 @@ class ModelRegistry:
     def __init__(
         self, weights_dir: Path, loader: Loader, queue: InferenceQueue, unlock: Unlock
     ) -> None:
-        self._loader = loader
-        self._unlock = unlock
-        self._retry: set[str] = set()
         self.queue = queue
         self._weights_dir = weights_dir
-        self._entries: dict[str, _Entry] = {}
+        self._load = partial(load_version, loader=loader, queue=queue, unlock=unlock)
+        self._retry: set[str] = set()
+        self._entries: dict[str, ModelEntry] = {}
         self.refresh()
 
     def get(self, deploy_name: str) -> Classifier:
@@ -92,46 +65,44 @@ class ModelRegistry:
         return entry.classifier
 
     def refresh(self) -> bool:
-        """Serve what the weights folder wants now; to be called by one thread at a time.
+        """Serve the desired versions of the weights folder; not safe to call concurrently.
 
-        A name's version is loaded beside the one that is served and takes its place when it
-        is warm. When it cannot be loaded the one that is served stays, and at a start the
-        latest version before it that can be.
+        A new version is loaded and warmed up before it replaces the served one; see reconcile.
 
         Returns:
-            Whether anything was changed.
+            Whether anything has changed.
 
         Raises:
-            PackageError: the weights folder cannot be read; then nothing is changed.
+            PackageError: the weights folder cannot be read; nothing has changed.
         """
-        wanted = desired_versions(self._weights_dir)
+        desired = desired_versions(self._weights_dir)
         retry = set(self._retry)
         self._retry -= retry
-        gone = self._entries.keys() - wanted.keys()
-        changed = {
-            name: want
-            for name, want in wanted.items()
+        removed = self._entries.keys() - desired.keys()
+        changed = [
+            name
+            for name, version in desired.items()
             if name in retry
             or name not in self._entries
-            or self._entries[name].wanted.generation != want.generation
-        }
-        if gone:
-            _log.info("no longer served, as removed: %s", ", ".join(sorted(gone)))
-            self._entries = {n: entry for n, entry in self._entries.items() if n not in gone}
-        for name, want in changed.items():
-            entry = replace(self._reconcile(name, want), publisher=_publisher_in(want))
+            or self._entries[name].desired.generation != version.generation
+        ]
+        if removed:
+            _log.info("no longer served, because removed: %s", ", ".join(sorted(removed)))
+            self._entries = {n: entry for n, entry in self._entries.items() if n not in removed}
+        for name in changed:
+            entry = reconcile(name, desired[name], self._entries.get(name), self._load)
             self._entries = {**self._entries, name: entry}
-        return bool(gone or changed)
+        return bool(removed or changed)
 
     def retry(self, name: str) -> None:
-        """Have the next refresh load what one deploy name wants, though it wants the same."""
+        """Make the next refresh load the desired version of a deploy name again."""
         self._retry.add(name)
 
     def require_any(self) -> None:
-        """Refuse to go on with nothing to serve.
+        """Require a deploy name that is served or waits for a licence.
 
         Raises:
-            PackageError: the first problem, when no deploy name can be served.
+            PackageError: the first problem, if there is no such name.
         """
         problems = [entry.problem for entry in self._entries.values() if entry.problem]
         is_licence_awaited = any(isinstance(problem, LockedPackage) for problem in problems)
@@ -140,10 +111,10 @@ class ModelRegistry:
             raise problems[0]
 
     def describe(self) -> dict[str, dict[str, str | float | None]]:
-        """For each deploy name that can be called, what answers it and how exactly.
+        """Describe the model of each deploy name that is served.
 
-        ``worst_difference`` is that from the known scores of the package's golden samples,
-        null for a package without.
+        ``worst_difference`` is the maximum difference of a score from the package's golden
+        samples, None for a package without any.
         """
         return {
             name: {
@@ -157,18 +128,11 @@ class ModelRegistry:
         }
 
     def publishers(self) -> dict[str, set[str]]:
-        """For each deploy name whose licences it needs, for what answers and what is wanted."""
-        return {
-            name: {
-                entry.publisher,
-                _publisher_of(entry.classifier.package.manifest) if entry.classifier else "",
-            }
-            - {""}
-            for name, entry in self._entries.items()
-        }
+        """Return the publishers whose licences each deploy name needs; see ModelEntry."""
+        return {name: entry.publishers for name, entry in self._entries.items()}
 
     def problems(self) -> dict[str, str]:
-        """For each deploy name that cannot be served, why; a missing licence is no fault."""
+        """Return why deploy names cannot be served; a missing licence is not a problem."""
         if self.queue.is_hung:
             return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
         return {
@@ -178,10 +142,10 @@ class ModelRegistry:
         }
 
     def pending(self) -> dict[str, dict[str, str]]:
-        """For each deploy name that an earlier version answers, the one wanted and why not."""
+        """Return the desired version, and why it is not served, where an earlier one is."""
         return {
             name: {
-                "version": entry.wanted.folder.name if entry.wanted.folder else "",
+                "version": entry.desired.folder.name if entry.desired.folder else "",
                 "reason": str(entry.problem),
             }
             for name, entry in self._entries.items()
@@ -189,76 +153,12 @@ class ModelRegistry:
         }
 
     def status(self) -> dict[str, NameStatus]:
-        """For each deploy name, what ``activate --wait`` wants to know."""
+        """Return the status of each deploy name for ``activate --wait``."""
         return {
             name: NameStatus(
-                entry.wanted.generation,
+                entry.desired.generation,
                 entry.classifier.package.manifest.version if entry.classifier else "",
                 str(entry.problem or ""),
             )
             for name, entry in self._entries.items()
         }
-
-    def _reconcile(self, name: str, wanted: DesiredVersion) -> _Entry:
-        served = self._entries.get(name)
-        problem = wanted.problem
-        if wanted.folder:
-            source = source_of(wanted.folder)
-            if served and served.classifier and served.source == source:
-                return _Entry(wanted, served.classifier, source, None)
-            try:
-                classifier = self._load(wanted.folder)
-            except PackageError as exc:
-                problem = _without_frames(exc)
-            else:
-                _log.info("deploy name %s: version %s is served", name, wanted.folder.name)
-                return _Entry(wanted, classifier, source, None)
-        _log.error("deploy name %s: the version wanted is not served: %s", name, problem)
-        if served and served.classifier:
-            return _Entry(wanted, served.classifier, served.source, problem)
-        return self._fall_back(name, wanted, problem)
-
-    def _fall_back(self, name: str, wanted: DesiredVersion, problem: PackageError | None) -> _Entry:
-        """At a start: what the worker before would still serve."""
-        for folder in wanted.previous:
-            try:
-                classifier = self._load(folder)
-            except PackageError as exc:
-                _log.error("deploy name %s: nor is version %s: %s", name, folder.name, exc)
-            else:
-                _log.warning("deploy name %s: still served is version %s", name, folder.name)
-                return _Entry(wanted, classifier, source_of(folder), problem)
-        return _Entry(wanted, None, "", problem)
-
-    def _load(self, folder: Path) -> Classifier:
-        try:
-            package = load_package(folder)
-            package = replace(package, content_key=self._unlock(package.manifest))
-            return load_classifier(package, self._loader, self.queue)
-        except PackageError:
-            raise
-        except Exception as exc:
-            # Memory that does not suffice, above all: it must not end what is served.
-            _log.exception("%s could not be loaded", folder)
-            raise PackageError(
-                str(folder), "", f"could not be loaded ({type(exc).__name__}); see the log"
-            ) from exc
-
-
-def _publisher_of(manifest: Manifest) -> str:
-    """The public key of the publisher whose licence a package needs, empty for an open one."""
-    return manifest.licence.publisher_key if manifest.licence else ""
-
-
-def _publisher_in(wanted: DesiredVersion) -> str:
-    if wanted.folder is None:
-        return ""
-    try:
-        return _publisher_of(read_manifest(wanted.folder / MANIFEST_FILE)[0])
-    except PackageError:
-        return ""
-
-
-def _without_frames(error: PackageError) -> PackageError:
-    """The same error without its traceback, whose frames would keep a failed model in memory."""
-    return type(error)(error.file, error.field, error.problem)

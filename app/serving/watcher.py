@@ -1,53 +1,49 @@
-"""A worker's eye on the weights folder: activations take effect without a restart."""
+"""Watches the weights folder, so that an activation takes effect without a restart."""
 
 import logging
 import threading
+import time
 
 from app.errors import PackageError
 from app.serving.registry import ModelRegistry
 from app.serving.status_file import StatusFile
 
 POLL_S = 1.0
-"""How often the weights folder is looked at: a few stat calls for each deploy name."""
+"""Interval at which the weights folder is checked: a few stat calls for each deploy name."""
 
 _log = logging.getLogger(__name__)
 
 
 class WeightsWatcher:
-    """A thread that keeps the models in line with the weights folder.
-
-    Loading is done here and in no request's way. The thread ends with the process.
+    """A daemon thread that serves what the weights folder wants; models are loaded in it.
 
     Args:
-        models: what to keep in line.
-        status: where to say what is served.
+        models: the registry to refresh.
+        status: the status file to update.
     """
 
     def __init__(self, models: ModelRegistry, status: StatusFile) -> None:
         self._models = models
         self._status = status
-        self._complaint = ""
+        self._logged = ""
 
     def start(self) -> None:
-        """Say what is served, and start to watch."""
+        """Write the status file and start the thread."""
         self._status.write(self._models.status())
-        threading.Thread(target=self._watch, name="reload", daemon=True).start()
+        threading.Thread(target=self._watch, name="weights-watcher", daemon=True).start()
 
     def _watch(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(POLL_S):
+        while True:
+            time.sleep(POLL_S)
             try:
                 if self._models.refresh():
                     self._status.write(self._models.status())
-                self.log_once("")
+                self._logged = ""
             except PackageError as exc:
-                self.log_once(f"what is served stays as it is: {exc}")
+                # Once, not every POLL_S while the problem lasts.
+                if str(exc) != self._logged:
+                    _log.error("the served models stay in place: %s", exc)
+                self._logged = str(exc)
             except Exception:
                 # The thread must live as long as the worker, whatever the disk does.
-                _log.exception("the weights folder could not be looked at")
-
-    def log_once(self, text: str) -> None:
-        """Log a trouble that lasts once, not every second."""
-        if text and text != self._complaint:
-            _log.error("%s", text)
-        self._complaint = text
+                _log.exception("the weights folder could not be checked")

@@ -1,1 +1,1 @@
-"""The machine: usable CPUs, the heap, how many workers fit."""
+"""The machine: usable CPUs and memory, the heap, the number of workers."""

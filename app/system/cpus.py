@@ -1,4 +1,4 @@
-"""What of this machine the process may use."""
+"""The CPUs, the memory and the open files that this process may use."""
 
 import math
 import os
@@ -12,37 +12,35 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
     """Count the CPUs that this process may keep busy, at least 1.
 
-    The machine's count is no guide: a container or a systemd unit may be bound to some
-    cores (affinity) or to a share of time (cgroup quota), and more busy threads than that
-    only wait for each other.
+    A container or a systemd unit may be limited to some cores (affinity) or to a share of
+    their time (cgroup quota).
 
     Args:
-        cgroup_root: where the cgroup file system is mounted.
+        cgroup_root: mount point of the cgroup file system.
     """
     affinity = len(os.sched_getaffinity(0))
-    quota = _cgroup_v2_quota(cgroup_root) or _cgroup_v1_quota(cgroup_root)
-    return max(1, min(affinity, math.floor(quota))) if quota else affinity
+    return max(1, math.floor(min([affinity, *_cpu_quotas(cgroup_root)])))
 
 
 def usable_memory_mb(meminfo: Path = Path("/proc/meminfo"), cgroup_root: Path = CGROUP_ROOT) -> int:
-    """Say how many megabytes this process may have: the machine's, or its cgroup's.
+    """Return the megabytes that this process may use: the machine's, or its cgroup's limit.
 
     Args:
-        meminfo: the kernel's description of the memory.
-        cgroup_root: where the cgroup file system is mounted.
+        meminfo: see proc_meminfo(5).
+        cgroup_root: mount point of the cgroup file system.
     """
     total_kb = next(
         int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemTotal" in line
     )
-    limits = [total_kb * 1024 // 1_000_000, *map(_memory_max_mb, _own_groups(cgroup_root))]
-    return min(limit for limit in limits if limit is not None)
+    limits = [_read_numbers(group / "memory.max") for group in _own_groups(cgroup_root)]
+    return min([total_kb * 1024, *(limit[0] for limit in limits if limit)]) // 1_000_000
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Name the processor, and whether it has the instructions that engines differ by.
+    """Return the processor's name and its instruction sets that matter to engines.
 
     Args:
-        cpuinfo: the kernel's description of the processors.
+        cpuinfo: see proc_cpuinfo(5).
     """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -52,31 +50,30 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     first = {key.strip(): value.strip() for key, value in reversed(list(pairs))}
     name = first.get("model name") or first.get("CPU part") or platform.machine()
     flags = set((first.get("flags") or first.get("Features") or "").split())
-    told = flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "bf16"}
-    return " ".join([name, *sorted(told)])
+    known = flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "bf16"}
+    return " ".join([name, *sorted(known)])
 
 
-def raise_file_limit(wanted: int) -> int:
-    """Let this process and its children open so many files, as far as it may; say how many.
+def raise_file_limit(limit: int) -> int:
+    """Raise the limit of open files of this process and its children; return the new limit.
 
-    Most systems start a process with 1024, a number for programs that call select(2).
+    Most systems start a process with 1024, the limit of select(2).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         return allowed
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    return limit if soft == resource.RLIM_INFINITY else soft
 
 
-def _cgroup_v2_quota(root: Path) -> float | None:
-    """The tightest ``cpu.max`` from this process's group up to the root, in CPUs."""
-    quotas = [
-        int(limit) / int(period)
-        for limit, period in map(_cpu_max, _own_groups(root))
-        if limit not in {"", "max"}
-    ]
-    return min(quotas, default=None)
+def _cpu_quotas(root: Path) -> list[float]:
+    """Return the CPU limits of this process's cgroup and its parents, in CPUs."""
+    limits = [_read_numbers(group / "cpu.max") for group in _own_groups(root)]
+    version_1 = (root / "cpu/cpu.cfs_quota_us", root / "cpu/cpu.cfs_period_us")
+    limits.append([number for path in version_1 for number in _read_numbers(path)])
+    # Each is a time per period, in microseconds; version 1 has -1 for no limit.
+    return [limit[0] / limit[1] for limit in limits if len(limit) == 2 and limit[0] > 0]
 
 
 def _own_groups(root: Path) -> list[Path]:
@@ -89,27 +86,9 @@ def _own_groups(root: Path) -> list[Path]:
     return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
 
 
-def _cpu_max(group: Path) -> tuple[str, str]:
-    """Read ``LIMIT PERIOD`` in microseconds (kernel: Documentation/admin-guide/cgroup-v2)."""
+def _read_numbers(path: Path) -> list[int]:
+    """Read a file of a cgroup; empty if it is missing, or says ``max``: no limit."""
     try:
-        limit, period = (group / "cpu.max").read_text().split()
+        return [int(word) for word in path.read_text().split()]
     except (OSError, ValueError):
-        return "", ""
-    return limit, period
-
-
-def _memory_max_mb(group: Path) -> int | None:
-    """Read ``memory.max`` in bytes (kernel: Documentation/admin-guide/cgroup-v2)."""
-    try:
-        return int((group / "memory.max").read_text()) // 1_000_000
-    except (OSError, ValueError):  # it is not there, or says "max"
-        return None
-
-
-def _cgroup_v1_quota(root: Path) -> float | None:
-    try:
-        limit = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        period = int((root / "cpu/cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return limit / period if limit > 0 else None
+        return []

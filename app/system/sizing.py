@@ -1,32 +1,32 @@
-"""How many worker processes a server has."""
+"""The number of worker processes."""
 
 from pathlib import Path
 
 from app.settings import Settings
 from app.system.cpus import usable_cpus, usable_memory_mb
 
-CPUS_EACH = 2
-"""Python's lock lets one thread of a process run at a time: of four CPUs one worker made 0.7
-of what two workers with two each did, and of two CPUs one worker made the most."""
+CPUS_PER_WORKER = 2
+"""The GIL limits a process: on four CPUs one worker had 0.7 of the throughput of two workers, on
+two CPUs one worker had the highest."""
 
-MEMORY_MB_EACH = 2000
-"""A worker with a small model takes a quarter of that; larger models and images the rest."""
+MEMORY_MB_PER_WORKER = 2000
+"""A worker with a small model takes a quarter of that; the rest is for larger ones and images."""
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 
 def worker_count(settings: Settings) -> int:
-    """The setting ``workers``, or what this machine is best used with.
+    """Return the setting ``workers``, or the default for this machine.
 
-    That is one where a card may compute: more of them would share its memory.
+    With a GPU the default is 1, because several workers would share its memory.
     """
     if settings.workers:
         return settings.workers
     if settings.device.startswith("cuda") or (settings.device == "auto" and NVIDIA_DRIVER.exists()):
         return 1
-    return max(1, min(usable_cpus() // CPUS_EACH, usable_memory_mb() // MEMORY_MB_EACH))
+    return max(1, min(usable_cpus() // CPUS_PER_WORKER, usable_memory_mb() // MEMORY_MB_PER_WORKER))
 
 
-def cpus_each(settings: Settings) -> int:
-    """How many of this machine's CPUs each worker may keep busy, at least 1."""
+def cpus_per_worker(settings: Settings) -> int:
+    """Return the number of CPUs that each worker may keep busy, at least 1."""
     return max(1, usable_cpus() // worker_count(settings))

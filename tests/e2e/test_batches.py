@@ -34,8 +34,8 @@ TOLERANCE = 1e-3
 def batching_server(package: Path, state: Path) -> Server:
     """A server in batches, as if they had been measured to be the fastest."""
     requirements = engine_requirements(Settings(engine="auto", inference_threads=1), "cpu")
-    choice = EngineSelection("torchscript", MAX_BATCH, None, ())
-    SelectionStore(state).write(load_package(package), requirements, choice)
+    selection = EngineSelection("torchscript", MAX_BATCH, None, ())
+    SelectionStore(state, load_package(package), requirements).write(selection)
     return Server(package.parent.parent, state, engine="auto", inference_threads=1)
 
 

@@ -39,7 +39,7 @@ def test_engine_auto_measures_once_and_answers_the_same(tmp_path: Path) -> None:
     with Server(weights, tmp_path, engine="auto") as server:
         serving = server.request("GET", "/readyz").json["serving"]["colours"]
         assert server.classify("colours", {"image": RED}).json["results"][0]["name"] == "red"
-        assert len(list((tmp_path / "engines").glob("colours-*/choice.json"))) == 1
+        assert len(list((tmp_path / "engines").glob("colours-*/selection.json"))) == 1
     with Server(weights, tmp_path, engine="auto") as server:
         assert server.request("GET", "/readyz").json["serving"]["colours"] == serving
     measured = [line for line in server.log_lines() if "measuring" in line["message"]]

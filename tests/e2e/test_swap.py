@@ -177,7 +177,7 @@ def test_a_weights_folder_that_is_lost_stops_nothing(
 ) -> None:
     weights.rename(weights.with_name("lost"))
     deadline = time.monotonic() + WAIT_S
-    while "stays as it is" not in own_server.log_text():
+    while "stay in place" not in own_server.log_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert own_server.classify("pets", {"image": RED}).code == 0

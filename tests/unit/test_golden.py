@@ -12,7 +12,7 @@ import torch
 from app.errors import PackageError
 from app.inference.classifier import load_classifier
 from app.inference.queue import InferenceQueue
-from app.inference.tuning.loader import ExactLoader
+from app.inference.tuning.loader import load_exact
 from app.packages.package import load_package
 from tests.support.models import SHARP_LABELS as LABELS
 from tests.support.models import SIDE, build_sharp_package, classifyd, sharp
@@ -33,7 +33,7 @@ def change(folder: Path, mistake: Callable[[Manifest], object]) -> None:
 def load(folder: Path) -> float | None:
     queue = InferenceQueue(1)
     try:
-        return load_classifier(load_package(folder), ExactLoader(), queue).worst_difference
+        return load_classifier(load_package(folder), load_exact, queue).worst_difference
     finally:
         queue.close()
 

@@ -1,4 +1,4 @@
-"""The heap of a process of its own: what is set there would stay with all other tests."""
+"""The heap, in a separate process: its settings would stay in force for all other tests."""
 
 import textwrap
 
@@ -16,21 +16,22 @@ HOLES = textwrap.dedent(
         small.append(bytearray(b"x" * 1000))
     del images
     before = resident_memory_bytes()
-    after = heap.give_back()
-    assert after == resident_memory_bytes()
+    after = heap.trim()
+    # Not equal: the call itself may have touched a page.
+    assert abs(after - resident_memory_bytes()) < 1_000_000
     print(before - after)
     """
 )
 
 
-def test_free_pages_between_blocks_in_use_are_given_back() -> None:
-    assert _given_back(blocks=800) > 100_000_000
+def test_free_pages_between_blocks_in_use_are_returned() -> None:
+    assert _returned_bytes(blocks=800) > 100_000_000
 
 
 def test_little_growth_is_left_alone() -> None:
-    assert abs(_given_back(blocks=100)) < 1_000_000
+    assert abs(_returned_bytes(blocks=100)) < 1_000_000
 
 
-def _given_back(blocks: int) -> int:
-    """Bytes that a process gives back after so many blocks of 256 KiB were free."""
+def _returned_bytes(blocks: int) -> int:
+    """Bytes that a process returns after it has freed this number of blocks of 256 KiB."""
     return int(run_program(HOLES.format(blocks=blocks)))

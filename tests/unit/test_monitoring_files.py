@@ -2,11 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability.metrics import Metrics
+from app.observability.metrics_folder import RESERVED_BYTES
 from app.settings import PROJECT_ROOT
+from tests.support.program import run_program
 
 DEPLOY = PROJECT_ROOT / "deploy"
 METRIC = re.compile(r"classifyd_[a-z_]+")
@@ -53,6 +56,21 @@ def test_classes_beyond_the_bound_share_one_series() -> None:
     assert 'classifyd_top_class_total{deploy_name="pets",label="class 999"} 1.0' in text
     assert 'classifyd_top_class_total{deploy_name="pets",label="_other"} 2.0' in text
     assert "class 1000" not in text
+
+
+def test_disk_space_is_reserved_for_every_file_that_metrics_write(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from app.observability.metrics import Metrics\n"
+        "metrics = Metrics(0, Path(sys.argv[1]))\n"
+        "metrics.show_load(1, 1, 1)\n"
+        "metrics.show_models({'pets': {'version': '1', 'engine': 'x', 'device': 'cpu'}})\n"
+        "metrics.show_licences({'pets': {'serves': True, 'days_left': 30}})\n"
+        "metrics.observe_result('pets', 0, 'cat', 0.5)\n"
+    )
+    run_program(program, tmp_path)
+    sizes = {path.stem: path.stat().st_size for path in tmp_path.glob("*.db")}
+    assert set(sizes.values()) == {RESERVED_BYTES}, sizes
 
 
 def test_version_that_is_served_no_more_is_shown_as_0() -> None:

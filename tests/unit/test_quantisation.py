@@ -1,4 +1,4 @@
-"""int8: quantised for real, served only within the tolerance, and never unasked."""
+"""int8: really quantised, served only within the tolerance and on request."""
 
 import json
 import subprocess
@@ -11,9 +11,10 @@ import pytest
 
 from app.errors import PackageError
 from app.inference.engines import openvino
-from app.inference.tuning import candidates
+from app.inference.tuning.candidates import OPENVINO
+from app.inference.tuning.comparison import select_engine
 from app.inference.tuning.selection import EngineRequirements, SelectionStore
-from app.inference.tuning.tuner import measure_candidates, tune_in_process
+from app.inference.tuning.tuner import tune_in_process
 from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
 from tests.support.models import build_sharp_package
@@ -48,8 +49,8 @@ def test_int8_serves_a_package_whose_tolerance_it_meets(tmp_path: Path) -> None:
     ended = tune(folder.parent.parent, tmp_path / "home", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)["sharp"]
-    assert (found["precision"], found["engine"]) == ("int8", candidates.OPENVINO)
-    # Quantised for real: the scores have moved, and further than float32 would.
+    assert (found["precision"], found["engine"]) == ("int8", OPENVINO)
+    # Really quantised: the scores have changed, by more than float32 would.
     assert all(0.005 < row["difference"] <= LOOSE for row in found["measurements"])
     # NNCF would have left a client number here before it reported to anybody.
     assert not list((tmp_path / "home").iterdir())
@@ -71,8 +72,8 @@ def test_int8_is_refused_with_the_difference_where_the_tolerance_is_strict(
 def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
     package = load_package(build_sharp_package(tmp_path / "w", tolerance=LOOSE))
     tune_in_process(package, REQUIREMENTS, tmp_path)
-    choice = SelectionStore(tmp_path).read(package, REQUIREMENTS)
-    assert choice is not None
+    selection = SelectionStore(tmp_path, package, REQUIREMENTS).read()
+    assert selection is not None
     program = (
         "import sys; from pathlib import Path\n"
         "from app.inference.tuning.selection import EngineRequirements\n"
@@ -87,7 +88,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
     )
     engine, modules = run_program(program, package.folder, tmp_path).splitlines()
     assert engine.split()[0] == "openvino-int8"
-    assert float(engine.split()[1]) == pytest.approx(choice.measurements[0].difference, abs=1e-3)
+    assert float(engine.split()[1]) == pytest.approx(selection.measurements[0].difference, abs=1e-3)
     assert modules == "[]"
 
 
@@ -96,7 +97,7 @@ def test_a_package_without_samples_is_told_to_get_some(tmp_path: Path) -> None:
     if not openvino.is_installed():
         pytest.skip("an optional extra")
     with pytest.raises(PackageError, match=r"it has none: build it again with photos .*--golden"):
-        measure_candidates(package, REQUIREMENTS, tmp_path, lambda _: None)
+        select_engine(package, REQUIREMENTS, tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize("change", [{"engine": "torchscript"}, {"device": "cuda:0"}], ids=str)
@@ -104,4 +105,4 @@ def test_int8_elsewhere_is_refused_with_what_to_set(tmp_path: Path, change: dict
     package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
     requirements = replace(REQUIREMENTS, **change)  # type: ignore[arg-type]  # by name
     with pytest.raises(PackageError, match="no engine computes int8 .* set device = cpu"):
-        measure_candidates(package, requirements, tmp_path, lambda _: None)
+        select_engine(package, requirements, tmp_path, lambda _: None)

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import LockedPackage, TamperedPackage
 from app.inference.engines import openvino
 from app.inference.engines.base import EngineError
-from app.inference.engines.converted import SEALED_FILE, find_converted
+from app.inference.engines.converted_model import SEALED_FILE, read_converted_model
 from app.inference.engines.torchscript import PlainTorchScript
 from app.inference.tuning.loader import TunedLoader
-from app.inference.tuning.measure import probe_batch
-from app.inference.tuning.selection import EngineRequirements, SelectionStore
+from app.inference.tuning.reference import probe_batch
+from app.inference.tuning.selection import EngineRequirements
 from app.inference.tuning.tuner import tune
 from app.licence.issue import seal_package
 from app.licence.keys import content_key
@@ -51,7 +51,7 @@ def sealed(folder: Path, plain: Package) -> Package:
 
 @pytest.fixture(scope="module")
 def state(folder: Path, sealed: Package) -> Path:
-    """The state folder after a worker has had the engines measured; temporary files included."""
+    """The state folder after tuning; temporary files included."""
     state = folder / "state"
     (state / "tmp").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -75,8 +75,8 @@ def test_a_sealed_package_is_served_by_the_engine_that_was_asked_for(
     engine = TunedLoader(REQUIREMENTS, state).load(sealed).engine
     assert engine.name == "openvino"
     inputs = probe_batch(plain)
-    wanted = PlainTorchScript(plain.model_path).infer(inputs)
-    assert np.abs(engine.infer(inputs) - wanted).max() < 1e-4
+    expected = PlainTorchScript(plain.model_path).infer(inputs)
+    assert np.abs(engine.infer(inputs) - expected).max() < 1e-4
 
 
 def test_nothing_of_a_sealed_model_is_left_in_the_clear(
@@ -86,7 +86,7 @@ def test_nothing_of_a_sealed_model_is_left_in_the_clear(
     assert [path.name for path in state.rglob(SEALED_FILE)] == [SEALED_FILE]
     assert list((state / "tmp").iterdir()) == []
     # The same search finds them where the package is open.
-    tune(plain, REQUIREMENTS, SelectionStore(tmp_path))
+    tune(plain, REQUIREMENTS, tmp_path)
     assert "model.bin" in files_with_weights(tmp_path, plain)
 
 
@@ -116,15 +116,15 @@ def test_a_damaged_conversion_is_made_again(sealed: Package, state: Path) -> Non
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(EngineError, match="cannot be opened"):
-        find_converted(sealed, path.parent)
+        read_converted_model(sealed, path.parent)
     assert TunedLoader(REQUIREMENTS, state).load(sealed).engine.name == "openvino"
-    assert find_converted(sealed, path.parent)
+    assert read_converted_model(sealed, path.parent)
 
 
 def test_another_file_of_the_same_key_is_no_conversion(sealed: Package, tmp_path: Path) -> None:
     (tmp_path / SEALED_FILE).write_bytes(sealed.model_path.read_bytes())
     with pytest.raises(EngineError, match="cannot be opened"):
-        find_converted(sealed, tmp_path)
+        read_converted_model(sealed, tmp_path)
 
 
 def test_a_key_that_does_not_open_the_package_is_named_before_anything_is_measured(

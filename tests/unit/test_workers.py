@@ -8,7 +8,7 @@ import pytest
 
 from app.server.balance import SLOTS, Balance
 from app.settings import Settings
-from app.system import sizing as workers
+from app.system import sizing
 from app.system.cpus import usable_memory_mb
 from app.system.sizing import worker_count
 
@@ -28,16 +28,16 @@ from app.system.sizing import worker_count
 def test_two_cpus_and_their_memory_make_a_worker(
     monkeypatch: pytest.MonkeyPatch, cpus: int, memory_mb: int, expected: int
 ) -> None:
-    monkeypatch.setattr(workers, "usable_cpus", lambda: cpus)
-    monkeypatch.setattr(workers, "usable_memory_mb", lambda: memory_mb)
+    monkeypatch.setattr(sizing, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(sizing, "usable_memory_mb", lambda: memory_mb)
     assert worker_count(Settings(device="cpu")) == expected
     assert worker_count(Settings(device="cpu", workers=3)) == 3
     assert worker_count(Settings(device="cuda")) == 1
 
 
-def test_a_card_has_one_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(workers, "usable_cpus", lambda: 8)
-    monkeypatch.setattr(workers, "NVIDIA_DRIVER", tmp_path)
+def test_a_gpu_has_one_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sizing, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(sizing, "NVIDIA_DRIVER", tmp_path)
     assert worker_count(Settings(device="auto")) == 1
 
 

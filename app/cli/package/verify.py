@@ -69,12 +69,12 @@ def describe_verified(package: "Package") -> dict[str, Any]:
     from app.inference.engines.base import use_one_thread_per_operation
     from app.inference.golden.diagnosis import find_unnoticed
     from app.inference.queue import InferenceQueue
-    from app.inference.tuning.loader import ExactLoader
+    from app.inference.tuning.loader import load_exact
 
     use_one_thread_per_operation()
     queue = InferenceQueue(1)
     try:
-        classifier = load_classifier(package, ExactLoader(), queue)
+        classifier = load_classifier(package, load_exact, queue)
         golden = classifier.golden
         return {
             "package": str(package.folder),

@@ -1,1 +1,1 @@
-"""The engines that can run a package's TorchScript file."""
+"""The engines that can run a package's model."""

@@ -1,4 +1,4 @@
-"""What runs a model's arithmetic; the engines themselves are in ``app.inference.engines``."""
+"""The interface of an engine, which runs a model; the implementations are beside this module."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,16 +9,19 @@ import torch
 
 FloatArray = npt.NDArray[np.float32]
 
+WARM_UP_CALLS = 3
+"""TorchScript's profiling executor is slow on its first two calls at each batch size."""
+
 
 class EngineError(Exception):
-    """An engine cannot run a model: it is not installed, or the model has what it lacks."""
+    """An engine cannot run a model: it is not installed, or lacks an operation of the model."""
 
 
 class Engine(Protocol):
-    """A loaded model on one device; safe to call from several threads at once.
+    """A loaded model on one device, safe to call from several threads at once.
 
     Attributes:
-        name: the engine, and the precision where it is not float32.
+        name: the engine, and the precision unless it is float32.
         device: ``cpu`` or ``cuda:N``.
     """
 
@@ -39,13 +42,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """A model as it is to be used.
+    """A model loaded for serving.
 
     Attributes:
-        engine: computes one batch on one core, or on the card.
-        max_batch: how many images it should be given together at most.
-        latency_engine: the same model for an uncontended image, which all cores of the worker
-            compute together; None where nothing is gained by that.
+        engine: computes one batch on one core, or on the GPU: the highest throughput.
+        max_batch: maximum number of images in a batch.
+        latency_engine: computes one image on all cores of the worker, for uncontended
+            requests; None where that is not faster.
     """
 
     engine: Engine
@@ -53,11 +56,18 @@ class LoadedEngine:
     latency_engine: Engine | None = None
 
 
-def use_one_thread_per_operation() -> None:
-    """Keep torch from spreading one operation over cores.
+def warm_up(engine: Engine, batch: FloatArray) -> FloatArray:
+    """Run a batch, float32 (N, C, H, W), until it is fast; return its output."""
+    for _ in range(WARM_UP_CALLS - 1):
+        engine.infer(batch)
+    return engine.infer(batch)
 
-    Several inferences at once use the cores better: with threads inside an operation, the
-    OpenMP barriers on shared cores cost a factor of 3 to 10.
+
+def use_one_thread_per_operation() -> None:
+    """Keep torch from parallelising one operation.
+
+    Concurrent inferences use the cores better: with threads inside an operation, the OpenMP
+    barriers on shared cores cost a factor of 3 to 10.
     """
     torch.set_num_threads(1)
 
@@ -67,8 +77,8 @@ def cuda_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def card_uuid(device: str) -> str:
-    """Name the card behind a CUDA device as ``nvidia-smi -L`` does; empty for the CPU.
+def gpu_uuid(device: str) -> str:
+    """Return the UUID of a CUDA device as ``nvidia-smi -L`` prints it; empty for the CPU.
 
     Args:
         device: ``cpu`` or ``cuda:N``.

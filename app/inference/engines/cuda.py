@@ -1,7 +1,6 @@
 """TorchScript on a CUDA device."""
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,35 +11,47 @@ from app.packages.package import ModelSource
 
 
 class CudaEngine:
-    """A frozen module on one card, channels last.
+    """A frozen module on one GPU, channels last.
 
-    Every thread has a stream of its own, so that a copy overlaps with another thread's
-    arithmetic, and a piece of pinned memory, from which the card copies by itself. TF32 is
-    off unless torch was told otherwise: float32 means float32.
+    Every thread has its own stream, so that its copies overlap with another thread's
+    computation, and its own pinned memory, which the GPU reads by DMA. With float32, cuDNN's
+    convolutions may use TF32, which is torch's default.
 
     Args:
-        model_path: the TorchScript file, or a sealed one's bytes.
+        source: the TorchScript file, or a sealed one's bytes.
         device: ``cuda:N``.
-        precision: ``float32``, ``float16`` or ``bfloat16``; below float32 the scores move.
+        precision: ``float32``, ``float16`` or ``bfloat16``; scores change below float32.
 
     Raises:
         PackageError: see load_module.
     """
 
-    def __init__(self, model_path: ModelSource, device: str, precision: str) -> None:
+    def __init__(self, source: ModelSource, device: str, precision: str) -> None:
         self.name = engine_name("torchscript-cuda", precision)
         self.device = device
         self._dtype = DTYPES[precision]
-        module = load_module(model_path, device)
+        module = load_module(source, device)
         module = convert_module(module, precision, torch.channels_last)
         self._module = torch.jit.freeze(module)
-        # The weights were copied on the default stream, for which the others do not wait.
+        # The weights were copied on the default stream; the threads' streams do not wait for it.
         torch.cuda.synchronize(device)
         self._local = threading.local()
 
     def infer(self, batch: FloatArray) -> FloatArray:
-        """Run the module, in halves where the card's memory is too small; see Engine.infer."""
-        return infer_in_halves(self._run, batch, torch.cuda.empty_cache)
+        """Run the module, in halves if the GPU's memory is too small; see Engine.infer.
+
+        Raises:
+            torch.OutOfMemoryError: a single image does not fit.
+        """
+        try:
+            return self._run(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        # Outside the handler, because the exception's traceback keeps the tensors alive.
+        torch.cuda.empty_cache()
+        middle = len(batch) // 2
+        return np.concatenate([self.infer(half) for half in (batch[:middle], batch[middle:])])
 
     def _run(self, batch: FloatArray) -> FloatArray:
         stream = self._stream()
@@ -58,40 +69,12 @@ class CudaEngine:
         return stream
 
     def _pinned(self, batch: FloatArray) -> torch.Tensor:
-        """The batch in this thread's pinned memory.
+        """Copy the batch to this thread's pinned memory.
 
-        Copying the output back waits for the stream, so the memory is free again by then.
+        Copying the output back synchronises the stream, so the next call may overwrite it.
         """
-        held: torch.Tensor | None = getattr(self._local, "pinned", None)
-        if held is None or len(held) < len(batch) or held.shape[1:] != batch.shape[1:]:
-            held = torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)
-            self._local.pinned = held
-        return held[: len(batch)].copy_(torch.from_numpy(batch))
-
-
-def infer_in_halves(
-    run: Callable[[FloatArray], FloatArray],
-    batch: FloatArray,
-    free_memory: Callable[[], None],
-) -> FloatArray:
-    """Run a batch; when the device's memory is too small for it, run its halves.
-
-    Args:
-        run: the model, float32 (N, C, H, W) to float32 (N, classes).
-        batch: float32 (N, C, H, W).
-        free_memory: gives back what the allocator holds without using it.
-
-    Raises:
-        torch.OutOfMemoryError: not even one image fits.
-    """
-    try:
-        return run(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    # Outside the handler: the exception holds the frames, and they the tensors, that were
-    # too much.
-    free_memory()
-    middle = len(batch) // 2
-    halves = (batch[:middle], batch[middle:])
-    return np.concatenate([infer_in_halves(run, half, free_memory) for half in halves])
+        pinned: torch.Tensor | None = getattr(self._local, "pinned", None)
+        if pinned is None or len(pinned) < len(batch) or pinned.shape[1:] != batch.shape[1:]:
+            pinned = torch.empty(batch.shape, dtype=torch.float32, pin_memory=True)
+            self._local.pinned = pinned
+        return pinned[: len(batch)].copy_(torch.from_numpy(batch))

@@ -1,21 +1,21 @@
-"""Which device a worker's model runs on."""
+"""The device on which a worker's models run."""
 
 from app.errors import SettingsError
 
 
 def resolve_device(device: str, slot: int, cuda_count: int) -> str:
-    """Turn the ``device`` setting into ``cpu`` or ``cuda:N`` for one worker.
+    """Resolve the ``device`` setting to ``cpu`` or ``cuda:N`` for one worker.
 
-    Workers are spread over the cards by their slot, which a replacement inherits, so that
-    a card never loses its workers to another one when some of them are restarted.
+    Workers are spread over the GPUs by slot. A replacement inherits the slot, so restarts
+    keep the distribution even.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        slot: the worker's place, from 0, the same for its replacement.
-        cuda_count: how many CUDA devices are usable.
+        slot: the worker's slot, from 0.
+        cuda_count: number of usable CUDA devices.
 
     Raises:
-        SettingsError: CUDA was asked for and is not there. It is never a silent CPU.
+        SettingsError: CUDA was requested and is unavailable; there is no fallback to the CPU.
     """
     if device == "cpu" or (device == "auto" and cuda_count == 0):
         return "cpu"

@@ -13,75 +13,74 @@ from app.inference.engines.base import EngineError, FloatArray
 from app.inference.engines.torchscript import engine_name, load_module
 from app.packages.package import ModelSource
 
-Converted = Path | tuple[bytes, bytes]
-"""A converted model: its ``model.xml``, beside which ``model.bin`` lies, or the bytes of both."""
+ConvertedModel = Path | tuple[bytes, bytes]
+"""The path of a ``model.xml`` with ``model.bin`` beside it, or the bytes of both."""
 
 MAX_COPIES_BYTES = 256_000_000
-"""What a model's weights may take, once for each thread, for OpenVINO to compute in it; and what
-they may take once more, for images that are alone."""
+"""Maximum size of the weights of one compiled model per thread, all of them together, and of the
+additional copy for uncontended requests."""
 
-_COMPILED_FOLDER = "compiled"
-"""Beside a converted model: OpenVINO's cache, one file for each form of it."""
+_CACHE_FOLDER = "compiled"
+"""Beside a ``model.xml``: OpenVINO's model cache, one file for each compiled model."""
 
-ANY_SIZE = -1
-"""Of a batch, as OpenVINO writes it."""
+_DYNAMIC = -1
+"""A dynamic batch size in OpenVINO's shapes."""
 
-# In int8 the layers that were quantised say so themselves, the others stay exact.
+# In int8 the model itself marks the quantised layers; the others are computed in float32.
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO is there, without importing it."""
+    """Whether OpenVINO is installed; does not import it."""
     return find_spec("openvino") is not None
 
 
 def import_openvino() -> Any:
     """Import OpenVINO without its telemetry.
 
-    ``import openvino`` alone reports to Google Analytics when the package
-    ``openvino_telemetry`` can be imported. Where it cannot, OpenVINO uses a stub of its own,
-    so this process is made one where it cannot.
+    ``import openvino`` reports to Google Analytics if the package ``openvino_telemetry`` can be
+    imported. Otherwise OpenVINO uses a stub, so this function blocks the import of that package.
 
     Raises:
-        EngineError: OpenVINO is not installed, or not for this machine.
+        EngineError: OpenVINO is not installed, or does not support this machine.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's own way to say absent
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes the import fail
     try:
         import openvino
     except ImportError as exc:
         raise EngineError("openvino is not installed: pip install 'classifyd[openvino]'") from exc
-    # Its bindings look numpy up at their first tensor, and two threads that do so at once
-    # wait for each other for ever: one holds the interpreter's lock, one a C++ guard.
+    # The bindings import numpy at the first tensor. Two threads that do so at once deadlock:
+    # one holds the GIL, the other a C++ initialisation guard.
     openvino.Tensor(np.zeros(1, np.float32))
     return openvino
 
 
-def drop_compiled(folder: Path) -> None:
-    """Drop the compiled code in a folder of a converted model; a load compiles its own anew."""
-    for path in (folder / _COMPILED_FOLDER).glob("*.blob"):
+def clear_cache(folder: Path) -> None:
+    """Delete the compiled models cached beside a converted model; loading compiles it again."""
+    for path in (folder / _CACHE_FOLDER).glob("*.blob"):
         path.unlink(missing_ok=True)
 
 
 def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
-    """Turn TorchScript into OpenVINO's own form, in float32 and for any batch size.
+    """Convert TorchScript to OpenVINO, in float32 and for any batch size.
 
     Args:
         source: the TorchScript file, or a sealed one's bytes.
         input_shape: channels, height and width of an image.
 
     Returns:
-        An ``openvino.Model``, in memory alone.
+        An ``openvino.Model``, in memory only.
 
     Raises:
-        EngineError: OpenVINO is not there, or knows no such operation.
+        EngineError: OpenVINO is not installed, or does not support an operation.
     """
     openvino = import_openvino()
     module = load_module(source)
     try:
         model = openvino.convert_model(module, example_input=torch.zeros(1, *input_shape))
-        model.reshape([-1, *input_shape])
+        model.reshape([_DYNAMIC, *input_shape])
     except Exception as exc:
-        # OpenVINO raises bare RuntimeError and its own kinds, with many lines of text.
+        # OpenVINO raises bare RuntimeError besides its own exceptions.
         raise EngineError("openvino cannot convert the model") from exc
     return model
 
@@ -89,28 +88,28 @@ def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
 class OpenVinoEngine:
     """A converted model, compiled for single images, for batches of any size, or for both.
 
-    Where the size is fixed OpenVINO need not look at the shapes of all layers each time: that
-    saves half a millisecond of the 9 that a small network takes. So there is a form for single
-    images, and one for batches where there are any; of a model with large weights, only that.
+    With a static shape OpenVINO need not infer the shapes of all layers on each call, which
+    saves 0.5 ms of the 9 ms that a small network takes. A model with large weights has one
+    compiled model only: the one for batches if there are any.
 
     Args:
-        converted: the model. Beside one that is a file, compiled code is kept too; of one that
-            is bytes nothing reaches a disk.
-        precision: ``float32``, ``bfloat16`` or ``int8``; below float32 the scores move.
-        threads: how many inferences run at once.
-        max_batch: how many images it is given together at most; where that is 1, the images of
-            a batch are computed one by one.
-        cores: how many compute an inference together.
+        converted: the model. A path also gets a cache of compiled models beside it; a model in
+            memory is never written to a disk.
+        precision: ``float32``, ``bfloat16`` or ``int8``; scores change below float32.
+        threads: number of concurrent inferences.
+        max_batch: maximum number of images in a batch; with 1, a larger batch is computed image
+            by image.
+        cores: number of cores that compute one inference together.
 
     Raises:
-        EngineError: OpenVINO is not there, or cannot compile the model.
+        EngineError: OpenVINO is not installed, or cannot compile the model.
     """
 
     device = "cpu"
 
     def __init__(
         self,
-        converted: Converted,
+        converted: ConvertedModel,
         precision: str,
         threads: int,
         max_batch: int = 1,
@@ -123,10 +122,10 @@ class OpenVinoEngine:
         copies = MAX_COPIES_BYTES // max(1, weight_bytes(converted) * threads)
         has_copies = copies > 0 and cores == 1
         hint = _PRECISION_HINTS[precision]
-        form = partial(_Form, openvino, converted, hint, threads, cores, has_copies)
+        compiled = partial(_CompiledModel, openvino, converted, hint, threads, cores, has_copies)
         try:
-            self._batches = form(ANY_SIZE) if max_batch > 1 else None
-            self._single = self._batches if self._batches and copies < 2 else form(1)
+            self._batches = compiled(_DYNAMIC) if max_batch > 1 else None
+            self._single = self._batches if self._batches and copies < 2 else compiled(1)
         except Exception as exc:
             raise EngineError("openvino cannot compile the model") from exc
 
@@ -139,29 +138,29 @@ class OpenVinoEngine:
         return np.concatenate([self._single.infer(image[np.newaxis]) for image in batch])
 
 
-class _Form:
-    """A model compiled for one batch size, once for each thread, or once for all of them.
+class _CompiledModel:
+    """A model compiled for one batch size, either once per thread or once for all threads.
 
-    OpenVINO's Python hands each inference to a thread of its own and waits for it, except with
-    no streams: then the caller computes, which takes 0.3 ms less. Such a model computes one
-    batch at a time and on one core, so there is one for each thread, unless their weights were
-    too large. One model with as many streams as threads shares the weights. Those threads are
-    not pinned: two models of one process would be pinned to the same cores.
+    OpenVINO's Python API hands each inference to another thread and waits for it, unless
+    NUM_STREAMS is 0: then the caller computes, which is 0.3 ms faster. Such a model computes
+    one batch at a time on one core, so each thread gets its own copy. Weights that are too
+    large for copies are shared by one model with a stream for each thread. Its threads are not
+    pinned, because OpenVINO would pin those of two models to the same cores.
 
-    Whoever drops a form must not do so in the moment in which a thread ends that has computed
-    with it: OpenVINO then locks a mutex that is gone, and the process dies. A joined thread may
-    still be ending. The threads of a server outlive its models.
+    Do not drop a compiled model while a thread that has used it is exiting, even after
+    ``join()``: OpenVINO then locks a destroyed mutex and the process aborts. The threads of a
+    server outlive its models.
     """
 
     def __init__(
         self,
         openvino: Any,
-        converted: Converted,
+        converted: ConvertedModel,
         precision_hint: str,
         threads: int,
         cores: int,
         has_copies: bool,
-        size: int,
+        batch_size: int,
     ) -> None:
         options = {
             "INFERENCE_PRECISION_HINT": precision_hint,
@@ -169,14 +168,14 @@ class _Form:
             "INFERENCE_NUM_THREADS": 1 if has_copies else threads * cores,
             "ENABLE_CPU_PINNING": False,
         }
+        if isinstance(converted, Path):
+            options["CACHE_DIR"] = str(converted.parent / _CACHE_FOLDER)
         copies, requests = (threads, 1) if has_copies else (1, threads)
         core = openvino.Core()
-        model = _read(core, converted, size)
-        if isinstance(converted, Path):
-            options["CACHE_DIR"] = str(converted.parent / _COMPILED_FOLDER)
+        model = _read_model(core, converted, batch_size)
         self._models = [core.compile_model(model, "CPU", options) for _ in range(copies)]
-        is_fixed = self._models[0].output().partial_shape.is_static
-        self._request = partial(_FixedRequest if is_fixed else _AnyRequest, openvino)
+        is_static = self._models[0].output().partial_shape.is_static
+        self._request = partial(_StaticRequest if is_static else _DynamicRequest, openvino)
         self._idle = [self._request(each) for each in self._models for _ in range(requests)]
 
     def infer(self, batch: FloatArray) -> FloatArray:
@@ -184,7 +183,7 @@ class _Form:
         try:
             request = self._idle.pop()
         except IndexError:
-            # More callers than were announced: OpenVINO lets them wait for each other.
+            # More callers than threads: OpenVINO queues the additional request.
             return self._request(self._models[0]).infer(batch)
         try:
             return request.infer(batch)
@@ -192,11 +191,11 @@ class _Form:
             self._idle.append(request)
 
 
-class _FixedRequest:
-    """An inference of a size that is known, with memory of its own for input and output.
+class _StaticRequest:
+    """An inference request of a static shape, with its own memory for input and output.
 
-    To copy an image there takes a third of the time in which OpenVINO's Python takes a new
-    tensor, and gives one back.
+    Copying an image into it takes a third of the time in which OpenVINO's Python API creates
+    and deletes a tensor.
     """
 
     def __init__(self, openvino: Any, model: Any) -> None:
@@ -214,33 +213,32 @@ class _FixedRequest:
         return self._output.astype(np.float32)
 
 
-class _AnyRequest:
-    """An inference of any size."""
+class _DynamicRequest:
+    """An inference request of a dynamic shape."""
 
     def __init__(self, openvino: Any, model: Any) -> None:
-        # An array instead takes OpenVINO's Python three times as long to hand over.
+        # Passing an array instead takes OpenVINO's Python API three times as long.
         self._tensor = openvino.Tensor
         self._request = model.create_infer_request()
 
     def infer(self, batch: FloatArray) -> FloatArray:
-        # The input is read where it lies; the output is copied, as the next call reuses it.
         self._request.set_input_tensor(self._tensor(batch, shared_memory=True))
         self._request.start_async()
         self._request.wait()
+        # A copy, because the next call reuses the output's memory.
         return np.array(self._request.get_output_tensor().data, dtype=np.float32)
 
 
-def weight_bytes(converted: Converted) -> int:
-    """Count the bytes of a converted model's weights."""
+def weight_bytes(converted: ConvertedModel) -> int:
+    """Return the size of a converted model's weights, in bytes."""
     if isinstance(converted, Path):
         weights = converted.with_suffix(".bin")
         return weights.stat().st_size if weights.exists() else 0
     return len(converted[1])
 
 
-def _read(core: Any, converted: Converted, size: int) -> Any:
-    """Give a converted model a batch size."""
+def _read_model(core: Any, converted: ConvertedModel, batch_size: int) -> Any:
     paths_or_bytes = (converted,) if isinstance(converted, Path) else converted
     model = core.read_model(*paths_or_bytes)
-    model.reshape([size, *model.input().partial_shape[1:]])
+    model.reshape([batch_size, *model.input().partial_shape[1:]])
     return model

@@ -1,7 +1,7 @@
-"""Models in int8, calibrated on a package's golden samples; only where it is asked for.
+"""Post-training quantisation to int8, calibrated on a package's golden samples.
 
-NNCF, the optional extra ``int8``, does the work. It is imported by the process that measures
-the engines, never by a worker.
+It uses NNCF, the optional extra ``int8``, which only the tuning process imports, never a
+worker.
 """
 
 import io
@@ -19,23 +19,23 @@ from app.packages.package import Package
 
 
 def quantise(model: Any, package: Package) -> Any:
-    """Give a model's convolutions and products 8-bit weights and inputs.
+    """Quantise a model's convolutions and matrix products to 8-bit weights and activations.
 
     Args:
-        model: an ``openvino.Model`` in float32; it is left as it is.
-        package: whose golden samples show which values its layers take.
+        model: an ``openvino.Model`` in float32; it is not modified.
+        package: its golden samples show the ranges of the activations.
 
     Returns:
-        Another ``openvino.Model``, in memory alone.
+        A new ``openvino.Model``, in memory only.
 
     Raises:
-        EngineError: NNCF is not there or cannot take the model, or the package has no golden
-            samples.
-        PackageError: a golden sample is no valid image.
+        EngineError: NNCF is not installed or does not support the model, or the package has
+            no golden samples.
+        PackageError: a golden sample is not a valid image.
     """
     images = _calibration_images(package)
     import_openvino()  # before NNCF, which would report to Google Analytics as OpenVINO does
-    # Its progress bars and notices are for a terminal of its own.
+    # NNCF prints progress bars and notices.
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nncf = _import_nncf()
@@ -44,16 +44,16 @@ def quantise(model: Any, package: Package) -> Any:
                 model,
                 nncf.Dataset(images),
                 subset_size=len(images),
-                # Twice the time and, from 30 samples on, half the difference: docs/performance.md.
+                # Twice the time, but half the difference from 30 samples on: docs/performance.md.
                 fast_bias_correction=False,
             )
         except Exception as exc:
-            # Its own kinds and OpenVINO's bare RuntimeError, with many lines of text.
+            # NNCF has its own exceptions, and OpenVINO raises bare RuntimeError.
             raise EngineError("nncf cannot quantise the model") from exc
 
 
 def _calibration_images(package: Package) -> list[FloatArray]:
-    """The golden samples as the model takes them, float32 (1, C, H, W) each."""
+    """The preprocessed golden samples, float32 (1, C, H, W) each."""
     if package.golden is None:
         raise EngineError(
             "int8 is calibrated on the package's golden samples, and it has none: build it "

@@ -16,17 +16,17 @@ _log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_module(model_path: ModelSource, device: str = "cpu") -> torch.jit.ScriptModule:
-    """Load a package's module for inference, as it is.
+def load_module(source: ModelSource, device: str = "cpu") -> torch.jit.ScriptModule:
+    """Load a package's module for inference, without optimising it.
 
     Raises:
-        PackageError: the file is not a TorchScript module that can be loaded.
+        PackageError: the file is not a TorchScript module that torch can load.
     """
     try:
-        module: torch.jit.ScriptModule = torch.jit.load(model_path, map_location=device).eval()
+        module: torch.jit.ScriptModule = torch.jit.load(source, map_location=device).eval()
     except (RuntimeError, ValueError) as exc:
         raise PackageError(
-            str(model_path) if isinstance(model_path, Path) else "a sealed model",
+            str(source) if isinstance(source, Path) else "a sealed model",
             "",
             "expected a TorchScript file, torch cannot load it",
         ) from exc
@@ -36,21 +36,21 @@ def load_module(model_path: ModelSource, device: str = "cpu") -> torch.jit.Scrip
 def convert_module(
     module: torch.jit.ScriptModule, precision: str, memory_format: torch.memory_format
 ) -> torch.jit.ScriptModule:
-    """Give a module's weights another precision and order in memory."""
+    """Convert a module's weights to another precision and memory format."""
     module = module.to(DTYPES[precision])
     return module.to(memory_format=memory_format)  # type: ignore[call-overload,no-any-return]  # torch's types lack it
 
 
 def engine_name(name: str, precision: str) -> str:
-    """Name an engine, and its precision where it is not the exact one."""
+    """Name an engine, and its precision unless that is float32."""
     return name if precision == "float32" else f"{name}-{precision}"
 
 
 class PlainTorchScript:
-    """A module exactly as it was saved: the reference that every engine is held against.
+    """A module exactly as it was saved: the reference for every other engine.
 
     Args:
-        model_path: the TorchScript file, or a sealed one's bytes.
+        source: the TorchScript file, or a sealed one's bytes.
 
     Raises:
         PackageError: see load_module.
@@ -59,8 +59,8 @@ class PlainTorchScript:
     name = "torchscript-plain"
     device = "cpu"
 
-    def __init__(self, model_path: ModelSource) -> None:
-        self._module = load_module(model_path)
+    def __init__(self, source: ModelSource) -> None:
+        self._module = load_module(source)
 
     def infer(self, batch: FloatArray) -> FloatArray:
         """Run the module; see Engine.infer."""
@@ -72,15 +72,15 @@ class PlainTorchScript:
 class TorchScriptEngine:
     """A module frozen and optimised for inference.
 
-    Freezing and ``optimize_for_inference`` fold the batch norms and halve the time of a
-    convolutional network without a difference in its scores.
+    Freezing and ``optimize_for_inference`` fold the batch norms, which halves the time of a
+    convolutional network and leaves its scores unchanged.
 
     Args:
-        model_path: the TorchScript file, or a sealed one's bytes.
-        spec: what the model takes, to try out which form can run it.
-        precision: a key of DTYPES; below float32 the scores move.
-        channels_last: lay images out as (N, H, W, C) in memory, which suits some networks
-            and processors better.
+        source: the TorchScript file, or a sealed one's bytes.
+        spec: the shape of the model's input, to test whether the optimised module runs.
+        precision: a key of DTYPES; scores change below float32.
+        channels_last: store images as (N, H, W, C), which is faster for some networks and
+            processors.
 
     Raises:
         PackageError: see load_module.
@@ -90,7 +90,7 @@ class TorchScriptEngine:
 
     def __init__(
         self,
-        model_path: ModelSource,
+        source: ModelSource,
         spec: InputSpec,
         precision: str = "float32",
         channels_last: bool = False,
@@ -99,14 +99,15 @@ class TorchScriptEngine:
         self.name = engine_name(name, precision)
         self._dtype = DTYPES[precision]
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        module = load_module(model_path)
+        module = load_module(source)
         if precision != "float32" or channels_last:
             module = convert_module(module, precision, self._format)
         self._module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-        image = np.zeros((1, spec.channels, spec.height, spec.width), np.float32)
-        if not _can_run(self, image):
-            # Known: adaptive pooling to a size that does not divide its input's, as in AlexNet.
-            _log.info("the optimised form cannot run this model, the frozen one is used")
+        try:
+            self.infer(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
+        except RuntimeError:
+            # For example, adaptive pooling to a size that does not divide its input's (AlexNet).
+            _log.info("the optimised module cannot run, the frozen module is used")
             self._module = torch.jit.freeze(module)
 
     def infer(self, batch: FloatArray) -> FloatArray:
@@ -115,12 +116,3 @@ class TorchScriptEngine:
             images = torch.from_numpy(batch).to(self._dtype, memory_format=self._format)
             scores: FloatArray = self._module(images).float().numpy()
         return scores
-
-
-def _can_run(engine: TorchScriptEngine, image: FloatArray) -> bool:
-    """Whether the engine's form of the model runs; what else may fail, fails in the warm-up."""
-    try:
-        engine.infer(image)
-    except RuntimeError:
-        return False
-    return True

@@ -1,1 +1,1 @@
-"""Which engine and batch size is fastest on this machine, measured once."""
+"""Selects the engine and the batch size that are fastest on this machine."""

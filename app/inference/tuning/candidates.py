@@ -1,10 +1,10 @@
-"""The engines that can meet a requirements, by the name under which a choice is remembered."""
+"""The candidate engines for a package."""
 
 from pathlib import Path
 
 from app.inference.engines import openvino
 from app.inference.engines.base import Engine
-from app.inference.engines.converted import find_converted, write_converted
+from app.inference.engines.converted_model import read_converted_model, write_converted_model
 from app.inference.engines.cuda import CudaEngine
 from app.inference.engines.openvino import OpenVinoEngine
 from app.inference.engines.quantisation import quantise
@@ -17,81 +17,84 @@ CHANNELS_LAST = "torchscript-channels_last"
 CUDA = "torchscript-cuda"
 OPENVINO = "openvino"
 
-CPU_BATCHES = (1, 2, 4, 8)
-CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
 
+class Candidates:
+    """Loads the candidates by the names that selections store.
 
-def candidate_names(requirements: EngineRequirements) -> list[str]:
-    """List the candidates, OpenVINO only where it is installed or asked for; maybe none.
-
-    ``int8`` asks for it: no other engine has it.
+    Args:
+        package: the package to serve.
+        requirements: the requirements for its engine.
+        folder: see SelectionStore; it holds the converted model.
     """
-    if requirements.precision == "int8":
-        return [OPENVINO] * (requirements.device == "cpu" and requirements.engine != "torchscript")
-    if requirements.device != "cpu":
-        return [CUDA]
-    torchscript = [TORCHSCRIPT, CHANNELS_LAST] if requirements.engine != "openvino" else []
-    wants_openvino = requirements.engine == "openvino" or (
-        requirements.engine == "auto" and openvino.is_installed()
-    )
-    return torchscript + [OPENVINO] * wants_openvino
 
+    def __init__(self, package: Package, requirements: EngineRequirements, folder: Path) -> None:
+        self._package = package
+        self._requirements = requirements
+        self._folder = folder
 
-def batches_of(requirements: EngineRequirements) -> tuple[int, ...]:
-    """List the batch sizes to try."""
-    return CPU_BATCHES if requirements.device == "cpu" else CUDA_BATCHES
+    def names(self) -> list[str]:
+        """List the candidates, possibly none; OpenVINO only if it is installed or requested.
 
+        ``int8`` requests it, because no other engine supports it.
+        """
+        engine, device = self._requirements.engine, self._requirements.device
+        if self._requirements.precision == "int8":
+            return [OPENVINO] * (device == "cpu" and engine != "torchscript")
+        if device != "cpu":
+            return [CUDA]
+        torchscript = [TORCHSCRIPT, CHANNELS_LAST] if engine != "openvino" else []
+        has_openvino = engine == "openvino" or (engine == "auto" and openvino.is_installed())
+        return torchscript + [OPENVINO] * has_openvino
 
-def prepare(name: str, package: Package, requirements: EngineRequirements, folder: Path) -> None:
-    """Do once what an engine needs before it can be loaded.
+    def batch_sizes(self) -> tuple[int, ...]:
+        """List the batch sizes to measure, in ascending order."""
+        return (1, 2, 4, 8) if self._requirements.device == "cpu" else (1, 2, 4, 8, 16, 32)
 
-    Raises:
-        EngineError: the engine is not there, or cannot take the model.
-        OSError: the folder cannot be written.
-    """
-    if name == OPENVINO:
-        spec = package.manifest.input
-        shape = (spec.channels, spec.height, spec.width)
-        model = openvino.convert(package.model_source(), shape)
-        if requirements.precision == "int8":
-            model = quantise(model, package)
-        write_converted(model, package, folder)
+    def prepare(self, name: str) -> None:
+        """Convert the model if the engine loads a converted one.
 
+        Raises:
+            EngineError: the engine is not installed, or does not support the model.
+            OSError: the folder cannot be written.
+        """
+        if name == OPENVINO:
+            spec = self._package.manifest.input
+            shape = (spec.channels, spec.height, spec.width)
+            model = openvino.convert(self._package.model_source(), shape)
+            if self._requirements.precision == "int8":
+                model = quantise(model, self._package)
+            write_converted_model(model, self._package, self._folder)
 
-def load(
-    name: str, package: Package, requirements: EngineRequirements, folder: Path, max_batch: int
-) -> Engine:
-    """Load a candidate that was prepared, to be given so many images together at most.
+    def load(self, name: str, max_batch: int) -> Engine:
+        """Load a prepared candidate for batches of up to ``max_batch`` images.
 
-    Raises:
-        EngineError: it is not there, or cannot take the model.
-        PackageError: the file is not a TorchScript module.
-    """
-    if name == OPENVINO:
-        converted = find_converted(package, folder)
-        return OpenVinoEngine(converted, requirements.precision, requirements.threads, max_batch)
-    if name == CUDA:
-        return CudaEngine(package.model_source(), requirements.device, requirements.precision)
-    source, spec = package.model_source(), package.manifest.input
-    return TorchScriptEngine(source, spec, requirements.precision, name == CHANNELS_LAST)
+        Raises:
+            EngineError: it is not installed, or does not support the model.
+            PackageError: the file is not a TorchScript module.
+        """
+        precision, threads = self._requirements.precision, self._requirements.threads
+        if name == OPENVINO:
+            converted = read_converted_model(self._package, self._folder)
+            return OpenVinoEngine(converted, precision, threads, max_batch)
+        source, spec = self._package.model_source(), self._package.manifest.input
+        if name == CUDA:
+            return CudaEngine(source, self._requirements.device, precision)
+        return TorchScriptEngine(source, spec, precision, name == CHANNELS_LAST)
 
+    def load_latency_engine(self, name: str) -> Engine | None:
+        """Load a prepared candidate that computes one image on all cores.
 
-def load_latency_engine(
-    name: str, package: Package, requirements: EngineRequirements, folder: Path
-) -> Engine | None:
-    """Load a candidate that was prepared, for an image that has all cores to itself.
+        Returns:
+            None if there is one core only, the weights are too large for another copy, or the
+            engine is torch, which would keep an OpenMP team for each thread that calls it.
 
-    Returns:
-        None where no image can be spread over cores: there is one, the weights are too large
-        to be held once more, or the engine is torch. That would keep a team of threads for
-        each thread that calls it.
-
-    Raises:
-        EngineError: it is not there, or cannot take the model.
-    """
-    if name != OPENVINO or requirements.cores == 1:
-        return None
-    converted = find_converted(package, folder)
-    if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
-        return None
-    return OpenVinoEngine(converted, requirements.precision, 1, cores=requirements.cores)
+        Raises:
+            EngineError: it is not installed, or does not support the model.
+        """
+        cores = self._requirements.cores
+        if name != OPENVINO or cores == 1:
+            return None
+        converted = read_converted_model(self._package, self._folder)
+        if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
+            return None
+        return OpenVinoEngine(converted, self._requirements.precision, 1, cores=cores)

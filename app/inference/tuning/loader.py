@@ -1,102 +1,91 @@
-"""Loading a package's model with the engine that was chosen for it."""
+"""Loaders of a package's model."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from app.errors import PackageError
 from app.inference.engines.base import EngineError, LoadedEngine
 from app.inference.engines.torchscript import TorchScriptEngine
-from app.inference.tuning import candidates
+from app.inference.tuning.candidates import TORCHSCRIPT, Candidates
 from app.inference.tuning.selection import EngineRequirements, EngineSelection, SelectionStore
 from app.inference.tuning.tuner import tune_in_process
 from app.packages.package import Package
 
+Loader = Callable[[Package], LoadedEngine]
+"""Loads a package's model; raises PackageError if that is impossible."""
+
+_NOTHING_TO_MEASURE = ("torchscript", "float32", "cpu")
+"""The engine, precision and device that need no tuning."""
+
 _log = logging.getLogger(__name__)
 
 
-class Loader(Protocol):
-    """Loads the model of a package."""
+def load_exact(package: Package) -> LoadedEngine:
+    """Load TorchScript on the CPU, without batches: for tools that do not need speed.
 
-    def load(self, package: Package) -> LoadedEngine:
-        """Load a package's model.
-
-        Raises:
-            PackageError: the model cannot be loaded.
-        """
-        ...
-
-
-class ExactLoader:
-    """TorchScript on the CPU, image by image: for tools that need no speed."""
-
-    def load(self, package: Package) -> LoadedEngine:
-        """Load a package's model; see Loader.load."""
-        return LoadedEngine(TorchScriptEngine(package.model_source(), package.manifest.input), 1)
+    Raises:
+        PackageError: the model cannot be loaded.
+    """
+    return LoadedEngine(TorchScriptEngine(package.model_source(), package.manifest.input), 1)
 
 
 class TunedLoader:
-    """The engine that measures fastest on this machine.
+    """Loads the engine that is fastest on this machine.
 
     Args:
-        requirements: what is asked of the engines.
-        state_dir: remembers what was measured.
-        max_batch: how many images are to be computed together at most; None for what was
-            measured to be best.
+        requirements: the requirements for the engine.
+        state_dir: the state folder, which holds the selections.
+        max_batch: maximum number of images in a batch; None for the selected one.
     """
 
     def __init__(
         self, requirements: EngineRequirements, state_dir: Path, max_batch: int | None = None
     ) -> None:
-        self.requirements = requirements
+        self._requirements = requirements
         self._state_dir = state_dir
-        self._store = SelectionStore(state_dir)
         self._max_batch = max_batch
 
     def load(self, package: Package) -> LoadedEngine:
-        """Load a package's model, measuring the engines first where nobody has yet.
+        """Load a package's model; tune first if no selection is stored.
 
         Raises:
-            PackageError: no engine can serve the package as it is asked for.
+            PackageError: no engine can serve the package with these requirements.
             LockedPackage: it is sealed, and the package has no content key.
             TamperedPackage: it is sealed, and its content key does not open it.
         """
         if package.sealed:
-            # Before anything is measured: what does not open is no fault of an engine.
+            # Raises first: a package that cannot be opened is not the fault of an engine.
             package.model_source()
-        if self._is_given():
-            return self._load(package, EngineSelection(candidates.TORCHSCRIPT, 1, None, ()))
+        store = SelectionStore(self._state_dir, package, self._requirements)
         try:
-            return self._load(package, self._choice(package))
+            return self._load(package, store)
         except EngineError as exc:
             _log.warning("%s cannot be loaded (%s), measuring again", package.manifest.name, exc)
-            self._store.forget(package, self.requirements)
+            store.delete()
         try:
-            return self._load(package, self._choice(package))
+            return self._load(package, store)
         except EngineError as exc:
             raise PackageError(str(package.folder), "", str(exc)) from exc
 
-    def _is_given(self) -> bool:
-        """Whether there is nothing to measure: plain arithmetic on the engine that was named."""
-        wanted = (self.requirements.engine, self.requirements.precision, self.requirements.device)
-        return wanted == ("torchscript", "float32", "cpu")
+    def _load(self, package: Package, store: SelectionStore) -> LoadedEngine:
+        selection = self._select(package, store)
+        max_batch = self._max_batch or selection.max_batch
+        candidates = Candidates(package, self._requirements, store.folder)
+        engine = candidates.load(selection.engine, max_batch)
+        if selection.latency and selection.latency.chosen:
+            latency_engine = candidates.load_latency_engine(selection.engine)
+            return LoadedEngine(engine, max_batch, latency_engine)
+        return LoadedEngine(engine, max_batch)
 
-    def _choice(self, package: Package) -> EngineSelection:
-        choice = self._store.read(package, self.requirements)
-        if choice is None:
-            tune_in_process(package, self.requirements, self._state_dir)
-            choice = self._store.read(package, self.requirements)
-        if choice is None:
-            raise PackageError(str(package.folder), "", "what was measured cannot be read back")
-        return choice
-
-    def _load(self, package: Package, choice: EngineSelection) -> LoadedEngine:
-        folder = self._store.folder(package, self.requirements)
-        max_batch = self._max_batch or choice.max_batch
-        engine = candidates.load(choice.engine, package, self.requirements, folder, max_batch)
-        alone = None
-        if choice.latency and choice.latency.chosen:
-            alone = candidates.load_latency_engine(
-                choice.engine, package, self.requirements, folder
-            )
-        return LoadedEngine(engine, max_batch, alone)
+    def _select(self, package: Package, store: SelectionStore) -> EngineSelection:
+        required = self._requirements
+        if (required.engine, required.precision, required.device) == _NOTHING_TO_MEASURE:
+            return EngineSelection(TORCHSCRIPT, 1, None, ())
+        selection = store.read()
+        if selection is None:
+            tune_in_process(package, required, self._state_dir)
+            selection = store.read()
+        if selection is None:
+            raise PackageError(str(package.folder), "", "the stored engine cannot be read back")
+        return selection

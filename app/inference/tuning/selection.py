@@ -1,9 +1,10 @@
-"""Which engine a package is served with on this machine, and where that is remembered."""
+"""The engine selected for a package on this machine, and the store of selections."""
 
 import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,28 +12,27 @@ from pathlib import Path
 from app.packages.package import Package
 from app.settings import Settings
 from app.system.cpus import cpu_model, usable_cpus
-from app.system.sizing import cpus_each
+from app.system.sizing import cpus_per_worker
 
-FORMAT = 3
-"""Of the remembered file; another one is measured again."""
+FORMAT = 4
+"""Of the stored file; packages with a file of another format are tuned again."""
 
 FOLDER = "engines"
-_CHOICE_FILE = "choice.json"
+SELECTION_FILE = "selection.json"
 _LIBRARIES = ("numpy", "openvino", "torch")
-_QUANTISER = "nncf"
 
 
 @dataclass(frozen=True)
 class EngineRequirements:
-    """What is asked of an engine.
+    """The requirements for an engine.
 
     Attributes:
         engine: ``auto``, ``torchscript`` or ``openvino``.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         device: ``cpu`` or ``cuda:N``.
-        threads: how many inferences run at once.
-        tolerance: the largest difference of a score from plain TorchScript's, where the
-            package has no golden samples.
+        threads: number of concurrent inferences.
+        tolerance: maximum difference of a score from plain TorchScript's, from 0 to 1, for a
+            package without golden samples.
     """
 
     engine: str
@@ -43,24 +43,24 @@ class EngineRequirements:
 
     @property
     def cores(self) -> int:
-        """How many cores can compute an image together."""
+        """Number of cores that can compute one image together."""
         return min(self.threads, usable_cpus())
 
 
 def engine_requirements(settings: Settings, device: str) -> EngineRequirements:
-    """What the settings ask of the engines of one worker.
+    """Return the requirements for the engines of one worker.
 
     Args:
         settings: the settings in force.
-        device: ``cpu`` or ``cuda:N``, resolved.
+        device: ``cpu`` or ``cuda:N``, see resolve_device.
     """
-    # A card computes one batch after the other; a second thread would only split the batches.
-    shared = cpus_each(settings) if device == "cpu" else 1
+    # A GPU computes one batch after the other; a second thread would only split the batches.
+    default_threads = cpus_per_worker(settings) if device == "cpu" else 1
     return EngineRequirements(
         engine=settings.engine,
         precision=settings.precision,
         device=device,
-        threads=settings.inference_threads or shared,
+        threads=settings.inference_threads or default_threads,
         tolerance=settings.score_tolerance_permille / 1000,
     )
 
@@ -70,11 +70,11 @@ class Measurement:
     """One candidate at one batch size.
 
     Attributes:
-        engine: a name that ``app.inference.tuning.candidates`` knows.
-        batch: images computed together.
-        ms: milliseconds for an image, all threads at work; 0 when it was not measured.
-        difference: the largest difference of any score from plain TorchScript's.
-        problem: why it cannot serve; empty when it can.
+        engine: a name from ``app.inference.tuning.candidates``.
+        batch: number of images in a batch; 0 if it was not timed.
+        ms: milliseconds per image with all threads busy; 0 if it was not timed.
+        difference: maximum difference of a score from the reference.
+        problem: why it cannot serve; empty if it can.
     """
 
     engine: str
@@ -86,14 +86,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class LatencyMeasurement:
-    """The chosen engine with an image that has all cores to itself.
+    """The selected engine with a single image that all cores compute together.
 
     Attributes:
-        cores: how many then compute it together.
-        ms: milliseconds for an image.
-        one_core_ms: what it takes on one of them.
-        difference: the largest difference of any score from plain TorchScript's.
-        chosen: whether such images are computed so.
+        cores: number of these cores.
+        ms: milliseconds per image.
+        one_core_ms: milliseconds per image on one core.
+        difference: maximum difference of a score from the reference.
+        chosen: whether uncontended images are computed this way.
     """
 
     cores: int
@@ -105,13 +105,13 @@ class LatencyMeasurement:
 
 @dataclass(frozen=True)
 class EngineSelection:
-    """What to serve with, and what was measured to find it.
+    """The engine to serve with, and the measurements that selected it.
 
     Attributes:
-        engine: a name that ``app.inference.tuning.candidates`` knows.
-        max_batch: how many images it is given together at most.
-        latency: None where no image can be spread over cores.
-        measurements: of all candidates.
+        engine: a name from ``app.inference.tuning.candidates``.
+        max_batch: maximum number of images in a batch.
+        latency: None if several cores cannot compute an image together.
+        measurements: those of all candidates.
     """
 
     engine: str
@@ -121,30 +121,39 @@ class EngineSelection:
 
 
 class SelectionStore:
-    """Remembers choices in the state folder, with all that they depend on.
+    """Stores the selection for a package, with everything that it depends on.
 
     Args:
         state_dir: the state folder.
+        package: the package.
+        requirements: the requirements for its engine.
+
+    Attributes:
+        folder: holds the selection and the converted model. Its name contains a digest of
+            everything that the selection depends on, so any change leads to another folder.
+
+    Raises:
+        OSError: the folder cannot be created.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._root = state_dir / FOLDER
+    def __init__(self, state_dir: Path, package: Package, requirements: EngineRequirements) -> None:
+        libraries = (*_LIBRARIES, *(["nncf"] if requirements.precision == "int8" else []))
+        self._depends_on = {
+            "format": FORMAT,
+            "package": package.digest,
+            "cpu": cpu_model(),
+            "libraries": library_versions(libraries),
+            **asdict(requirements),
+        }
+        digest = hashlib.sha256(json.dumps(self._depends_on, sort_keys=True).encode()).hexdigest()
+        self.folder = state_dir / FOLDER / f"{package.manifest.name}-{digest[:24]}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._path = self.folder / SELECTION_FILE
 
-    def folder(self, package: Package, requirements: EngineRequirements) -> Path:
-        """The folder of one package and requirements on this machine; made when it is not there.
-
-        Its name is a digest of all that the choice depends on, so a change of any of them
-        leads to a new folder.
-        """
-        key = json.dumps(_dependencies(package, requirements), sort_keys=True).encode()
-        folder = self._root / f"{package.manifest.name}-{hashlib.sha256(key).hexdigest()[:24]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def read(self, package: Package, requirements: EngineRequirements) -> EngineSelection | None:
-        """Recall a choice; None when there is none, or its file is damaged."""
+    def read(self) -> EngineSelection | None:
+        """Read the selection; None if there is none, or its file is damaged."""
         try:
-            document = json.loads((self.folder(package, requirements) / _CHOICE_FILE).read_bytes())
+            document = json.loads(self._path.read_bytes())
             measurements = tuple(Measurement(**row) for row in document["measurements"])
             latency = LatencyMeasurement(**document["latency"]) if document["latency"] else None
             return EngineSelection(
@@ -153,43 +162,26 @@ class SelectionStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(
-        self, package: Package, requirements: EngineRequirements, choice: EngineSelection
-    ) -> None:
-        """Remember a choice.
+    def write(self, selection: EngineSelection) -> None:
+        """Store a selection.
 
         Raises:
             OSError: the state folder cannot be written.
         """
-        folder = self.folder(package, requirements)
-        document = {"depends_on": _dependencies(package, requirements), **asdict(choice)}
-        staged = folder / f".{os.getpid()}-{_CHOICE_FILE}"
+        document = {"depends_on": self._depends_on, **asdict(selection)}
+        staged = self._path.with_name(f".{os.getpid()}-{SELECTION_FILE}")
         staged.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        staged.replace(folder / _CHOICE_FILE)
+        staged.replace(self._path)
 
-    def forget(self, package: Package, requirements: EngineRequirements) -> None:
-        """Drop a choice, so that it is measured again."""
-        (self.folder(package, requirements) / _CHOICE_FILE).unlink(missing_ok=True)
-
-
-def _dependencies(package: Package, requirements: EngineRequirements) -> dict[str, object]:
-    libraries = (*_LIBRARIES, *([_QUANTISER] if requirements.precision == "int8" else []))
-    return {
-        "format": FORMAT,
-        "package": package.digest,
-        "cpu": cpu_model(),
-        "libraries": library_versions(libraries),
-        **asdict(requirements),
-    }
+    def delete(self) -> None:
+        """Delete the selection, so that the package is tuned again."""
+        self._path.unlink(missing_ok=True)
 
 
 def library_versions(names: Sequence[str]) -> dict[str, str]:
-    """The installed version of each distribution; empty for one that is not there."""
-    return {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    """Return the installed version of each distribution; empty if it is not installed."""
+    versions = dict.fromkeys(names, "")
+    for name in names:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

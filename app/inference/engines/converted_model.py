@@ -1,4 +1,4 @@
-"""The converted model of a package in the state folder: encrypted where the package is sealed."""
+"""The converted model of a package in the state folder, encrypted if the package is sealed."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from app.errors import PackageError
 from app.inference.engines.base import EngineError
-from app.inference.engines.openvino import Converted, import_openvino
+from app.inference.engines.openvino import ConvertedModel, import_openvino
 from app.packages.package import Package
 from app.packages.sealing import seal_model, unseal_model
 
@@ -18,16 +18,16 @@ WEIGHTS_FILE = "model.bin"
 SEALED_FILE = "model.sealed"
 
 _LENGTH_BYTES = 8
-"""Before the sealed bytes of the two files: how many of them are the first's."""
+"""Of the prefix that gives the length of ``model.xml`` in the sealed bytes of the two files."""
 
 
-def write_converted(model: Any, package: Package, folder: Path) -> None:
-    """Keep a converted model for the workers to come.
+def write_converted_model(model: Any, package: Package, folder: Path) -> None:
+    """Write a converted model for the workers to load.
 
     Args:
         model: an ``openvino.Model``.
-        package: whose model it is; of a sealed one, encrypted with its content key.
-        folder: that of the package and requirements, see ChoiceStore.
+        package: the package of the model; a sealed one's content key encrypts it.
+        folder: see SelectionStore.
 
     Raises:
         EngineError: OpenVINO cannot write it.
@@ -38,23 +38,23 @@ def write_converted(model: Any, package: Package, folder: Path) -> None:
         return
     staged = folder / f".{os.getpid()}-{MODEL_FILE}"
     _serialize(model, staged, staged.with_suffix(".bin"))
-    # The weights first: whoever finds the description must find them too.
+    # The weights first: a reader that finds model.xml must find them too.
     staged.with_suffix(".bin").replace(folder / WEIGHTS_FILE)
     staged.replace(folder / MODEL_FILE)
 
 
-def find_converted(package: Package, folder: Path) -> Converted:
-    """Give a converted model as write_converted has kept it.
+def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
+    """Return what write_converted_model has written, decrypted.
 
     Raises:
-        EngineError: it is not there, or was damaged.
+        EngineError: it is missing or damaged.
     """
     if not package.sealed:
         return folder / MODEL_FILE
-    assert package.content_key is not None  # noqa: S101 - a locked package is refused before
+    assert package.content_key is not None  # noqa: S101 - locked packages are refused earlier
     try:
         plain = unseal_model(
-            folder / SEALED_FILE, package.content_key, package.manifest, _form(package)
+            folder / SEALED_FILE, package.content_key, package.manifest, _purpose(package)
         ).getbuffer()
     except PackageError as exc:
         raise EngineError("the converted model cannot be opened") from exc
@@ -63,26 +63,24 @@ def find_converted(package: Package, folder: Path) -> Converted:
 
 
 def _seal(model: Any, package: Package) -> bytes:
-    assert package.content_key is not None  # noqa: S101 - a locked package is refused before
-    # OpenVINO writes to paths alone; these lead to memory.
-    with _file_in_memory() as description, _file_in_memory() as weights:
+    assert package.content_key is not None  # noqa: S101 - locked packages are refused earlier
+    # OpenVINO writes to paths only; these are links to memory.
+    with _file_in_memory() as model_file, _file_in_memory() as weights_file:
         with TemporaryDirectory() as links:
             paths = Path(links, MODEL_FILE), Path(links, WEIGHTS_FILE)
-            for path, file in zip(paths, (description, weights), strict=True):
+            for path, file in zip(paths, (model_file, weights_file), strict=True):
                 path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
             _serialize(model, *paths)
-        first, second = description.read(), weights.read()
-    head = len(first).to_bytes(_LENGTH_BYTES, "little")
+        xml, weights = model_file.read(), weights_file.read()
+    plain = len(xml).to_bytes(_LENGTH_BYTES, "little") + xml + weights
     try:
-        return seal_model(
-            head + first + second, package.content_key, package.manifest, _form(package)
-        )
+        return seal_model(plain, package.content_key, package.manifest, _purpose(package))
     except OverflowError as exc:
         raise EngineError("the converted model is too large to be encrypted") from exc
 
 
-def _form(package: Package) -> str:
-    """Bound into the encryption, so that no other file of the same key can stand in."""
+def _purpose(package: Package) -> str:
+    """Authenticated by the encryption, so that no other file with the same key is accepted."""
     return f"openvino-{package.digest}"
 
 
@@ -92,9 +90,9 @@ def _file_in_memory() -> Iterator[BinaryIO]:
         yield file
 
 
-def _serialize(model: Any, description: Path, weights: Path) -> None:
+def _serialize(model: Any, model_path: Path, weights_path: Path) -> None:
     try:
-        import_openvino().serialize(model, str(description), str(weights))
+        import_openvino().serialize(model, str(model_path), str(weights_path))
     except RuntimeError as exc:
         raise EngineError("openvino cannot write the converted model") from exc
 

@@ -1,0 +1,82 @@
+"""The reference scores with which the scores of every engine are compared."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from app.errors import InternalError, PackageError
+from app.imaging.resample import ByteArray
+from app.inference.engines.base import Engine, FloatArray
+from app.inference.engines.torchscript import PlainTorchScript
+from app.inference.golden.check import measure_golden
+from app.inference.scores import to_scores
+from app.packages.package import Package
+
+PROBES = 16
+PROBE_SIDE_PX = 512
+
+
+class Reference:
+    """The package's golden samples, or without any, plain TorchScript's scores of probes.
+
+    Args:
+        package: the package.
+        tolerance: maximum difference of a score for a package without golden samples.
+
+    Attributes:
+        inputs: the probes, float32 (PROBES, C, H, W).
+
+    Raises:
+        PackageError: the model fails on the probes.
+    """
+
+    def __init__(self, package: Package, tolerance: float) -> None:
+        self._package = package
+        self._tolerance = tolerance
+        self.inputs = probe_batch(package)
+        try:
+            outputs = PlainTorchScript(package.model_source()).infer(self.inputs)
+            self._scores = self._scores_of(outputs)
+        except (RuntimeError, InternalError) as exc:
+            raise PackageError(
+                str(package.model_path), "input", "the model failed on inputs that fit the manifest"
+            ) from exc
+
+    def compare(self, engine: Engine) -> tuple[float, float]:
+        """Return the largest difference of an engine's scores, and the tolerance for it.
+
+        Raises:
+            InternalError: an output is not finite, or has the wrong shape.
+            PackageError: the engine fails on a golden sample.
+        """
+        golden = measure_golden(self._package, engine)
+        if golden:
+            return golden.worst_difference, golden.tolerance
+        single = np.concatenate([engine.infer(image[np.newaxis]) for image in self.inputs])
+        scores = [self._scores_of(outputs) for outputs in (single, engine.infer(self.inputs))]
+        return float(np.abs(np.stack(scores) - self._scores).max()), self._tolerance
+
+    def _scores_of(self, outputs: FloatArray) -> FloatArray:
+        return np.stack([to_scores(output, self._package.manifest.output) for output in outputs])
+
+
+def probe_batch(package: Package) -> FloatArray:
+    """Generate inputs for a package without golden samples.
+
+    They are mosaics of random colours, from a few large tiles to single pixels, preprocessed
+    by the package's steps: they contain every spatial frequency, and their values are in the
+    range of those of photos.
+
+    Returns:
+        float32 (PROBES, C, H, W), the same on every call.
+    """
+    return np.stack([package.preprocessor(image) for image in _mosaics()])
+
+
+def _mosaics() -> Iterator[ByteArray]:
+    generator = np.random.default_rng(0)
+    for index in range(PROBES):
+        tiles = 2 ** (index % 9 + 1)
+        colours = generator.integers(0, 256, (tiles, tiles, 3), dtype=np.uint8)
+        side = PROBE_SIDE_PX // tiles
+        yield np.ascontiguousarray(colours.repeat(side, axis=0).repeat(side, axis=1))

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from app.bench.plots import Series, line_plot, stacked_bars
 from app.bench.result import LoadResult
+from app.reporting.charts import Series, line_plot, stacked_bars
 
 SHARES = (0.50, 0.95, 0.99)
 

@@ -14,7 +14,7 @@ import orjson
 from app.bench.load import Progress, Target, closed_loop, open_loop
 from app.bench.report import Report, Run, plots, to_html, to_json, to_markdown, to_text
 from app.bench.server import describe_server, workers_memory_mb
-from app.cli.progress import clear_status, show_status
+from app.cli.output import clear_status, show_status
 from app.errors import OperatorError
 from app.inference.tuning.selection import library_versions
 from app.settings import PROJECT_ROOT

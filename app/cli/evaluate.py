@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.cli.licences import licence_options, load_unlocked
 from app.cli.package.verify import find_package
-from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import OperatorError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import orjson
 
-from app.cli.unlocking import licence_options, load_unlocked
+from app.cli.licences import licence_options, load_unlocked
 from app.errors import ApiError, OperatorError
 
 REQUEST_TIMEOUT_S = 60

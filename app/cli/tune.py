@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from app.cli.licences import unlock
 from app.cli.options import resolve_options, settings_options
-from app.cli.progress import clear_status, show_status
-from app.cli.unlocking import unlock
+from app.cli.output import clear_status, show_status
 from app.errors import LockedPackage, PackageError
 from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
 from app.packages.package import Package, load_package

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor.environment import check_clock
-from app.cli.doctor.reachability import Need, out_of_reach
+from app.cli.doctor.machine import check_clock
+from app.cli.doctor.permissions import Need, out_of_reach
 from app.observability.log_ids import COUNTER_FILE
 from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE

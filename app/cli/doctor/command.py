@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from app.cli.doctor.diagnosis import ask_server, diagnose
-from app.cli.doctor.environment import Finding, log_lines
+from app.cli.doctor.machine import Finding, log_lines
+from app.cli.doctor.server import ask_server, diagnose
 from app.cli.options import resolve_options, settings_options
 from app.errors import OperatorError, PackageError, SettingsError
 from app.licence.standing import active_manifests

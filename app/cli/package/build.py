@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.options import resolve_options
+from app.cli.output import report_progress
 from app.cli.package.verify import describe_verified, summarise
-from app.cli.progress import report_progress
 
 if TYPE_CHECKING:
     from app.packages.build.builder import BuildRequest

@@ -9,8 +9,8 @@ import click
 
 from app.cli.options import options_of, resolve_options
 from app.cli.package.build import build
-from app.cli.package.change import activate, archive, install, remove, rollback
 from app.cli.package.verify import verify
+from app.cli.package.versions import activate, archive, install, remove, rollback
 from app.errors import PackageError
 from app.packages.store import (
     active_version,

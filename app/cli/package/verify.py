@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.licences import licence_options, load_unlocked
 from app.cli.options import resolve_options
-from app.cli.unlocking import licence_options, load_unlocked
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
 from app.packages.store import active_version

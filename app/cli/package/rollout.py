@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.progress import clear_status, show_status
+from app.cli.output import clear_status, show_status
 from app.errors import OperatorError
 from app.packages.store import wanted_version
 from app.serving.status_file import WorkerStatus, live_workers

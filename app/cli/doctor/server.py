@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import Any
 
-from app.cli.doctor.environment import (
+from app.cli.doctor.machine import (
     Finding,
     Findings,
     check_clock,
@@ -17,8 +17,8 @@ from app.cli.doctor.environment import (
     check_log,
     check_proxy,
 )
-from app.cli.doctor.golden_samples import check_golden
-from app.cli.doctor.reachability import Need, out_of_reach, service_account
+from app.cli.doctor.packages import check_golden
+from app.cli.doctor.permissions import Need, out_of_reach, service_account
 from app.errors import PackageError
 from app.licence.facts import read_facts
 from app.licence.folder import LicenceFolder

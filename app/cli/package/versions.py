@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli.options import options_of, resolve_options
-from app.cli.package.wait import wait_options, wait_until_served
+from app.cli.package.rollout import wait_options, wait_until_served
 from app.packages.store import existing_version
 from app.settings import Settings
 

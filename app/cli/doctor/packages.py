@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.cli.doctor.environment import Finding
+from app.cli.doctor.machine import Finding
+from app.cli.licences import unlock
 from app.cli.package.verify import describe_verified
-from app.cli.unlocking import unlock
 from app.errors import LockedPackage, PackageError
 from app.packages.package import Package
 from app.settings import Settings

@@ -61,7 +61,7 @@ def out_of_reach(needs: list[Need], account: str | None) -> list[Path | None]:
         return [_first_fault(need.path, need.writes) for need in needs]
     asked = json.dumps([[str(need.path), need.writes] for need in needs])
     ended = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "app.cli.doctor.reachability", asked],
+        [sys.executable, "-m", "app.cli.doctor.permissions", asked],
         cwd=PROJECT_ROOT,
         user=account,
         group=pwd.getpwnam(account).pw_gid,

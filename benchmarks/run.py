@@ -21,9 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.bench.load import LoadResult, Target, closed_loop
-from app.bench.report import percentile, plot
+from app.bench.connections import Target
+from app.bench.load import ClosedLoop, run_load
+from app.bench.report import percentile
+from app.bench.result import LoadResult
 from app.packages.store import active_version
+from app.reporting.charts import line_plot
 from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
 
@@ -88,8 +91,10 @@ def main() -> None:
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     (folder / "bench.md").write_text(text, encoding="utf-8")
-    points = [(level, statistics.median(rates["classifyd", level])) for level in LEVELS]
-    (folder / "bench.svg").write_text(plot("classifyd, results/s by connections", points), "utf-8")
+    medians = [statistics.median(rates["classifyd", level]) for level in LEVELS]
+    series = [("results/s", medians)]
+    chart = line_plot("classifyd, results/s", "connections", list(map(str, LEVELS)), series)
+    (folder / "bench.svg").write_text(chart, encoding="utf-8")
     sys.stdout.write(text)
 
 
@@ -114,9 +119,9 @@ def _measure(peer: Peer, package: Path, options: argparse.Namespace) -> dict[int
     image = base64.b64encode(options.photo.read_bytes()).decode()
     with _running(peer, package) as port:
         target = Target("127.0.0.1", port, peer.path, [peer.body(image)])
-        warm = closed_loop(target, 8, 3)
+        warm = run_load(target, ClosedLoop(8), 3)
         _require_same_class(peer, warm)
-        return {level: closed_loop(target, level, options.duration) for level in LEVELS}
+        return {level: run_load(target, ClosedLoop(level), options.duration) for level in LEVELS}
 
 
 def _require_same_class(peer: Peer, result: LoadResult) -> None:
@@ -172,7 +177,7 @@ def _wait_for(port: int, peer: Peer, process: "subprocess.Popen[bytes]") -> None
     probe = Target("127.0.0.1", port, peer.path, [peer.body("")])
     while time.monotonic() < end and process.poll() is None:
         # Any answer at all shows that the model is loaded: also a refusal of the empty image.
-        if any(code != -1 for code in closed_loop(probe, 1, 0.2).latencies_ms):
+        if any(code != -1 for code in run_load(probe, ClosedLoop(1), 0.2).latencies_ms):
             return
     raise SystemExit(f"{peer.name} did not start")
 

@@ -1,4 +1,4 @@
-"""Sealed packages for the command line: opened with the licence that lies on this machine."""
+"""Licences on this machine, for the command line: judging them, and opening sealed packages."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,28 +7,49 @@ from typing import Any
 
 from app.cli.options import options_of, resolve_options
 from app.errors import LockedPackage
-from app.licence.facts import read_facts
-from app.licence.folder import LicenceFolder
-from app.licence.standing import device_of
+from app.licence.facts import Facts, read_facts
+from app.licence.folder import Decision, LicenceFolder
+from app.licence.standing import active_manifests, device_of
+from app.packages.manifest import Manifest
 from app.packages.package import Package, load_package
 from app.settings import Settings
 
 
 def licence_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the settings by which a licence is found."""
+    """Give a command the options of the settings that locate a licence."""
     return options_of("licence_dir", "state_dir", "device")(command)
 
 
+def judge_licences(settings: Settings) -> list[tuple[Manifest, Decision]]:
+    """Judge the licence of each active package that needs one.
+
+    Raises:
+        PackageError: the weights folder cannot be read.
+    """
+    folder, facts = _open_folder(settings)
+    return [
+        (manifest, folder.best(manifest.name, manifest.licence, facts))
+        for manifest in active_manifests(settings.weights_dir)
+        if manifest.licence is not None
+    ]
+
+
+def _open_folder(settings: Settings) -> tuple[LicenceFolder, Facts]:
+    facts = read_facts()
+    device, cards = device_of(settings, facts)
+    return LicenceFolder(settings.licence_dir, settings.state_dir, device, cards), facts
+
+
 def load_unlocked(folder: Path, options: dict[str, str | None]) -> Package:
-    """Check a package, and open it with a licence when it is sealed.
+    """Load a package, and unlock it with a licence if it is sealed.
 
     Args:
-        folder: the package's.
-        options: of licence_options; the settings are read for a sealed package only.
+        folder: of the package.
+        options: values of licence_options; the settings are read only for a sealed package.
 
     Raises:
         PackageError: see load_package.
-        LockedPackage: it is sealed and no licence here opens it; the text says what to do.
+        LockedPackage: see unlock.
         SettingsError: see read_settings.
     """
     package = load_package(folder)
@@ -36,21 +57,20 @@ def load_unlocked(folder: Path, options: dict[str, str | None]) -> Package:
 
 
 def unlock(package: Package, settings: Settings) -> Package:
-    """Give a sealed package its content key; an open one is returned as it is.
+    """Give a sealed package its content key; other packages are returned unchanged.
 
     Raises:
-        LockedPackage: no licence here opens it; the text says what to do.
+        LockedPackage: no licence on this machine opens it; the text says what to do.
     """
     manifest = package.manifest
     if manifest.licence is None:
         return package
-    facts = read_facts()
-    licences = LicenceFolder(settings.licence_dir, settings.state_dir, *device_of(settings, facts))
-    decision = licences.best(manifest.name, manifest.licence, facts)
+    folder, facts = _open_folder(settings)
+    decision = folder.best(manifest.name, manifest.licence, facts)
     if not decision.verdict.serves:
         raise LockedPackage(
             str(package.folder),
             "licence",
             f"the package is sealed, and {decision.verdict.detail}; {decision.verdict.advice}",
         )
-    return replace(package, content_key=licences.content_key(decision, manifest.name))
+    return replace(package, content_key=folder.content_key(decision, manifest.name))

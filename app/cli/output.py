@@ -1,21 +1,49 @@
-"""Lines that say what takes its time: on a terminal, not in a pipe."""
+"""What commands write: JSON to standard output, files, progress to a terminal."""
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import OperatorError
+
+
+def print_json(document: object) -> None:
+    """Print a document as indented JSON."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_result(document: object, text: str, as_json: bool) -> None:
+    """Print one line: a document as JSON for a script, or its text for a person."""
+    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file if a block cannot write it.
+
+    Raises:
+        OperatorError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise OperatorError(f"{path} cannot be written: {exc.strerror}") from exc
 
 
 def report_progress(line: str) -> None:
-    """Write a line to standard error when somebody looks at it."""
+    """Write a line to standard error if it is a terminal."""
     if sys.stderr.isatty():
         print(f"{line} ...", file=sys.stderr, flush=True)
 
 
 def show_status(text: str, ending: str = " ...") -> None:
-    """Replace the last line of the terminal; clear_status must come before other output."""
+    """Replace the last line of the terminal; call clear_status before other output."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}{ending}", end="", file=sys.stderr, flush=True)
 
 
 def clear_status() -> None:
-    """Take away what show_status has written."""
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    """Erase the line of show_status."""
+    show_status("", ending="")

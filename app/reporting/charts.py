@@ -1,132 +1,159 @@
-"""Plots of a benchmark as SVG text: nothing to install, and nothing to fetch."""
+"""SVG charts as text: no plotting library to install, and nothing to fetch.
+
+Colours are presentation attributes, so that a chart can be a file of its own. On a page made
+from ``page.html``, the style sheet overrides those of text, grid and background.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 
-WIDTH, HEIGHT, MARGIN = 640, 300, 52
+MARGIN = 52
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#999999")
-"""Okabe and Ito's, which the colour-blind can tell apart; in the order of the series."""
+"""Okabe and Ito, Color Universal Design, 2008; in the order of the series."""
 
-_MOST_TICKS = 6
+_MAX_TICKS = 6
 _BAR_SHARE = 0.6
-_LEGEND_ROW = 18
-_LETTER = 7
-"""Width of a letter in px, roughly: what a legend's entry takes."""
+_LEGEND_ROW_PX = 18
+_CHARACTER_PX = 7
+
+Tick = tuple[float, str]
+"""A position on an axis, 0 to 1, and its label."""
 
 Series = tuple[str, Sequence[float]]
 """A name and one value for each level."""
 
 
-def line_plot(title: str, axis: str, levels: Sequence[str], series: Sequence[Series]) -> str:
-    """Draw a line for each series, its points labelled where there is one series alone.
+@dataclass(frozen=True)
+class PlotArea:
+    """The rectangle between the axes, where positions run from 0 to 1, right and up.
+
+    Attributes:
+        width: of the whole chart in px.
+        height: of the whole chart in px.
+    """
+
+    width: int = 640
+    height: int = 300
+
+    def x(self, position: float) -> float:
+        """The px from the left."""
+        return MARGIN + position * (self.width - 2 * MARGIN)
+
+    def y(self, position: float) -> float:
+        """The px from the top."""
+        return self.height - MARGIN - position * (self.height - 2 * MARGIN)
+
+    def axes(self, title: str, x_label: str, x_ticks: Iterable[Tick], y_ticks: list[Tick]) -> str:
+        """Draw title, grid lines and labels; the title says what the vertical axis shows."""
+        left, right, bottom = self.x(0), self.x(1), self.height - MARGIN + 18
+        grid = [
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{self.y(at):.1f}" '
+            f'y2="{self.y(at):.1f}" stroke="#ddd"/>'
+            for at, _ in y_ticks
+        ]
+        labels = [text(left - 6, self.y(at) + 4, label, "end") for at, label in y_ticks]
+        labels += [text(self.x(at), bottom, label) for at, label in x_ticks]
+        labels.append(text(self.width / 2, self.height - 12, x_label))
+        heading = text(8, 20, title, "start", 'font-weight="bold"')
+        return "".join([heading, *grid, *labels])
+
+    def bar(
+        self, span: tuple[float, float], low: float, high: float, style: str, title: str
+    ) -> str:
+        """Draw a bar over a span of the horizontal axis; see rect."""
+        left, top = self.x(span[0]), self.y(high)
+        return rect(left, top, self.x(span[1]) - left, self.y(low) - top, style, title)
+
+
+def line_plot(title: str, x_label: str, levels: Sequence[str], series: Sequence[Series]) -> str:
+    """Draw a line for each series, with a value at each point if there is only one series.
 
     Args:
         title: what is shown, with its unit.
-        axis: what the levels are.
-        levels: the names on the horizontal axis, side by side at equal distances.
-        series: at least one, each with as many values as there are levels.
+        x_label: what the levels are.
+        levels: labels on the horizontal axis, at equal distances.
+        series: at least one.
     """
-    ticks = _ticks([value for _, values in series for value in values])
-    top = ticks[-1]
-    parts = [_frame(title, axis, levels, ticks)]
-    for (_, values), colour in zip(series, COLOURS, strict=False):
-        points = [(_x(index, len(levels)), _y(value, top)) for index, value in enumerate(values)]
+    area, positions = PlotArea(), _middles(len(levels))
+    top, ticks = _value_axis([value for _, values in series for value in values])
+    parts = [area.axes(title, x_label, zip(positions, levels, strict=True), ticks)]
+    for (_, values), colour in zip(series, cycle(COLOURS), strict=False):
+        points = [
+            (area.x(at), area.y(value / top)) for at, value in zip(positions, values, strict=True)
+        ]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for (x, y), value in zip(points, values, strict=True):
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
-            if len(series) == 1:
-                parts.append(_text(x, y - 9, f"{value:.4g}", "middle"))
-    return _svg(parts + _legend([name for name, _ in series] if len(series) > 1 else []))
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in points]
+        if len(series) == 1:
+            parts += [
+                text(x, y - 9, f"{value:.4g}") for (x, y), value in zip(points, values, strict=True)
+            ]
+    return _with_legend(area, parts, [name for name, _ in series] if len(series) > 1 else [])
 
 
-def stacked_bars(title: str, axis: str, levels: Sequence[str], series: Sequence[Series]) -> str:
-    """Draw a bar for each level, made of one piece for each series; see line_plot."""
-    sums = [sum(values[index] for _, values in series) for index in range(len(levels))]
-    ticks = _ticks(sums)
-    top, width = ticks[-1], _slot(len(levels)) * _BAR_SHARE
-    parts = [_frame(title, axis, levels, ticks)]
-    for index in range(len(levels)):
+def stacked_bars(title: str, x_label: str, levels: Sequence[str], series: Sequence[Series]) -> str:
+    """Draw a bar for each level, with one segment for each series; see line_plot."""
+    area, half = PlotArea(), _BAR_SHARE / 2 / max(1, len(levels))
+    columns = list(zip(*(values for _, values in series), strict=True))
+    top, ticks = _value_axis([sum(column) for column in columns])
+    positions = _middles(len(levels))
+    parts = [area.axes(title, x_label, zip(positions, levels, strict=True), ticks)]
+    for at, column in zip(positions, columns, strict=True):
         below = 0.0
-        for (name, values), colour in zip(series, _cycle(len(series)), strict=True):
-            y, height = _y(below + values[index], top), _height(values[index], top)
-            parts.append(
-                f'<rect x="{_x(index, len(levels)) - width / 2:.1f}" y="{y:.1f}" '
-                f'width="{width:.1f}" height="{height:.1f}" fill="{colour}">'
-                f"<title>{escape(name)}: {values[index]:.2f}</title></rect>"
-            )
-            below += values[index]
-        parts.append(_text(_x(index, len(levels)), _y(below, top) - 6, f"{below:.4g}", "middle"))
-    return _svg(parts + _legend([name for name, _ in series]))
+        for (name, _), value, colour in zip(series, column, cycle(COLOURS), strict=False):
+            span, label = (at - half, at + half), f"{name}: {value:.2f}"
+            low, high = below / top, (below + value) / top
+            parts.append(area.bar(span, low, high, f'fill="{colour}"', label))
+            below += value
+        parts.append(text(area.x(at), area.y(below / top) - 6, f"{below:.4g}"))
+    return _with_legend(area, parts, [name for name, _ in series])
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+def _middles(count: int) -> list[float]:
+    return [(index + 0.5) / count for index in range(count)]
 
 
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Round numbers from 0 to above all values, at equal distances."""
-    most = max(values, default=0) or 1.0
-    power = 10.0 ** math.floor(math.log10(most / _MOST_TICKS))
-    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit * _MOST_TICKS >= most)
-    return [step * index for index in range(math.ceil(most / step) + 1)]
+def _value_axis(values: Sequence[float]) -> tuple[float, list[Tick]]:
+    """The value at the top of the axis, and ticks at round numbers from 0 up to it."""
+    largest = max(values, default=0) or 1.0
+    power = 10.0 ** math.floor(math.log10(largest / _MAX_TICKS))
+    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit * _MAX_TICKS >= largest)
+    count = math.ceil(largest / step)
+    return step * count, [(i / count, f"{step * i:g}") for i in range(count + 1)]
 
 
-def _slot(count: int) -> float:
-    return (WIDTH - 2 * MARGIN) / max(1, count)
+def _with_legend(area: PlotArea, parts: list[str], names: Sequence[str]) -> str:
+    x, y = float(MARGIN), area.height + 8.0
+    for name, colour in zip(names, cycle(COLOURS), strict=False):
+        width = 30 + _CHARACTER_PX * len(name)
+        if x + width > area.width:
+            x, y = float(MARGIN), y + _LEGEND_ROW_PX
+        parts += [rect(x, y - 9, 12, 12, f'fill="{colour}"'), text(x + 18, y + 1, name, "start")]
+        x += width
+    return svg(parts, area.width, area.height + 2 * _LEGEND_ROW_PX)
 
 
-def _x(index: int, count: int) -> float:
-    return MARGIN + _slot(count) * (index + 0.5)
+def text(x: float, y: float, label: str, anchor: str = "middle", style: str = "") -> str:
+    """Write a label at a place in px; the anchor is that of SVG, ``style`` more attributes."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{escape(label)}</text>'
 
 
-def _height(value: float, top: float) -> float:
-    return value / top * (HEIGHT - 2 * MARGIN)
-
-
-def _y(value: float, top: float) -> float:
-    return HEIGHT - MARGIN - _height(value, top)
-
-
-def _frame(title: str, axis: str, levels: Sequence[str], ticks: Sequence[float]) -> str:
-    parts = [_text(8, 20, title, "start", "bold")]
-    for value in ticks:
-        y = _y(value, ticks[-1])
-        parts.append(
-            f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-        )
-        parts.append(_text(MARGIN - 6, y + 4, f"{value:g}", "end"))
-    for index, level in enumerate(levels):
-        parts.append(_text(_x(index, len(levels)), HEIGHT - MARGIN + 18, level, "middle"))
-    parts.append(_text(WIDTH / 2, HEIGHT - 12, axis, "middle"))
-    return "".join(parts)
-
-
-def _legend(names: Sequence[str]) -> list[str]:
-    parts: list[str] = []
-    x, y = float(MARGIN), HEIGHT + 8.0
-    for name, colour in zip(names, _cycle(len(names)), strict=True):
-        needed = 30 + _LETTER * len(name)
-        if x + needed > WIDTH:
-            x, y = float(MARGIN), y + _LEGEND_ROW
-        parts.append(f'<rect x="{x}" y="{y - 9}" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 18, y + 1, name, "start"))
-        x += needed
-    return parts
-
-
-def _text(x: float, y: float, text: str, anchor: str, weight: str = "normal") -> str:
+def rect(x: float, y: float, width: float, height: float, style: str, title: str = "") -> str:
+    """Draw a rectangle in px, with attributes for its style and a tooltip."""
+    tooltip = f"<title>{escape(title)}</title>" if title else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">'
-        f"{escape(text)}</text>"
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {style}>'
+        f"{tooltip}</rect>"
     )
 
 
-def _svg(parts: Sequence[str]) -> str:
-    height = HEIGHT + 2 * _LEGEND_ROW
+def svg(parts: Iterable[str], width: int, height: int) -> str:
+    """Join elements into one SVG document on a white background."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
+        f'<rect class="paper" width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
     )

@@ -151,7 +151,7 @@ def test_a_version_that_fails_its_golden_samples_is_installed_and_never_served(
     assert site.install(workshop.archive("3"))["signature_checked"] is True
     message = site.activate("3", status=2)
     assert "likely cause: the mean and std: the scores fit ImageNet's mean and std" in message
-    assert "the activation is taken back: 1 is active" in message
+    assert "the activation is reverted: 1 is active" in message
     assert active_version(site.weights / "pets").name == "1"
     assert site.serving()["version"] == "1"
     assert site.classify().headers["X-Model-Version"] == "1"

@@ -1,48 +1,41 @@
-"""What ``classifyd doctor`` looks at: each check yields findings, and none of them raises."""
+"""The running server, its log and its reverse proxy, for ``classifyd doctor``."""
 
 import json
+import re
+import shutil
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
-from app.cli.doctor.machine import (
-    Finding,
-    Findings,
-    check_clock,
-    check_disk,
-    check_gpu,
-    check_log,
-    check_proxy,
-)
-from app.cli.doctor.packages import check_golden
-from app.cli.doctor.permissions import Need, out_of_reach, service_account
-from app.errors import PackageError
-from app.licence.facts import read_facts
-from app.licence.folder import LicenceFolder
-from app.licence.standing import active_manifests, device_of
-from app.packages.package import load_package
-from app.packages.store import active_versions
+from app.cli.doctor.finding import Finding, Findings
+from app.reporting.counts import pluralise
 from app.server.preflight import listen_address, local_url, probe_address
 from app.settings import Settings
 
 SERVER_TIMEOUT_S = 10
+LOG_TIMEOUT_S = 20
+MAX_LOG_LINES = 2000
+MAX_LOG_BYTES = 2**20
+MAX_SHOWN_ERRORS = 5
 
+MIN_PROXY_BODY_MB = 33
+"""The server reads bodies of up to 32 MiB to the end, so that clients can read the error."""
 
-def diagnose(settings: Settings) -> Findings:
-    """Look at everything in turn; the order is the one to mend things in."""
-    for check in CHECKS:
-        yield from check(settings)
+NGINX_FOLDER = Path("/etc/nginx")
+DISABLED_SITES = "sites-available"
+"""Debian enables a site with a link to it in sites-enabled."""
 
 
 def check_server(settings: Settings) -> Findings:
-    """Ask the server on this machine how it is, and with what it answers."""
+    """Check that the server on this machine is ready, and report what it serves."""
     address = listen_address(settings)
-    ready = ask_server(settings)
+    ready = fetch_readiness(settings)
     if ready is None:
-        yield from _check_silent_port(settings, address)
+        yield _check_port(settings, address)
         return
     if ready["ready"]:
         yield Finding("ok", "port", f"the server at {address} is ready")
@@ -50,24 +43,25 @@ def check_server(settings: Settings) -> Findings:
         to_do = "see the names below, and the log"
         yield Finding("failure", "port", f"the server at {address} is not ready", to_do)
     for name, reason in ready.get("reasons", {}).items():
-        yield Finding("failure", "engine", f"{name} is not served: {reason}", "mend the package")
-    for name, wanted in ready.get("pending", {}).items():
-        text = (
-            f"{name}/{wanted['version']} is active, an earlier version serves: {wanted['reason']}"
-        )
-        to_do = f"mend it, or go back: classifyd package rollback {name}"
+        yield Finding("failure", "engine", f"{name} is not served: {reason}", "fix the package")
+    for name, pending in ready.get("pending", {}).items():
+        version, reason = pending["version"], pending["reason"]
+        text = f"{name}/{version} is active, but an earlier version is served: {reason}"
+        to_do = f"fix it, or roll back: classifyd package rollback {name}"
         yield Finding("warning", "engine", text, to_do)
     for name, model in ready.get("serving", {}).items():
         text = f"{name}/{model['version']} by {model['engine']} on {model['device']}"
         yield Finding("ok", "engine", text)
 
 
-def ask_server(settings: Settings) -> dict[str, Any] | None:
-    """Fetch ``/readyz``; None when no classifyd answers."""
+def fetch_readiness(settings: Settings) -> dict[str, Any] | None:
+    """Fetch ``/readyz``; None if no classifyd answers."""
+    # The certificate is for the name that clients use, not for 127.0.0.1.
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        # The certificate names the server as its callers do, not as 127.0.0.1.
-        urllib.request.HTTPSHandler(context=_trust_this_machine()),
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
     )
     url = f"{local_url(settings)}/readyz"
     try:
@@ -77,124 +71,106 @@ def ask_server(settings: Settings) -> dict[str, Any] | None:
         body = exc.read()
     except (OSError, HTTPException):
         return None
-    try:
-        ready = json.loads(body)
-    except ValueError:
-        return None
-    return ready if isinstance(ready, dict) and "ready" in ready else None
+    ready = _parse_object(body)
+    return ready if "ready" in ready else None
 
 
-def _trust_this_machine() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _check_silent_port(settings: Settings, address: str) -> Findings:
+def _check_port(settings: Settings, address: str) -> Finding:
     try:
         probe_address(settings)
     except OSError as exc:
-        to_do = "see who it is with ss -ltnp, and the service with systemctl status classifyd"
+        to_do = "find the process with ss -ltnp, and see systemctl status classifyd"
         text = f"no classifyd answers at {address}: {exc.strerror}"
-        yield Finding("failure", "port", text, to_do)
-        return
+        return Finding("failure", "port", text, to_do)
     to_do = "start the server: systemctl start classifyd, or classifyd serve"
-    yield Finding("warning", "port", f"nobody listens at {address}", to_do)
+    return Finding("warning", "port", f"nothing listens at {address}", to_do)
 
 
-def check_permissions(settings: Settings) -> Findings:
-    """See whether the service's account, or else this one, can use what the settings name."""
-    account = service_account()
-    needs = list(_needs(settings))
-    for need, fault in zip(needs, out_of_reach(needs, account), strict=True):
-        who = f"the account {account}" if account else "this account"
-        verb = "write" if need.writes else "read"
-        if fault is None:
-            text = f"{who} can {verb} {need.setting} {need.path}"
-            yield Finding("ok", "permissions", text)
-            continue
-        owner = account or "the service's account"
-        to_do = (
-            f"chown -R {owner}: {need.path}"
-            if need.writes
-            else f"let {owner} read it and the folders above: chmod a+rX, or chgrp and chmod g+rX"
-        )
-        text = f"{who} cannot {verb} {fault} ({need.setting})"
-        yield Finding("failure", "permissions", text, to_do)
-
-
-def _needs(settings: Settings) -> Iterator[Need]:
-    yield Need("weights_dir", settings.weights_dir)
-    yield Need("state_dir", settings.state_dir, writes=True)
-    yield Need("licence_dir", settings.licence_dir)
-    if settings.access_tokens == "on":
-        yield Need("tokens_file", settings.tokens_path())
-    if settings.tls_certificate and settings.tls_key:
-        yield Need("tls_certificate", settings.tls_certificate)
-        yield Need("tls_key", settings.tls_key)
-    if settings.log_file:
-        yield Need("log_file", settings.log_file.parent, writes=True)
-
-
-def check_packages(settings: Settings) -> Findings:
-    """Check the files of every active package, and what is known of its golden samples."""
-    try:
-        listing = active_versions(settings.weights_dir)
-    except PackageError as exc:
-        yield Finding("failure", "packages", str(exc), "set weights_dir, or create the folder")
+def check_log(settings: Settings) -> Findings:
+    """Report the last errors in the log."""
+    lines = log_lines(settings)
+    if lines is None:
+        text = "not in the systemd journal; see where the output of the server goes"
+        yield Finding("ok", "log", text)
         return
-    problems = [str(error) for error in listing.broken.values()]
-    serving = (ask_server(settings) or {}).get("serving", {})
-    for folder in listing.active.values():
-        try:
-            package = load_package(folder)
-        except PackageError as exc:
-            problems.append(str(exc))
-        else:
-            kind = ", sealed" if package.sealed else ""
-            text = f"{folder.parent.name}/{folder.name}: checksums right{kind}"
-            yield Finding("ok", "packages", text)
-            yield check_golden(package, serving.get(package.manifest.name), settings)
-    for problem in problems:
-        yield Finding("failure", "packages", problem, "install the package again")
-    if not listing.active and not problems:
-        yield Finding("failure", "packages", f"none in {settings.weights_dir}", "install one")
+    errors = [entry for entry in map(_parse_object, lines) if entry.get("level") == "error"]
+    for entry in errors[-MAX_SHOWN_ERRORS:]:
+        detail = entry.get("detail", "")
+        text = f"{entry.get('time', '')} {entry.get('message', '')} {detail}".rstrip()
+        yield Finding("warning", "log", text, str(entry.get("advice", "")))
+    if not errors:
+        yield Finding("ok", "log", f"no error in the last {pluralise(len(lines), 'line')}")
 
 
-def check_licences(settings: Settings) -> Findings:
-    """Hold the licences against this machine."""
-    facts = read_facts()
-    device, cards = device_of(settings, facts)
-    folder = LicenceFolder(settings.licence_dir, settings.state_dir, device, cards)
+def log_lines(settings: Settings) -> list[str] | None:
+    """The last lines of the log file or of the journal; None if there is neither."""
+    if settings.log_file is None:
+        return _journal_lines()
     try:
-        manifests = active_manifests(settings.weights_dir)
-    except PackageError:
-        return  # told with the packages
-    for manifest in manifests:
-        if manifest.licence is None:
+        with settings.log_file.open("rb") as stream:
+            stream.seek(max(0, settings.log_file.stat().st_size - MAX_LOG_BYTES))
+            return stream.read().decode("utf-8", "replace").splitlines()[-MAX_LOG_LINES:]
+    except OSError:
+        return None
+
+
+def _journal_lines() -> list[str] | None:
+    tool = shutil.which("journalctl")
+    if tool is None:
+        return None
+    command = [tool, "--unit=classifyd", "--output=cat", "--no-pager", f"--lines={MAX_LOG_LINES}"]
+    try:
+        ended = subprocess.run(  # noqa: S603 - systemd's own tool, no foreign arguments
+            command, capture_output=True, timeout=LOG_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ended.stdout.decode("utf-8", "replace").splitlines()
+
+
+def _parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def check_proxy(settings: Settings, folder: Path = NGINX_FOLDER) -> Findings:
+    """Check that an nginx in front of the server accepts bodies of the largest images."""
+    pattern = re.compile(rf"^\s*(proxy_pass|server)\s+[^#;]*:{settings.port}\b", re.MULTILINE)
+    for path in sorted(folder.rglob("*")):
+        if path.parent.name == DISABLED_SITES:
             continue
-        verdict = folder.best(manifest.name, manifest.licence, facts).verdict
-        left = "no end" if verdict.days_left is None else f"{verdict.days_left} days left"
-        if not verdict.serves:
-            yield Finding(
-                "failure", "licence", f"{manifest.name}: {verdict.detail}", verdict.advice
-            )
-        elif verdict.is_warning:
-            to_do = verdict.advice or f"ask {manifest.licence.publisher} to renew it"
-            yield Finding("warning", "licence", f"{manifest.name}: {left}", to_do)
+        text = _read_text(path)
+        if not pattern.search(text):
+            continue
+        # A site without a limit inherits that of the main file.
+        limits = _body_limits(text) or _body_limits(_read_text(folder / "nginx.conf"))
+        limit = min(limits, default=None, key=lambda found: _to_mb(*found))
+        if limit and _to_mb(*limit) >= MIN_PROXY_BODY_MB:
+            yield Finding("ok", "proxy", f"{path}: client_max_body_size {limit[0]}{limit[1]}")
         else:
-            yield Finding("ok", "licence", f"{manifest.name}: valid, {left}")
+            found = f"{limit[0]}{limit[1]}" if limit else "not set, the default is 1m"
+            text = f"{path}: client_max_body_size is {found}"
+            to_do = f"set client_max_body_size {MIN_PROXY_BODY_MB}m; see deploy/nginx.conf"
+            yield Finding("warning", "proxy", text, to_do)
 
 
-CHECKS: tuple[Callable[[Settings], Findings], ...] = (
-    check_server,
-    check_permissions,
-    check_disk,
-    check_clock,
-    check_packages,
-    check_licences,
-    check_gpu,
-    check_log,
-    check_proxy,
-)
+def _body_limits(text: str) -> list[tuple[int, str]]:
+    found = re.findall(r"^\s*client_max_body_size\s+(\d+)([kmg]?)\s*;", text, re.M | re.I)
+    return [(int(number), unit) for number, unit in found]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _to_mb(number: int, unit: str) -> float:
+    if number == 0:
+        return float("inf")  # nginx: 0 is no limit
+    return number * {"": 2**-20, "k": 2**-10, "m": 1, "g": 2**10}[unit.lower()]

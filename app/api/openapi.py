@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description of the API.
 
-``openapi.json`` has everything that is the same for every server. The rest is added here: the
-schemas that validate, the deploy names, and the answers that follow from the settings.
+``openapi.json`` is the part that all servers share. This module adds the schemas that validate
+requests, the deploy names, and the responses that depend on the settings.
 """
 
 import json

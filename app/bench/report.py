@@ -9,7 +9,7 @@ from app.reporting.charts import Series, line_plot, stacked_bars
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 MIN_OFFERED_SHARE = 0.99
-"""Below this share of the requested rate, an open loop was another load than its name says."""
+"""Below this share of the requested rate, the name of an open loop is misleading."""
 
 MAX_LATE_MS = 20
 """If 1 of 100 requests is sent later than this, the delay is visible in the latencies."""
@@ -71,7 +71,7 @@ class Report:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share (0 to 1) of the values lies; 0 without values."""
+    """The quantile of the values at a share from 0 to 1; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 

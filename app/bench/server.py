@@ -1,4 +1,4 @@
-"""What the load generator can tell about the server."""
+"""Facts about the server under load."""
 
 import json
 import os

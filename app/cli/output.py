@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from app.errors import OperatorError
 
@@ -17,6 +18,16 @@ def print_json(document: object) -> None:
 def print_result(document: object, text: str, as_json: bool) -> None:
     """Print one line: a document as JSON for a script, or its text for a person."""
     print(json.dumps(document, ensure_ascii=False) if as_json else text)
+
+
+def print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Print names and values, one per line, or as JSON."""
+    if as_json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def reliability_plot(bins: Sequence[Bin]) -> str:
 
 
 def score_histogram(bins: Sequence[Bin]) -> str:
-    """Draw how many scores lie in each range."""
+    """Draw the number of scores in each range."""
     largest = max(entry.count for entry in bins)
     axes = _AREA.axes("number of scores", "score", _FIFTHS, [(0, "0"), (1, str(largest))])
     bars = _bars(bins, [entry.count / largest for entry in bins])

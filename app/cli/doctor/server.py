@@ -90,7 +90,7 @@ def check_log(settings: Settings) -> Findings:
     """Report the last errors in the log."""
     lines = log_lines(settings)
     if lines is None:
-        text = "not in the systemd journal; see where the output of the server goes"
+        text = "not in the systemd journal; check where the server writes its output"
         yield Finding("ok", "log", text)
         return
     errors = [entry for entry in map(_parse_object, lines) if entry.get("level") == "error"]

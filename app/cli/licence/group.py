@@ -11,7 +11,7 @@ import click
 from app.cli.licence.publisher import issue, keygen, seal
 from app.cli.licences import judge_licences
 from app.cli.options import json_option, resolve_options, settings_options
-from app.cli.output import print_json, writing
+from app.cli.output import print_facts, print_json, writing
 from app.licence.clock import ClockRecord
 from app.licence.documents import write_whole
 from app.licence.facts import gpu_models, read_facts
@@ -63,13 +63,7 @@ def fingerprint(out: Path, **options: str | None) -> None:
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show the content of a licence file, for any machine."""
-    granted = read_licence(file)
-    summary = _summary(granted)
-    if as_json:
-        print_json(summary)
-        return
-    for name, value in summary.items():
-        print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+    print_facts(_summary(read_licence(file)), as_json)
 
 
 @licence.command()

@@ -85,7 +85,7 @@ def issue(
         machine,
         licensee,
         names,
-        card=_pick_card(machine, card) if device == "gpu" else None,
+        card=_pick_gpu(machine, card) if device == "gpu" else None,
         not_before=_to_seconds(not_before),
         days=TRIAL_DAYS if trial else days,
         grace_days=grace_days,
@@ -98,7 +98,7 @@ def issue(
     print(f"{path}: {', '.join(names)} on one {granted.device} machine of {licensee}, {end}")
 
 
-def _pick_card(machine: Fingerprint, index: int | None) -> str:
+def _pick_gpu(machine: Fingerprint, index: int | None) -> str:
     cards = list(machine.cards)
     if index is None and len(cards) == 1:
         return cards[0]

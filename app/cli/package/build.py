@@ -1,7 +1,6 @@
 """``classifyd package build``: build a package from a model, labels and preprocessing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,89 +63,62 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     return arguments
 
 
-_OPTIONS = [
-    click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file"),
-    click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision"),
-    click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module"),
-    click.option(
-        "--factory-args", metavar="JSON", default="{}", callback=_arguments, help="its arguments"
-    ),
-    click.option("--checkpoint", type=_FILE, metavar="FILE", help="state_dict with the weights"),
-    click.option("--checkpoint-key", metavar="KEY", help="key of the state_dict in the checkpoint"),
-    click.option(
-        "--labels", type=_FILE, required=True, metavar="PATH", help="text, JSON or ImageFolder"
-    ),
-    click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON"),
-    click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum"),
-    click.option("--timm-config", metavar="model|FILE", help="data configuration of timm"),
-    click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB"),
-    click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing"),
-    click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio"),
-    click.option(
-        "--resize-shortest", type=int, metavar="N", help="keeps the aspect ratio; requires --crop"
-    ),
-    click.option(
-        "--letterbox",
-        metavar="N|HxW",
-        callback=_size,
-        help="whole image, rest --pad",
-    ),
-    click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing"),
-    click.option(
-        "--filter",
-        type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
-        default="bilinear",
-        show_default=True,
-    ),
-    click.option("--antialias/--no-antialias", default=True, show_default=True),
-    click.option(
-        "--resampling",
-        type=click.Choice(["fast", "exact"]),
-        default="fast",
-        show_default=True,
-        help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",
-    ),
-    click.option("--pad", default="0", callback=_levels, help="fill value, one or one per channel"),
-    click.option(
-        "--scale",
-        default="unit",
-        show_default=True,
-        callback=_scale,
-        metavar="NAME|MUL,ADD",
-        help="unit: 0 to 1, symmetric: -1 to 1, none: 0 to 255",
-    ),
-    click.option("--mean", callback=_numbers, metavar="A,B,C", help="applied after --scale"),
-    click.option("--std", callback=_numbers, metavar="A,B,C", help="applied after --scale"),
-    click.option(
-        "--output",
-        "kind",
-        type=click.Choice(["logits", "probabilities"]),
-        default="logits",
-    ),
-    click.option(
-        "--task",
-        type=click.Choice(["single_label", "multi_label"]),
-        default="single_label",
-    ),
-    click.option(
-        "--trace/--script", default=True, show_default=True, help="conversion to TorchScript"
-    ),
-    click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample"),
-    click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores"),
-    weights_dir_option,
-]
-
-
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.command()
 @click.argument("name")
 @click.argument("version")
-@_with_options
+@click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
+@click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module")
+@click.option(
+    "--factory-args", metavar="JSON", default="{}", callback=_arguments, help="its arguments"
+)
+@click.option("--checkpoint", type=_FILE, metavar="FILE", help="state_dict with the weights")
+@click.option("--checkpoint-key", metavar="KEY", help="key of the state_dict in the checkpoint")
+@click.option(
+    "--labels", type=_FILE, required=True, metavar="PATH", help="text, JSON or ImageFolder"
+)
+@click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON")
+@click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum")
+@click.option("--timm-config", metavar="model|FILE", help="data configuration of timm")
+@click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB")
+@click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing")
+@click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio")
+@click.option(
+    "--resize-shortest", type=int, metavar="N", help="keeps the aspect ratio; requires --crop"
+)
+@click.option("--letterbox", metavar="N|HxW", callback=_size, help="whole image, rest --pad")
+@click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing")
+@click.option(
+    "--filter",
+    type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
+    default="bilinear",
+    show_default=True,
+)
+@click.option("--antialias/--no-antialias", default=True, show_default=True)
+@click.option(
+    "--resampling",
+    type=click.Choice(["fast", "exact"]),
+    default="fast",
+    show_default=True,
+    help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",
+)
+@click.option("--pad", default="0", callback=_levels, help="fill value, one or one per channel")
+@click.option(
+    "--scale",
+    default="unit",
+    show_default=True,
+    callback=_scale,
+    metavar="NAME|MUL,ADD",
+    help="unit: 0 to 1, symmetric: -1 to 1, none: 0 to 255",
+)
+@click.option("--mean", callback=_numbers, metavar="A,B,C", help="applied after --scale")
+@click.option("--std", callback=_numbers, metavar="A,B,C", help="applied after --scale")
+@click.option("--output", "kind", type=click.Choice(["logits", "probabilities"]), default="logits")
+@click.option("--task", type=click.Choice(["single_label", "multi_label"]), default="single_label")
+@click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
+@click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
+@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
+@weights_dir_option
 def build(name: str, version: str, **options: Any) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app.cli.options import json_option, options_of, resolve_options
-from app.cli.output import print_json
+from app.cli.output import print_facts, print_json
 from app.cli.package.build import build
 from app.cli.package.verify import verify
 from app.cli.package.versions import activate, archive, install, remove, rollback
@@ -72,12 +72,7 @@ def info(package_name: str, as_json: bool, **options: str | None) -> None:
         for worker in live_workers(settings.state_dir, settings.weights_dir)
         if name in worker.names and worker.names[name].version == folder.name
     ]
-    if as_json:
-        print_json(row)
-        return
-    for key, value in row.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"{key:<15} {shown}")
+    print_facts(row, as_json)
 
 
 def _describe_versions(name_folder: Path) -> list[Row]:

@@ -19,7 +19,7 @@ from app.bench.result import NO_ANSWER, LoadResult
 ANSWER_TIMEOUT_S = 60
 
 STAGE_SAMPLE = 8
-"""The stages are read from one of this number of answers."""
+"""One in this many answers is parsed for its stages."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CODE = re.compile(rb'"error_code": *(\d+)')

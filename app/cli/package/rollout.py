@@ -63,9 +63,9 @@ def _wait(settings: Settings, activation: "Activation", timeout_s: int) -> list[
         if time.monotonic() > deadline:
             pids = ", ".join(str(worker.pid) for worker in behind)
             raise OperatorError(
-                f"{name}/{activation.folder.name} is active, but after {timeout_s} s "
-                f"{len(behind)} of {pluralise(len(workers), 'worker')} do not serve it yet "
-                f"(pid {pids}); see the log of the server"
+                f"{name}/{activation.folder.name} is active, but after {timeout_s} s not served "
+                f"by {len(behind)} of {pluralise(len(workers), 'worker')} (pid {pids}); see the "
+                "log of the server"
             )
         time.sleep(_POLL_S)
         workers = live_workers(settings.state_dir, settings.weights_dir)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.server import Server, ask, connect
-from benchmarks.support import NO_ANSWER, PATH, LoadResult, closed_loop
+from benchmarks.support import NO_ANSWER, PATH, ClosedLoop, LoadResult, run_load
 
 GOOD_CALLERS = 8
 RETRY_PAUSE_S = 0.05
@@ -54,7 +54,7 @@ def good_callers(server: Server, body: bytes, duration_s: float) -> LoadResult:
     Connections are new, so that callers also notice when none is accepted.
     """
     if not server.cafile:
-        return closed_loop(server.target(body), GOOD_CALLERS, duration_s)
+        return run_load(server.target(body), ClosedLoop(GOOD_CALLERS), duration_s)
     result, started = LoadResult(), time.perf_counter()
     arguments = (server, body, started + duration_s, result)
     threads = [threading.Thread(target=_call, args=arguments) for _ in range(GOOD_CALLERS)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from benchmarks.support import PATH, PROJECT_ROOT, Target, closed_loop
+from benchmarks.support import PATH, PROJECT_ROOT, ClosedLoop, Target, run_load
 from tests.support.images import PHOTOS, to_base64
 from tests.support.server import Server
 
@@ -65,7 +65,7 @@ def measure(server: Server, requests: int, first: int) -> tuple[float, float]:
     print(f"{len(target.bodies)} images; {_resident_mb(process):.0f} MB before the first request")
     sent, seen, started = 0, [], time.monotonic()
     while sent < requests:
-        result = closed_loop(target, CONNECTIONS, SLICE_S)
+        result = run_load(target, ClosedLoop(CONNECTIONS), SLICE_S)
         if set(result.latencies_ms) != {0}:
             raise SystemExit(f"not every answer is a result: {list(result.latencies_ms)}")
         sent += len(result.answered())

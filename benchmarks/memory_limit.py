@@ -30,12 +30,13 @@ from benchmarks.server import Server
 from benchmarks.support import (
     PATH,
     PROJECT_ROOT,
+    ClosedLoop,
     allow_many_files,
-    closed_loop,
     codes,
     make_parser,
     photo_body,
     publish,
+    run_load,
     show_status,
     table,
 )
@@ -83,7 +84,7 @@ LOADS: dict[str, tuple[str, Load]] = {
 
 
 def _send(server: Server, body: bytes, connections: int, seconds: float) -> str:
-    result = closed_loop(server.target(body), connections, seconds)
+    result = run_load(server.target(body), ClosedLoop(connections), seconds)
     return ", ".join(filter(None, (f"results: {len(result.answered())}", codes(result))))
 
 
@@ -131,7 +132,7 @@ class Outcome:
 def measure(server: Server, group: Group | None, load: Load, seconds: float) -> Outcome:
     """Load a server that is ready."""
     body = photo_body()
-    closed_loop(server.target(body), 8, 2)
+    run_load(server.target(body), ClosedLoop(8), 2)
     pids = {worker.pid for worker in server.workers()}
     with health_checks(server) as checks:
         begin = time.perf_counter()

@@ -23,16 +23,17 @@ from benchmarks.server import Server
 from benchmarks.support import (
     NO_ANSWER,
     PROJECT_ROOT,
+    ClosedLoop,
     LoadResult,
+    OpenLoop,
     Target,
     allow_many_files,
-    closed_loop,
     make_parser,
-    open_loop,
     percentile,
     photo_body,
-    plural,
+    pluralise,
     publish,
+    run_load,
     show_status,
     table,
 )
@@ -89,13 +90,15 @@ class Round:
 
 def measure(server: Server, target: Target, options: argparse.Namespace) -> Round:
     """Measure the peak, then the overload."""
-    loops = [closed_loop(target, level, options.peak_seconds) for level in PEAK_CONNECTIONS]
+    loops = [
+        run_load(target, ClosedLoop(level), options.peak_seconds) for level in PEAK_CONNECTIONS
+    ]
     peak = max(loop.throughput() for loop in loops)
     rate = peak * options.times if options.times else options.rate
     server.reset_peak()
     with health_checks(server) as checks:
         begin = time.perf_counter()
-        result = open_loop(target, rate, options.seconds)
+        result = run_load(target, OpenLoop(rate), options.seconds)
         end = time.perf_counter()
     return Round(
         peak,
@@ -144,7 +147,8 @@ def _report(rounds: list[Round], options: argparse.Namespace) -> str:
     ]
     return "\n".join(
         [
-            f"Medians of {plural(len(rounds), 'round')} with an overload of {options.seconds:g} s.",
+            f"Medians of {pluralise(len(rounds), 'round')}, each an overload of "
+            f"{options.seconds:g} s.",
             "",
             table(("", "found"), facts),
             "",
@@ -184,7 +188,7 @@ def main() -> None:
         rounds = []
         with server.running():
             target = server.target(*bodies)
-            closed_loop(target, 8, WARM_UP_S)
+            run_load(target, ClosedLoop(8), WARM_UP_S)
             for number in range(options.rounds):
                 show_status(f"round {number + 1} of {options.rounds}")
                 rounds.append(measure(server, target, options))

@@ -16,10 +16,11 @@ from benchmarks.support import (
     NO_ANSWER,
     PATH,
     PROJECT_ROOT,
+    ClosedLoop,
     LoadResult,
     Target,
-    closed_loop,
     photo_body,
+    run_load,
 )
 
 FOLDER = PROJECT_ROOT / "benchmarks/peers"
@@ -156,6 +157,6 @@ def _wait_for(port: int, peer: Peer, process: "subprocess.Popen[bytes]") -> None
     probe = Target(HOST, port, peer.path, [b'{"image": ""}'])
     while time.monotonic() < end and process.poll() is None:
         # Any answer at all shows that the model is loaded: also a refusal of the empty image.
-        if any(code != NO_ANSWER for code in closed_loop(probe, 1, 0.2).latencies_ms):
+        if any(code != NO_ANSWER for code in run_load(probe, ClosedLoop(1), 0.2).latencies_ms):
             return
     raise SystemExit(f"{peer.name} did not start")

@@ -20,16 +20,17 @@ from benchmarks.server import HOST, clean_environment, settings_environment
 from benchmarks.support import (
     PHOTO,
     PROJECT_ROOT,
+    ClosedLoop,
     LoadResult,
     Target,
-    closed_loop,
     describe_machine,
+    line_plot,
     make_parser,
     median_ratio,
     percentile,
-    plot,
-    plural,
+    pluralise,
     publish,
+    run_load,
     show_status,
     table,
 )
@@ -114,9 +115,10 @@ def _raw_loop(package: Path, options: argparse.Namespace) -> tuple[str, float]:
 def _measure(peer: Peer, package: Path, options: argparse.Namespace) -> dict[int, LoadResult]:
     with running(peer, package, settings_environment(dict(options.setting))) as port:
         target = Target(HOST, port, peer.path, [peer.body(options.photo)])
-        require_same_class(peer, closed_loop(target, 8, 3))
+        require_same_class(peer, run_load(target, ClosedLoop(8), 3))
         return {
-            level: closed_loop(target, level, options.duration) for level in options.connections
+            level: run_load(target, ClosedLoop(level), options.duration)
+            for level in options.connections
         }
 
 
@@ -171,7 +173,7 @@ def _explain(peers: list[Peer], engine: str, options: argparse.Namespace) -> str
         f"How the ratios came about: every server got the same photo ({options.photo.name}) as "
         "base64 in a JSON body, from the same load generator on the same machine, which shares "
         "the CPUs with it; answers must name the same class. The servers took turns, one at a "
-        f"time, in {plural(options.rounds, 'round')}: {options.duration:g} s at each number of "
+        f"time, in {pluralise(options.rounds, 'round')}: {options.duration:g} s at each number of "
         "connections after a warm-up, with the raw loop before and after them. *÷* are ratios of "
         "the medians of all rounds; *per round* is the median of the ratios of each round, whose "
         "two turns lie within minutes. All of them compute the demo model in float32 on the CPU:"
@@ -184,7 +186,10 @@ def _write_results(text: str, turns: Turns) -> None:
     (RESULTS / "bench.md").write_text(f"{describe_machine()}\n\n{text}", encoding="utf-8")
     rates = _rates(turns)
     points = [(float(level), statistics.median(rates[OURS, level])) for level in turns[OURS]]
-    (RESULTS / "bench.svg").write_text(plot("classifyd, results/s by connections", points), "utf-8")
+    levels = [f"{level:g}" for level, _ in points]
+    series = [("results/s", [rate for _, rate in points])]
+    chart = line_plot("classifyd, results/s", "connections", levels, series)
+    (RESULTS / "bench.svg").write_text(chart, "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from app.bench.connections import Target
-from app.bench.load import LoadResult, closed_loop, open_loop
-from app.bench.report import percentile, plot
-from app.bench.result import NO_ANSWER
-from app.cli.progress import clear_status, show_status
+from app.bench.load import ClosedLoop, OpenLoop, run_load
+from app.bench.report import percentile
+from app.bench.result import NO_ANSWER, LoadResult
+from app.cli.output import clear_status, show_status
+from app.reporting.charts import line_plot
+from app.reporting.counts import pluralise
 from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
 
@@ -31,16 +33,17 @@ __all__ = [
     "Target",
     "allow_many_files",
     "clear_status",
-    "closed_loop",
+    "ClosedLoop",
     "codes",
     "describe_machine",
     "make_parser",
     "median_ratio",
-    "open_loop",
+    "OpenLoop",
     "percentile",
     "photo_body",
-    "plot",
-    "plural",
+    "line_plot",
+    "pluralise",
+    "run_load",
     "publish",
     "show_status",
     "table",
@@ -101,11 +104,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     formatted = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
     return "\n".join([formatted[0], rule, *formatted[1:]])
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun, such as ``1 round`` or ``3 rounds``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from app.cli.package.wait import wait_until_served
+from app.cli.package.rollout import wait_until_served
 from app.packages.changes import activate
 from app.settings import PROJECT_ROOT, Settings
 from tests.support.images import PHOTOS, to_base64

@@ -26,15 +26,16 @@ from typing import Any
 from benchmarks.server import Server
 from benchmarks.support import (
     PATH,
+    ClosedLoop,
     allow_many_files,
-    closed_loop,
     codes,
     make_parser,
     median_ratio,
     percentile,
     photo_body,
-    plural,
+    pluralise,
     publish,
+    run_load,
     show_status,
     table,
 )
@@ -95,7 +96,7 @@ def _are_alike(chosen: dict[str, list[str]]) -> bool:
 def take_turn(server: Server, connections: int, seconds: float) -> Turn:
     """Load a server with a number of requests in flight."""
     target, cpu_s = server.target(photo_body()), server.cpu_s()
-    result = closed_loop(target, connections, seconds)
+    result = run_load(target, ClosedLoop(connections), seconds)
     cpu_s = server.cpu_s() - cpu_s
     time.sleep(PAUSE_S)
     times = result.answered()
@@ -116,7 +117,8 @@ def compare(servers: dict[str, Server], options: argparse.Namespace) -> Turns:
         for level in options.connections:
             for name in order:
                 show_status(
-                    f"round {number + 1} of {options.rounds}: {plural(level, 'connection')}, {name}"
+                    f"round {number + 1} of {options.rounds}: "
+                    f"{pluralise(level, 'connection')}, {name}"
                 )
                 turns[name, level].append(take_turn(servers[name], level, options.seconds))
     return turns
@@ -182,7 +184,7 @@ def _report(turns: Turns, figures: dict[str, Any], options: argparse.Namespace) 
     memory, seconds, engines = figures["memory_mb"], figures["recovery_s"], figures["engines"]
     costs = [f"{what} {name}" for what in ("p50 ms", "p99 ms", "CPU ms") for name in NAMES]
     lines = [
-        f"Medians of {plural(options.rounds, 'round')} with turns of {options.seconds:g} s.",
+        f"Medians of {pluralise(options.rounds, 'round')} with turns of {options.seconds:g} s.",
         *(f"{name}: {'; '.join(engines[name])}" for name in NAMES),
         *([] if _are_alike(engines) else ["The engines differ: repeat this on a quiet machine."]),
         "",
@@ -235,7 +237,7 @@ def main() -> None:
         figures: dict[str, Any] = {"engines": tune_alike(servers)}
         for server in servers.values():
             stack.enter_context(server.running())
-            closed_loop(server.target(photo_body()), 8, WARM_UP_S)
+            run_load(server.target(photo_body()), ClosedLoop(8), WARM_UP_S)
         turns = compare(servers, options)
         figures["memory_mb"] = {name: server.resident_mb() for name, server in servers.items()}
         figures["recovery_s"] = recoveries(servers, options.kills)

@@ -1,7 +1,13 @@
-"""The OpenAPI 3.1 description of the API, made from the schemas that validate."""
+"""The OpenAPI 3.1 description of the API.
 
+``openapi.json`` is the part that all servers share. This module adds the schemas that validate
+requests, the deploy names, and the responses that depend on the settings.
+"""
+
+import json
 from collections.abc import Iterable
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 from app.api.schemas import (
@@ -10,183 +16,102 @@ from app.api.schemas import (
     CLASSIFY_ANSWER,
     CLASSIFY_REQUEST,
     ERROR_ANSWER,
-    MAX_BATCH_IMAGES,
     SAMPLE_IMAGE,
 )
 from app.errors import REGISTRY, ApiError, InvalidArgument, InvalidBase64, InvalidDeployName
 from app.settings import Settings
 
 _JSON = "application/json"
-_SAMPLE_LOG_ID = 8589934592000001
-_SAMPLE_RESULTS = [{"name": "goldfish", "score": 0.9971342086791992}]
-
-_HEADERS: dict[str, Any] = {
-    "X-Log-Id": {
-        "description": "The log_id, also of answers that have none in the body.",
-        "schema": {"type": "integer"},
-    },
-    "X-Model-Version": {
-        "description": "The version of the model that answered.",
-        "schema": {"type": "string"},
-    },
-    "X-Error-Detail": {
-        "description": "What exactly was wrong, in ASCII; it never repeats image data.",
-        "schema": {"type": "string"},
-    },
-    "Server-Timing": {
-        "description": "Milliseconds by stage (W3C Server Timing).",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {
-        "description": "With 336100: seconds after which to try again.",
-        "schema": {"type": "integer"},
-    },
+_TEMPLATE = files("app.api").joinpath("openapi.json").read_text(encoding="utf-8")
+_HEADERS = {
+    name: {"$ref": f"#/components/headers/{name}"}
+    for name in json.loads(_TEMPLATE)["components"]["headers"]
 }
-
+_SCHEMAS = {
+    "ClassifyRequest": CLASSIFY_REQUEST,
+    "ClassifyAnswer": CLASSIFY_ANSWER,
+    "BatchRequest": BATCH_REQUEST,
+    "BatchAnswer": BATCH_ANSWER,
+    "Error": ERROR_ANSWER,
+}
 _TOKEN_SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "query": {"type": "apiKey", "in": "query", "name": "access_token"},
 }
-"""Where an access token may be, with ``access_tokens = on``."""
+"""The places of an access token in a request, with ``access_tokens = on``."""
+
+_ERRORS: list[type[ApiError]] = [*REGISTRY.values(), InvalidDeployName]
+
+_SAMPLE_LOG_ID = 8589934592000001
+_SAMPLE_RESULTS = [{"name": "goldfish", "score": 0.9971342086791992}]
+_SAMPLE_ERROR = {
+    "error_code": InvalidBase64.error_code,
+    "error_msg": InvalidBase64.error_msg,
+    "error_detail": "image: character 0 is not base64",
+}
+
+_CALLS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "/{deploy_name}/ImageClassification": (
+        {"red square": {"value": {"image": SAMPLE_IMAGE, "top_num": 2}}},
+        "ClassifyAnswer",
+        {"log_id": _SAMPLE_LOG_ID, "results": _SAMPLE_RESULTS},
+    ),
+    "/{deploy_name}/ImageClassification/batch": (
+        {"two images": {"value": {"images": [SAMPLE_IMAGE, "%%%"], "top_num": 1}}},
+        "BatchAnswer",
+        {"log_id": _SAMPLE_LOG_ID, "answers": [{"results": _SAMPLE_RESULTS}, _SAMPLE_ERROR]},
+    ),
+}
+"""Examples of requests, the schema of a result, and an example of it, by path."""
 
 
 def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, Any]:
-    """Describe every path as it answers under the settings in force.
+    """Describe every path under the settings in force.
 
     Args:
         settings: the settings in force.
-        deploy_names: which models can be called.
+        deploy_names: the models that can be called.
     """
+    document: dict[str, Any] = json.loads(_TEMPLATE)
+    document["info"]["version"] = version("classifyd")
+    document["components"]["schemas"] = _SCHEMAS | document["components"]["schemas"]
+    if settings.access_tokens == "on":
+        document["security"] = [{name: []} for name in _TOKEN_SCHEMES]
+        document["components"]["securitySchemes"] = _TOKEN_SCHEMES
     names = sorted(deploy_names)
-    asks_token = settings.access_tokens == "on"
-    return {
-        "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
-        "info": {
-            "title": "classifyd",
-            "version": version("classifyd"),
-            "description": "A local server for trained image classifiers, "
-            "compatible with EasyDL's local image classification service.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "security": [{name: []} for name in _TOKEN_SCHEMES] if asks_token else [],
-        "tags": [{"name": "classification"}, {"name": "operation"}],
-        "paths": {
-            "/{deploy_name}/ImageClassification": {"post": _classify(settings, names)},
-            "/{deploy_name}/ImageClassification/batch": {"post": _batch(settings, names)},
-            "/healthz": {"get": _status("healthz", "Whether the process answers.")},
-            "/readyz": {"get": _readiness()},
-            "/metrics": {"get": _metrics()},
-            "/openapi.json": {"get": _status("openapi", "This description.")},
-        },
-        "components": {
-            **({"securitySchemes": _TOKEN_SCHEMES} if asks_token else {}),
-            "schemas": {
-                "ClassifyRequest": CLASSIFY_REQUEST,
-                "ClassifyAnswer": CLASSIFY_ANSWER,
-                "BatchRequest": BATCH_REQUEST,
-                "BatchAnswer": BATCH_ANSWER,
-                "Error": ERROR_ANSWER,
-            },
-            "headers": _HEADERS,
-        },
-    }
-
-
-def _classify(settings: Settings, deploy_names: list[str]) -> dict[str, Any]:
-    return {
-        "tags": ["classification"],
-        "operationId": "classify",
-        "summary": "Classify one image.",
-        "description": "The body is read as JSON whatever its Content-Type; any query string "
-        "is accepted. jpg, png or bmp; at most 4,194,304 characters of base64; sides of "
-        "15 to 4096 px.",
-        "parameters": [_deploy_name(deploy_names)],
-        "requestBody": {
-            "required": True,
-            "content": {
-                _JSON: {
-                    "schema": _reference("ClassifyRequest"),
-                    "examples": {
-                        "red square": {"value": {"image": SAMPLE_IMAGE, "top_num": 2}},
-                    },
-                }
-            },
-        },
-        "responses": _responses(settings, "ClassifyAnswer", _SAMPLE_ANSWER),
-    }
-
-
-def _batch(settings: Settings, deploy_names: list[str]) -> dict[str, Any]:
-    samples = {"two images": {"value": {"images": [SAMPLE_IMAGE, "%%%"], "top_num": 1}}}
-    content = {_JSON: {"schema": _reference("BatchRequest"), "examples": samples}}
-    return {
-        "tags": ["classification"],
-        "operationId": "classify_batch",
-        "summary": "Classify several images.",
-        "description": f"At most {MAX_BATCH_IMAGES} images and 32 MiB in all, each within the "
-        "limits of the single call. The call fails as a whole only when it cannot be read.",
-        "parameters": [_deploy_name(deploy_names)],
-        "requestBody": {"required": True, "content": content},
-        "responses": _responses(settings, "BatchAnswer", _SAMPLE_BATCH_ANSWER),
-    }
-
-
-_SAMPLE_BATCH_ANSWER = {
-    "log_id": _SAMPLE_LOG_ID,
-    "answers": [
-        {"results": _SAMPLE_RESULTS},
-        {
-            "error_code": InvalidBase64.error_code,
-            "error_msg": InvalidBase64.error_msg,
-            "error_detail": "image: character 0 is not base64",
-        },
-    ],
-}
-
-_SAMPLE_ANSWER = {"log_id": _SAMPLE_LOG_ID, "results": _SAMPLE_RESULTS}
-
-
-def _deploy_name(deploy_names: list[str]) -> dict[str, Any]:
-    return {
-        "name": "deploy_name",
-        "in": "path",
-        "required": True,
-        "description": "The name under which the model is deployed; GET /readyz lists them.",
-        "schema": {"type": "string", "enum": deploy_names},
-    }
+    for path, (requests, schema, answer) in _CALLS.items():
+        operation = document["paths"][path]["post"]
+        operation["parameters"][0]["schema"]["enum"] = names
+        operation["requestBody"]["content"][_JSON]["examples"] = requests
+        operation["responses"] = _responses(settings, schema, answer)
+    return document
 
 
 def _responses(settings: Settings, schema: str, example: dict[str, Any]) -> dict[str, Any]:
-    """The answers by status: under ``compat`` all are 200, as deployed clients need it."""
-    errors: list[type[ApiError]] = [*REGISTRY.values(), InvalidDeployName]
+    """The answers by status; under ``compat`` all are 200, because deployed clients need it."""
+    result = {"result": {"value": example}}
     if settings.http_status == "compat":
-        content = {
-            "schema": {"oneOf": [_reference(schema), _reference("Error")]},
-            "examples": {"result": {"value": example}, **_examples(settings, errors)},
-        }
-        text = "A result, or an error: then the body has error_code."
-        return {"200": {"description": text, "headers": _ALL_HEADERS, "content": {_JSON: content}}}
-    result = {"schema": _reference(schema), "examples": {"result": {"value": example}}}
-    answers: dict[str, Any] = {
-        "200": {"description": "A result.", "headers": _ALL_HEADERS, "content": {_JSON: result}}
+        text = "A result, or an error, which has error_code in the body."
+        either = {"oneOf": [_reference(schema), _reference("Error")]}
+        return {"200": _response(text, either, result | _examples(settings, _ERRORS))}
+    answers = {"200": _response("A result.", _reference(schema), result)}
+    by_status: dict[int, list[type[ApiError]]] = {
+        status: [error for error in _ERRORS if error.status == status]
+        for status in sorted({error.status for error in _ERRORS})
     }
-    for status in sorted({error.status for error in errors}):
-        alike = [error for error in errors if error.status == status]
-        answers[str(status)] = _error_response(settings, alike)
-    answers["405"] = _error_response(settings, [InvalidArgument])
+    for status, errors in (by_status | {405: [InvalidArgument]}).items():
+        text = " ".join(f"{error.error_code}: {_meaning(error)}" for error in errors)
+        answers[str(status)] = _response(text, _reference("Error"), _examples(settings, errors))
     return answers
 
 
-def _error_response(settings: Settings, errors: list[type[ApiError]]) -> dict[str, Any]:
-    return {
-        "description": " ".join(f"{error.error_code}: {_meaning(error)}" for error in errors),
-        "headers": _ALL_HEADERS,
-        "content": {
-            _JSON: {"schema": _reference("Error"), "examples": _examples(settings, errors)}
-        },
-    }
+def _response(text: str, schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
+    content = {_JSON: {"schema": schema, "examples": examples}}
+    return {"description": text, "headers": _HEADERS, "content": content}
+
+
+def _reference(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}
 
 
 def _examples(settings: Settings, errors: Iterable[type[ApiError]]) -> dict[str, Any]:
@@ -201,7 +126,6 @@ def _examples(settings: Settings, errors: Iterable[type[ApiError]]) -> dict[str,
 
 def describe_errors(settings: Settings) -> list[dict[str, Any]]:
     """List every error with its status under the settings in force, by code."""
-    errors: list[type[ApiError]] = [*REGISTRY.values(), InvalidDeployName]
     return [
         {
             "code": error.error_code,
@@ -210,7 +134,7 @@ def describe_errors(settings: Settings) -> list[dict[str, Any]]:
             "meaning": _meaning(error),
             "example": _error_body(settings, error),
         }
-        for error in sorted(errors, key=lambda error: error.error_code)
+        for error in sorted(_ERRORS, key=lambda error: error.error_code)
     ]
 
 
@@ -225,60 +149,3 @@ def _error_body(settings: Settings, error: type[ApiError]) -> dict[str, Any]:
 
 def _meaning(error: type[ApiError]) -> str:
     return (error.__doc__ or "").partition("\n")[0]
-
-
-def _reference(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
-_ALL_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
-
-
-def _status(operation: str, summary: str) -> dict[str, Any]:
-    answer = {"description": "Always.", "content": {_JSON: {"schema": {"type": "object"}}}}
-    return {
-        "tags": ["operation"],
-        "operationId": operation,
-        "summary": summary,
-        "responses": {"200": answer},
-        "security": [],
-    }
-
-
-def _readiness() -> dict[str, Any]:
-    text = {"type": "string"}
-    served = {"type": "object", "required": ["version", "engine", "device"]}
-    schema = {
-        "type": "object",
-        "required": ["ready", "serving", "reasons"],
-        "properties": {
-            "ready": {"type": "boolean"},
-            "serving": {
-                "description": "For each deploy name what answers it.",
-                "type": "object",
-                "additionalProperties": served,
-            },
-            "reasons": {
-                "description": "For each deploy name that cannot be served, why.",
-                "type": "object",
-                "additionalProperties": text,
-            },
-        },
-    }
-    content = {_JSON: {"schema": schema}}
-    operation = _status("readyz", "Whether every deploy name can be served, and if not, why.")
-    operation["responses"] = {
-        "200": {"description": "Ready.", "content": content},
-        "503": {"description": "Not ready, for the reasons named.", "content": content},
-    }
-    return operation
-
-
-def _metrics() -> dict[str, Any]:
-    operation = _status("metrics", "Numbers of all workers for Prometheus.")
-    del operation["security"]  # with access tokens it asks for one
-    content = {"text/plain": {"schema": {"type": "string"}}}
-    operation["responses"] = {
-        "200": {"description": "Prometheus' text format.", "content": content}
-    }
-    return operation

@@ -1,4 +1,4 @@
-"""Pages for people: the description of the API and the console, without outside resources."""
+"""Web pages: the documentation of the API; they load nothing from other servers."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from flask import Blueprint, Response, make_response, render_template, request
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
-from app.api import translations
 from app.api.answers import json_response
 from app.api.context import current_context
 from app.api.openapi import describe_api, describe_errors
+from app.api.translations import LANGUAGES, translate
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, nothing inline; pictures also from the page's own memory."""
+"""No inline code and no other origin; images may also be data and blobs of the page."""
 
 blueprint = Blueprint(
     "pages",
@@ -28,13 +28,13 @@ blueprint = Blueprint(
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """Write the machine-readable description of the API."""
+    """The machine-readable description of the API."""
     return json_response(_describe())
 
 
 @blueprint.get("/docs")
 def docs() -> Response:
-    """Write the description of the API for people, in the language that they read."""
+    """The documentation of the API, in the language of the reader."""
     settings = current_context().settings
     language = _language()
     page = html_page(
@@ -50,17 +50,17 @@ def docs() -> Response:
 
 
 def _language() -> str:
-    """The language asked for by ``?lang=``, else the one that the browser prefers."""
-    asked = request.args.get("lang", "")
-    if asked in translations.LANGUAGES:
-        return asked
-    return request.accept_languages.best_match(translations.LANGUAGES, "en")
+    """The language in ``?lang=``, else the preferred one of the browser."""
+    requested = request.args.get("lang", "")
+    if requested in LANGUAGES:
+        return requested
+    return request.accept_languages.best_match(LANGUAGES, "en")
 
 
-@blueprint.app_template_filter("say")
+@blueprint.app_template_filter("translate")
 @pass_context
-def _say(context: Context, text: str) -> str:
-    return translations.say(text, context["language"])
+def _translate(context: Context, text: str) -> str:
+    return translate(text, context["language"])
 
 
 def _describe() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _describe() -> dict[str, Any]:
 
 
 def html_page(template: str, **values: object) -> Response:
-    """Render a page that may load nothing from elsewhere."""
+    """Render a page under CONTENT_SECURITY_POLICY."""
     response = make_response(render_template(template, **values))
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"

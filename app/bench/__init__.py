@@ -1,1 +1,1 @@
-"""Load for a server of this API, and the report on how it did."""
+"""A load generator for this API, and its report."""

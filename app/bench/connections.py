@@ -1,8 +1,8 @@
 """Many connections to one server, in one thread.
 
-Requests are bytes made beforehand, connections are kept alive, and an answer is looked at just
-as far as to find its end and its error_code: the load generator shares the machine with what
-it measures.
+The load generator shares the machine with the server that it measures. So requests are
+serialised in advance, connections are kept alive, and of an answer only the length, the
+error_code and the stages are parsed.
 """
 
 import re
@@ -19,7 +19,7 @@ from app.bench.result import NO_ANSWER, LoadResult
 ANSWER_TIMEOUT_S = 60
 
 STAGE_SAMPLE = 8
-"""The stages are read from every so many answers."""
+"""One in this many answers is parsed for its stages."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CODE = re.compile(rb'"error_code": *(\d+)')
@@ -27,18 +27,19 @@ _TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
 _STAGE = re.compile(rb"([a-z0-9_]+);dur=([0-9.]+)")
 _RECEIVE_BYTES = 65536
 _SEND_BUFFER_BYTES = 4 * 1024 * 1024
-_NOTHING = memoryview(b"")
+_EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send the load, and what.
+    """The server and the requests of a load.
 
     Attributes:
-        host: name or address.
+        host: host name or address.
         port: TCP port.
         path: with the deploy name, such as ``/imagenet/ImageClassification``.
         bodies: request bodies, sent in turn.
+        content_type: of the bodies.
     """
 
     host: str
@@ -48,7 +49,7 @@ class Target:
     content_type: str = "application/json"
 
     def requests(self) -> list[bytes]:
-        """The bodies as whole HTTP requests."""
+        """The complete HTTP requests."""
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
             f"Content-Type: {self.content_type}\r\nContent-Length: "
@@ -59,12 +60,12 @@ class Target:
 @dataclass(eq=False)
 class _Connection:
     peer: socket.socket
-    pending: memoryview = _NOTHING
+    pending: memoryview = _EMPTY
     received: bytearray = field(default_factory=bytearray)
     needed: int = 0
     started: float = 0.0
     must_close: bool = False
-    is_watched_for_room: bool = True
+    polls_writable: bool = True
 
 
 class Connections:
@@ -72,12 +73,12 @@ class Connections:
 
     Args:
         target: the server and the requests.
-        result: where answers are counted.
-        first: which of the requests comes first.
-        step: how many further in turn the next one is.
+        result: counts the answers.
+        first: index of the first request.
+        step: how many requests further the next one is.
 
     Raises:
-        OSError: the target's name cannot be resolved.
+        OSError: the host name cannot be resolved.
     """
 
     def __init__(self, target: Target, result: LoadResult, first: int = 0, step: int = 1) -> None:
@@ -90,19 +91,19 @@ class Connections:
         self._seen = 0
         self.counts_in_time = True
 
-    def busy(self) -> int:
-        """Requests that wait for their answer."""
+    def in_flight(self) -> int:
+        """Number of requests without an answer."""
         return len(self._busy)
 
     def has_idle(self) -> bool:
-        """Whether a request could be sent without another connection."""
+        """Whether a request can be sent without opening a connection."""
         return bool(self._idle)
 
     def send(self, due: float) -> None:
         """Send the next request, on an idle connection if there is one.
 
         Args:
-            due: the time.perf_counter() from which its latency runs.
+            due: the time.perf_counter() at which its latency starts.
         """
         self._result.sent += 1
         connection = self._idle.popleft() if self._idle else self._connect()
@@ -114,12 +115,12 @@ class Connections:
         connection.received.clear()
         connection.needed = 0
         self._busy[connection.peer.fileno()] = connection
-        if not connection.is_watched_for_room:
+        if not connection.polls_writable:
             self._write(connection)
 
-    def turn(self, wait_s: float) -> None:
-        """Move what can be moved, waiting at most so long for the first event."""
-        for number, event in self._epoll.poll(max(0.0, wait_s)):
+    def poll(self, timeout_s: float) -> None:
+        """Send and receive what is ready, waiting at most ``timeout_s`` for the first event."""
+        for number, event in self._epoll.poll(max(0.0, timeout_s)):
             connection = self._busy.get(number)
             if connection is None:
                 self._drop_idle(number)
@@ -129,19 +130,19 @@ class Connections:
                 self._read(connection)
 
     def close(self) -> None:
-        """Close every connection; what has no answer yet is not counted."""
+        """Close every connection; requests without an answer are not counted."""
         for connection in [*self._busy.values(), *self._idle]:
             connection.peer.close()
         self._epoll.close()
 
-    def fail_silent(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        """Count requests without an answer for too long as failed."""
+    def fail_stalled(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Count requests as failed that have had no answer for ``timeout_s``."""
         limit = time.perf_counter() - timeout_s
         for connection in [each for each in self._busy.values() if each.started <= limit]:
             self._finish(connection, NO_ANSWER, must_close=True)
 
     def _connect(self) -> _Connection | None:
-        """Begin to connect: waiting for it would hold up what else is due."""
+        """Start to connect without waiting, which would delay other requests that are due."""
         family, kind, protocol, _, address = self._address
         peer = socket.socket(family, kind, protocol)
         try:
@@ -163,16 +164,16 @@ class Connections:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # The server may have answered and closed before it took the body.
-            connection.pending, connection.must_close = _NOTHING, True
-            self._watch_for_room(connection, False)
+            # The server may have answered and closed before it read the body.
+            connection.pending, connection.must_close = _EMPTY, True
+            self._poll_writable(connection, False)
             return
         connection.pending = connection.pending[sent:]
-        self._watch_for_room(connection, bool(connection.pending))
+        self._poll_writable(connection, bool(connection.pending))
 
-    def _watch_for_room(self, connection: _Connection, wanted: bool) -> None:
-        if wanted != connection.is_watched_for_room:
-            connection.is_watched_for_room = wanted
+    def _poll_writable(self, connection: _Connection, wanted: bool) -> None:
+        if wanted != connection.polls_writable:
+            connection.polls_writable = wanted
             events = select.EPOLLIN | (select.EPOLLOUT if wanted else 0)
             self._epoll.modify(connection.peer.fileno(), events)
 
@@ -190,9 +191,9 @@ class Connections:
         if not connection.needed:
             connection.needed = _answer_length(connection.received)
         if connection.needed and len(connection.received) >= connection.needed:
-            self._finish(connection, *self._look_at(bytes(connection.received)))
+            self._finish(connection, *self._parse_answer(bytes(connection.received)))
 
-    def _look_at(self, answer: bytes) -> tuple[int, bool]:
+    def _parse_answer(self, answer: bytes) -> tuple[int, bool]:
         """The error_code of an answer, and whether the server closes the connection."""
         head, _, body = answer.partition(b"\r\n\r\n")
         found = _CODE.search(body)
@@ -224,7 +225,7 @@ class Connections:
 
 
 def _answer_length(received: bytearray) -> int:
-    """Bytes of the whole answer, 0 as long as its head is not complete."""
+    """Bytes of the whole answer; 0 until its headers are complete."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return 0
@@ -233,6 +234,6 @@ def _answer_length(received: bytearray) -> int:
 
 
 def _http_failure(head: bytes) -> int:
-    """0 for an answer with status 2xx, else the status: peers have no error_code."""
+    """0 for status 2xx, else the status: other servers send no error_code."""
     status = head[9:12]
     return 0 if status.startswith(b"2") else int(status) if status.isdigit() else NO_ANSWER

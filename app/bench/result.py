@@ -1,28 +1,27 @@
-"""What a load on a server came to."""
+"""The result of a load."""
 
 from dataclasses import dataclass, field
 
 NO_ANSWER = -1
-"""In place of an error_code: the connection was refused, closed or silent for too long."""
+"""Instead of an error_code: the connection was refused, closed or stalled."""
 
 
 @dataclass
 class LoadResult:
-    """What was sent and what was answered.
+    """Counts and times of requests and answers.
 
     Attributes:
-        duration_s: how long load was sent.
-        sent: requests that were sent.
-        late_ms: of an open loop, how long after it was due each request was sent.
-        held_back: whether a request waited as every connection did.
-        latencies_ms: time to the whole answer, by error_code; 0 is a result. In an open loop
-            from when the request was due, so that no late sending flatters the server.
-        results_in_time: results that came while load was sent; later ones count in
-            latencies_ms alone.
-        stages_ms: samples of the server's own stages.
-        last_answer: the last result's body.
-        busy: processor time of the load generator, as a share of one core; of several
-            processes that of the busiest.
+        duration_s: how long requests were sent.
+        sent: number of requests.
+        late_ms: in an open loop, the delay of each request after it was due.
+        held_back: whether a request was delayed because all connections were in use.
+        latencies_ms: time to the complete answer, by error_code; 0 is a result. In an open loop
+            it starts when the request was due, so that late sending does not flatter the server.
+        results_in_time: results received while requests were sent; later ones are only in
+            latencies_ms.
+        stages_ms: samples of the server's stages.
+        last_answer: the body of the last result.
+        busy: CPU time of the load generator as a share of one core; the maximum over processes.
         processes: how many processes sent.
     """
 
@@ -42,11 +41,11 @@ class LoadResult:
         return self.latencies_ms.get(0, [])
 
     def throughput(self) -> float:
-        """Results in a second."""
+        """Results per second."""
         return self.results_in_time / self.duration_s if self.duration_s else 0.0
 
     def offered(self) -> float:
-        """Requests sent in a second."""
+        """Requests per second."""
         return self.sent / self.duration_s if self.duration_s else 0.0
 
     def add(self, code: int, latency_ms: float) -> None:
@@ -55,11 +54,7 @@ class LoadResult:
 
 
 def merge(parts: list[LoadResult]) -> LoadResult:
-    """Join what several processes saw of one load.
-
-    Args:
-        parts: one of each process, of loads that began together.
-    """
+    """Join the results of processes that sent one load together."""
     whole = LoadResult(
         duration_s=max(part.duration_s for part in parts),
         sent=sum(part.sent for part in parts),

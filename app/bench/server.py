@@ -1,4 +1,4 @@
-"""What can be seen of the server that load is sent to."""
+"""Facts about the server under load."""
 
 import json
 import os
@@ -11,13 +11,12 @@ _PROC = Path("/proc")
 _LISTEN = "0A"
 """TCP_LISTEN in /proc/net/tcp (kernel: include/net/tcp_states.h)."""
 
-
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
-_ASK_TIMEOUT_S = 10
+_TIMEOUT_S = 10
 
 
 def describe_server(target: Target) -> str:
-    """Say where a server runs, and of a classifyd with which engine it answers."""
+    """Say where a server runs and, if it is classifyd, its version, engine and device."""
     place = "on this machine" if target.host in _LOCAL else f"at {target.host}"
     model = _serving(target).get(target.path.strip("/").split("/")[0])
     if model is None:
@@ -26,7 +25,7 @@ def describe_server(target: Target) -> str:
 
 
 def _serving(target: Target) -> dict[str, dict[str, str]]:
-    connection = HTTPConnection(target.host, target.port, timeout=_ASK_TIMEOUT_S)
+    connection = HTTPConnection(target.host, target.port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
         serving: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())["serving"]
@@ -38,16 +37,16 @@ def _serving(target: Target) -> dict[str, dict[str, str]]:
 
 
 def workers_memory_mb(target: Target) -> float:
-    """Add up the resident memory of the processes that listen on a target's port.
+    """Sum the resident memory of the processes that listen on the port of a target.
 
     Returns:
-        Megabytes of the workers; 0 when the server is elsewhere or of another account.
+        Megabytes of the workers; 0 if the server is remote or runs as another user.
     """
     if target.host not in _LOCAL:
         return 0.0
     links = {f"socket:[{inode}]" for inode in _listening_inodes(target.port)}
     sizes = [_resident_mb(process) for process in _PROC.glob("[0-9]*") if _holds(process, links)]
-    # The master holds the socket too; it is the smallest by far.
+    # The master listens too; it is by far the smallest process.
     return sum(sizes) - min(sizes) if len(sizes) > 1 else sum(sizes)
 
 

@@ -1,7 +1,6 @@
-"""``classifyd bench``: load for a running server, and a report."""
+"""``classifyd bench``: send load to a running server, and report how it performs."""
 
 import base64
-import json
 import platform
 import sys
 import time
@@ -11,12 +10,17 @@ from urllib.parse import urlsplit
 import click
 import orjson
 
-from app.bench.load import Progress, Target, closed_loop, open_loop
-from app.bench.report import Report, Run, plots, to_html, to_json, to_markdown, to_text
+from app.bench.connections import Target
+from app.bench.formats import to_html, to_json, to_markdown, to_text
+from app.bench.load import ClosedLoop, OpenLoop, Pacing, Progress, run_load
+from app.bench.report import Report, Run, charts
 from app.bench.server import describe_server, workers_memory_mb
-from app.cli.progress import clear_status, show_status
+from app.cli.options import json_option
+from app.cli.output import clear_status, print_json, show_status, writing
 from app.errors import OperatorError
+from app.evaluation.dataset import SUFFIXES
 from app.inference.tuning.selection import library_versions
+from app.reporting.counts import pluralise
 from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
 
@@ -26,30 +30,41 @@ PHOTOS = PROJECT_ROOT / "tests/photos"
 
 @click.command()
 @click.argument("url", default=DEFAULT_URL)
-@click.option("--photos", type=click.Path(path_type=Path), help="a folder of jpg, png and bmp")
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path),
+    default=PHOTOS,
+    help="folder with jpg, png or bmp files",
+)
 @click.option(
     "--connections",
     default="1,2,4,8,16,64",
     show_default=True,
-    help="closed loops: requests in flight; '' for none",
+    help="closed loops: numbers of requests in flight; '' for none",
 )
-@click.option("--rate", type=click.FloatRange(min=0.1), help="an open loop: requests a second")
+@click.option("--rate", type=click.FloatRange(min=0.1), help="open loop: requests per second")
 @click.option(
     "--processes",
     type=click.IntRange(0, 64),
     default=0,
-    help="that send the open loop; 0 is as many as the rate needs",
+    help="processes that send the open loop; 0 for as many as the rate needs",
 )
-@click.option("--duration", type=click.FloatRange(min=1), default=10, show_default=True)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=1),
+    default=10,
+    show_default=True,
+    help="seconds",
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="write PATH.html, and PATH.md with its plots beside it",
+    help="write PATH.html, PATH.md and its charts",
 )
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 def bench(
     url: str,
-    photos: Path | None,
+    photos: Path,
     connections: str,
     rate: float | None,
     processes: int,
@@ -57,42 +72,38 @@ def bench(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Send load to the server at URL and say how it did, each load for DURATION seconds."""
-    target, levels = make_target(url, photos or PHOTOS), _levels(connections)
-    if not levels and rate is None:
-        raise click.UsageError("nothing to do: --connections is empty, and there is no --rate")
+    """Send load to the server at URL, and report latency and throughput."""
+    target, loads = make_target(url, photos), _loads(connections, rate, processes)
     if report:
         report = report.with_suffix("") if report.suffix in {".md", ".html"} else report
-        _write(report, ".html", "")  # a place that cannot be written is told before the load
+        _write(report, ".html", "")  # fail before the load if it cannot be written
     _check(target, url)
     found = Report(f"Load on {url}", _facts(target))
-    for level in levels:
-        name = f"{level} connection{'s' * (level > 1)}"
-        result = closed_loop(target, level, duration, _progress(name))
-        found.runs.append(Run(name, level, result, workers_memory_mb(target)))
-    if rate is not None:
-        name = f"{rate:g} requests/s"
-        result = open_loop(target, rate, duration, _progress(name), processes)
-        found.runs.append(Run(name, rate, result, workers_memory_mb(target), is_open=True))
+    for name, level, pacing in loads:
+        result = run_load(target, pacing, duration, _progress(name))
+        is_open, memory_mb = isinstance(pacing, OpenLoop), workers_memory_mb(target)
+        found.runs.append(Run(name, level, result, memory_mb, is_open))
     clear_status()
-    print(json.dumps(to_json(found), indent=2) if as_json else to_text(found))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        print(to_text(found))
     if report:
         _write_report(report, found)
 
 
 def make_target(url: str, photos: Path) -> Target:
-    """Read the photos of a folder into request bodies for a URL.
+    """Make a target of a URL, with the photos of a folder as request bodies.
 
     Raises:
-        OperatorError: the URL or the folder is of no use.
+        OperatorError: the URL is not one of an API, or the folder has no photos.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or not parts.path.strip("/"):
         raise OperatorError(f"{url}: expected http://HOST:PORT/NAME/ImageClassification")
-    kinds = {".jpg", ".jpeg", ".png", ".bmp"}
-    files = sorted(path for path in photos.glob("*") if path.suffix.lower() in kinds)
+    files = sorted(path for path in photos.glob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise OperatorError(f"{photos}: no jpg, png or bmp is here; name a folder with --photos")
+        raise OperatorError(f"{photos}: found no jpg, png or bmp; name a folder with --photos")
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     return Target(parts.hostname, parts.port or 80, path, [_body(file) for file in files])
 
@@ -101,23 +112,31 @@ def _body(file: Path) -> bytes:
     return orjson.dumps({"image": base64.b64encode(file.read_bytes()).decode("ascii")})
 
 
-def _levels(text: str) -> list[int]:
-    numbers = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() and 0 < int(part) <= 1024 for part in numbers):
-        raise click.UsageError(f"--connections {text!r}: expected numbers from 1 to 1024")
-    return [int(part) for part in numbers]
+def _loads(connections: str, rate: float | None, processes: int) -> list[tuple[str, float, Pacing]]:
+    """Name, level and pacing of each load."""
+    levels = [part.strip() for part in connections.split(",") if part.strip()]
+    if not all(level.isdigit() and 0 < int(level) <= 1024 for level in levels):
+        raise click.UsageError(f"--connections {connections!r}: expected numbers from 1 to 1024")
+    loads: list[tuple[str, float, Pacing]] = [
+        (pluralise(level, "connection"), level, ClosedLoop(level)) for level in map(int, levels)
+    ]
+    if rate is not None:
+        loads.append((f"{rate:g} requests/s", rate, OpenLoop(rate, processes)))
+    if not loads:
+        raise click.UsageError("nothing to do: --connections is empty, and there is no --rate")
+    return loads
 
 
 def _check(target: Target, url: str) -> None:
-    """Refuse to measure how fast a server fails."""
+    """Require results, so as not to measure how fast a server fails."""
     try:
-        result = closed_loop(target, 1, 1)
+        result = run_load(target, ClosedLoop(1), 1)
     except OSError as exc:
-        raise OperatorError(f"{url}: the host's name cannot be resolved") from exc
+        raise OperatorError(f"{url}: the host name cannot be resolved") from exc
     if not result.answered():
         codes = ", ".join(str(code) for code in result.latencies_ms if code > 0)
-        told = f"answers error {codes}" if codes else "does not answer"
-        raise OperatorError(f"{url} {told}; start the server, or check the URL")
+        problem = f"answers error {codes}" if codes else "does not answer"
+        raise OperatorError(f"{url} {problem}; start the server, or check the URL")
 
 
 def _facts(target: Target) -> list[tuple[str, str]]:
@@ -126,35 +145,32 @@ def _facts(target: Target) -> list[tuple[str, str]]:
     return [
         ("time", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())),
         ("server", describe_server(target)),
-        ("processor of the client", cpu_model()),
-        ("usable CPUs of the client", str(usable_cpus())),
+        ("client CPU", cpu_model()),
+        ("usable client CPUs", str(usable_cpus())),
         ("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"),
-        ("libraries here", ", ".join(f"{key} {text}" for key, text in libraries.items() if text)),
+        ("client libraries", ", ".join(f"{key} {text}" for key, text in libraries.items() if text)),
         ("bodies", f"{len(kilobytes)}, of {min(kilobytes)} to {max(kilobytes)} kB, in turn"),
     ]
 
 
 def _progress(name: str) -> Progress:
     def show(results: int, elapsed_s: float) -> None:
-        text = f"{name}: {elapsed_s:.0f} s, {results / elapsed_s:.1f} results/s"
-        show_status(text, ending="")
+        show_status(f"{name}: {elapsed_s:.0f} s, {results / elapsed_s:.1f} results/s", ending="")
 
     return show
 
 
 def _write_report(path: Path, found: Report) -> None:
-    files = {}
-    for name, svg in plots(found).items():
-        files[name] = _write(path, f"-{name}.svg", svg).name
+    files = {
+        name: _write(path, f"-{name}.svg", chart).name for name, chart in charts(found).items()
+    }
     _write(path, ".md", to_markdown(found, files))
     written = _write(path, ".html", to_html(found))
-    print(f"{written}: written, and the same as {path.name}.md", file=sys.stderr)
+    print(f"{written}: written, and {path.name}.md with the same content", file=sys.stderr)
 
 
-def _write(path: Path, ending: str, text: str) -> Path:
-    file = path.with_name(path.name + ending)
-    try:
+def _write(path: Path, suffix: str, text: str) -> Path:
+    file = path.with_name(path.name + suffix)
+    with writing(file):
         file.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise OperatorError(f"{file} cannot be written: {exc.strerror}") from exc
     return file

@@ -36,7 +36,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command; a failure that the user can mend ends it with one line."""
+    """Run the command; a failure that the user can fix ends with one line and status 2."""
     try:
         cli()
     except OperatorError as exc:
@@ -44,10 +44,10 @@ def main() -> None:
         print(f"classifyd: {exc}{hint}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        # The reader of our output has gone, as head does.
+        # The reader of the output, such as head, has exited.
         sys.exit(141)
     except OSError as exc:
-        # What no command has foreseen: above all a folder that this account may not enter.
+        # Handled by no command: usually a folder that this account cannot enter.
         hint = USE_SUDO if isinstance(exc, PermissionError) else ""
         print(f"classifyd: {exc.filename or 'input/output'}: {exc.strerror}{hint}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
-"""Command line options made from the settings' fields."""
+"""Command line options shared by commands, most of them made from the settings."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -11,30 +11,32 @@ from app.settings import CONFIG_KEY, ResolvedSettings, Settings, describe_expect
 
 Command = Callable[..., Any]
 
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
+
 
 def settings_options(command: Command) -> Command:
-    """Give a command ``--config`` and one option for each setting."""
+    """Give a command ``--config`` and an option for each setting."""
     return options_of(*(setting.name for setting in fields(Settings)))(command)
 
 
 def options_of(*names: str) -> Callable[[Command], Command]:
-    """Make what gives a command ``--config`` and an option for each of these settings."""
-    return lambda command: _add_options(command, names)
+    """Make a decorator that gives a command ``--config`` and an option for each named setting."""
 
+    def add_options(command: Command) -> Command:
+        by_name = {setting.name: setting for setting in fields(Settings)}
+        for setting in (by_name[name] for name in reversed(names)):
+            command = click.option(
+                "--" + setting.name.replace("_", "-"),
+                metavar="VALUE",
+                help=f"{setting.metadata['help']} ({describe_expected(setting)})",
+            )(command)
+        return click.option("--config", metavar="FILE", help="TOML file with settings")(command)
 
-def _add_options(command: Command, names: Sequence[str]) -> Command:
-    by_name = {setting.name: setting for setting in fields(Settings)}
-    for setting in (by_name[name] for name in reversed(names)):
-        command = click.option(
-            "--" + setting.name.replace("_", "-"),
-            metavar="VALUE",
-            help=f"{setting.metadata['help']} ({describe_expected(setting)})",
-        )(command)
-    return click.option("--config", metavar="FILE", help="TOML file with settings")(command)
+    return add_options
 
 
 def resolve_options(options: dict[str, str | None]) -> ResolvedSettings:
-    """Read the settings with the options on top.
+    """Read the settings, with command line options taking precedence.
 
     Raises:
         SettingsError: see read_settings.

@@ -1,4 +1,4 @@
-"""``classifyd predict``: classify image files, through a server or in this process."""
+"""``classifyd predict``: classify image files through a server or in this process."""
 
 import base64
 import json
@@ -13,24 +13,25 @@ from typing import Any
 import click
 import orjson
 
-from app.cli.unlocking import licence_options, load_unlocked
+from app.cli.licences import licence_options, load_unlocked
 from app.errors import ApiError, OperatorError
+from app.reporting.counts import pluralise
 
 REQUEST_TIMEOUT_S = 60
 
 Predict = Callable[[bytes], dict[str, Any]]
-"""From the bytes of an image file to the body that the API would answer."""
+"""From the bytes of an image file to the body of the API's response."""
 
 PredictMany = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
-"""The same for files, in their order."""
+"""The same for files, in order."""
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--url", help="a running server's .../NAME/ImageClassification")
-@click.option("--package", type=click.Path(path_type=Path), help="a package folder to load here")
+@click.option("--url", help="of a running server, .../NAME/ImageClassification")
+@click.option("--package", type=click.Path(path_type=Path), help="folder of a package to load")
 @click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object an image")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object per image")
 @licence_options
 def predict(
     images: tuple[Path, ...],
@@ -40,19 +41,20 @@ def predict(
     as_json: bool,
     **options: str | None,
 ) -> None:
-    """Classify image files: --url asks a server, --package loads the model here.
+    """Classify image files with a server (--url) or with a model in this process (--package).
 
-    A sealed package is opened with the licence that this machine's server uses.
+    A sealed package is opened with the licence of this machine's server.
     """
     if (url is None) == (package is None):
         raise click.UsageError("give either --url or --package")
-    answers = _ask_server(url, top_num) if url else _load_here(package or Path(), top_num, options)
+    answers = _ask_server(url, top_num) if url else _load_local(package or Path(), top_num, options)
     failures = 0
     for path, answer in zip(images, answers(images), strict=True):
         failures += "error_code" in answer
         print(_as_json_line(path, answer) if as_json else _as_text(path, answer))
     if failures:
-        print(f"classifyd: {failures} of {len(images)} images failed", file=sys.stderr)
+        total = pluralise(len(images), "image")
+        print(f"classifyd: {failures} of {total} failed", file=sys.stderr)
         sys.exit(1)
 
 
@@ -79,7 +81,7 @@ def _as_text(path: Path, answer: dict[str, Any]) -> str:
 def _ask_server(url: str, top_num: int) -> PredictMany:
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url {url!r} must begin with http:// or https://")
-    # No proxy: the server is on this network, and nothing is to leave it.
+    # No proxy: images must not leave the local network.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(data: bytes) -> dict[str, Any]:
@@ -106,14 +108,14 @@ def _read_answer(
     try:
         answer: dict[str, Any] = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise OperatorError(f"{request.full_url} is no classifyd server: no JSON") from exc
+        raise OperatorError(f"{request.full_url} did not answer with JSON") from exc
     if "error_code" in answer:
         answer.setdefault("error_detail", headers.get("X-Error-Detail", ""))
     return answer
 
 
-def _load_here(folder: Path, top_num: int, options: dict[str, str | None]) -> PredictMany:
-    # Here, so that asking a server does not pay for loading torch.
+def _load_local(folder: Path, top_num: int, options: dict[str, str | None]) -> PredictMany:
+    # Imported here: with --url, torch is not needed.
     from app.inference.local import LocalClassifier
 
     classifier = LocalClassifier(load_unlocked(folder, options))

@@ -1,34 +1,17 @@
-"""``classifyd token``: who may call."""
+"""``classifyd token``: the access tokens of callers."""
 
 import datetime
-import json
-import os
-from pathlib import Path
 
 import click
 
 from app.access_tokens import add_token, read_tokens, revoke_token
-from app.settings import CONFIG_KEY, Settings, read_settings
-
-
-def _tokens_path(config: str | None, tokens_file: Path | None) -> Path:
-    if tokens_file:
-        return tokens_file
-    environment = {**os.environ, CONFIG_KEY: config} if config else os.environ
-    return read_settings(environment).settings.tokens_path()
-
-
-_config = click.option("--config", metavar="FILE", help="TOML file with settings")
-_file = click.option(
-    "--tokens-file",
-    type=click.Path(path_type=Path),
-    help="the tokens file, in place of the one that the settings name",
-)
+from app.cli.options import json_option, options_of, resolve_options
+from app.cli.output import print_json
 
 
 @click.group()
 def token() -> None:
-    """Give callers access tokens and take them back; a running server sees it at once."""
+    """Manage access tokens; a running server reads the changes at once."""
 
 
 @token.command()
@@ -37,32 +20,23 @@ def token() -> None:
     "--expires",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="YYYY-MM-DD",
-    help="the last day (UTC) on which it is valid",
+    help="last valid day, in UTC",
 )
-@_config
-@_file
-def add(
-    name: str, expires: datetime.datetime | None, config: str | None, tokens_file: Path | None
-) -> None:
-    """Make a token for NAME and print it, this once."""
-    path = _tokens_path(config, tokens_file)
+@options_of("tokens_file")
+def add(name: str, expires: datetime.datetime | None, **options: str | None) -> None:
+    """Create a token for NAME and print it; it is not shown again."""
+    settings = resolve_options(options).settings
+    path = settings.tokens_path()
     print(add_token(path, name, expires.date() if expires else None))
     click.echo(f"written to {path} as a hash: it cannot be shown again", err=True)
-    _warn_when_off(config)
-
-
-def _warn_when_off(config: str | None) -> None:
-    environment = {**os.environ, CONFIG_KEY: config} if config else os.environ
-    settings: Settings = read_settings(environment).settings
     if settings.access_tokens == "off":
-        click.echo("access_tokens is off here: set it to on, or nobody is asked", err=True)
+        click.echo("access_tokens is off: set it to on, or no token is required", err=True)
 
 
 @token.command("list")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_config
-@_file
-def list_tokens(as_json: bool, config: str | None, tokens_file: Path | None) -> None:
+@json_option
+@options_of("tokens_file")
+def list_tokens(as_json: bool, **options: str | None) -> None:
     """List the tokens by name."""
     today = datetime.datetime.now(datetime.UTC).date()
     rows = [
@@ -72,24 +46,23 @@ def list_tokens(as_json: bool, config: str | None, tokens_file: Path | None) -> 
             "expires": entry.expires or None,
             "expired": entry.has_expired(today),
         }
-        for entry in read_tokens(_tokens_path(config, tokens_file))
+        for entry in read_tokens(resolve_options(options).settings.tokens_path())
     ]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for row in rows:
-        end = f"until {row['expires']}" if row["expires"] else "without end"
+        end = f"until {row['expires']}" if row["expires"] else "no expiry"
         mark = "  EXPIRED" if row["expired"] else ""
         print(f"{row['name']:<24} since {row['created']}  {end}{mark}")
     if not rows:
-        click.echo("there is no token; make one with classifyd token add NAME", err=True)
+        click.echo("there are no tokens; create one with classifyd token add NAME", err=True)
 
 
 @token.command()
 @click.argument("name")
-@_config
-@_file
-def revoke(name: str, config: str | None, tokens_file: Path | None) -> None:
-    """Take the token of NAME back."""
-    revoke_token(_tokens_path(config, tokens_file), name)
-    click.echo(f"{name} is refused from now on", err=True)
+@options_of("tokens_file")
+def revoke(name: str, **options: str | None) -> None:
+    """Delete the token of NAME."""
+    revoke_token(resolve_options(options).settings.tokens_path(), name)
+    click.echo(f"{name} is rejected from now on", err=True)

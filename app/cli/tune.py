@@ -1,6 +1,5 @@
-"""``classifyd tune``."""
+"""``classifyd tune``: measure the engines, and select one for each package."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -9,42 +8,40 @@ from pathlib import Path
 
 import click
 
-from app.cli.options import resolve_options, settings_options
-from app.cli.progress import clear_status, show_status
-from app.cli.unlocking import unlock
+from app.cli.licences import unlock
+from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.output import clear_status, print_json, show_status
 from app.errors import LockedPackage, PackageError
 from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
 from app.packages.package import Package, load_package
 from app.packages.store import active_versions
+from app.reporting.counts import pluralise
 from app.settings import Settings
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
-    """Measure the engines for the active packages (or those NAMED) and remember the fastest.
+    """Measure the engines for all active packages, or those of NAMES, and save the fastest.
 
-    A server uses the choice when its settings, this machine and the libraries are the same.
-    A sealed package is opened with its licence; without NAMES those that none opens are left
-    out.
+    A server uses the selection while its settings, the machine and the libraries are the same.
+    A sealed package is opened with its licence; without NAMES, packages without a valid licence
+    are skipped.
     """
     settings = resolve_options(options).settings
-    report = {
+    selections = {
         package.manifest.name: _tune_package(package, settings)
         for package in _packages(settings, names)
     }
     if as_json:
-        found = {
-            name: {"precision": settings.precision, **asdict(choice)}
-            for name, choice in report.items()
-        }
-        print(json.dumps(found, indent=2))
+        precision = {"precision": settings.precision}
+        print_json({name: precision | asdict(selection) for name, selection in selections.items()})
         return
-    for name, choice in report.items():
-        print(f"{name}\n{format_choice(choice, settings.precision)}")
-    if not report:
+    for name, selection in selections.items():
+        print(f"{name}\n{_format_selection(selection, settings.precision)}")
+    if not selections:
         sys.exit(1)
 
 
@@ -55,7 +52,7 @@ def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
         raise PackageError(
             str(settings.weights_dir),
             "",
-            f"no package {', '.join(unknown) or 'is here'}; expected one of: {', '.join(active)}",
+            f"no package {', '.join(unknown) or 'found'}; expected one of: {', '.join(active)}",
         )
     if names:
         return [unlock(load_package(active[name]), settings) for name in names]
@@ -67,11 +64,11 @@ def _unlocked(settings: Settings, folders: list[Path]) -> Iterator[Package]:
         try:
             yield unlock(load_package(folder), settings)
         except LockedPackage as exc:
-            print(f"classifyd: left out: {exc}", file=sys.stderr)
+            print(f"classifyd: skipped: {exc}", file=sys.stderr)
 
 
 def _tune_package(package: Package, settings: Settings) -> EngineSelection:
-    # Here, so that a wrong option does not wait for torch.
+    # Imported here: a wrong option is reported without loading torch.
     from app.inference.engines.base import cuda_count
     from app.inference.engines.devices import resolve_device
     from app.inference.tuning.selection import engine_requirements
@@ -87,33 +84,32 @@ def _tune_package(package: Package, settings: Settings) -> EngineSelection:
 
 
 def _give_to_owner(state_dir: Path) -> None:
-    """Hand what root has written to the account that owns the folder: the server's."""
+    """Give files that root has written to the owner of the state folder, the server's account."""
     if os.geteuid() == 0:
         owner = state_dir.stat()
         for path in (state_dir / FOLDER).rglob("*"):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def format_choice(choice: EngineSelection, precision: str) -> str:
-    """Write what was measured, in the precision that was asked for, as a table."""
-    head = (
-        f"  {'engine':<26} {'precision':<9} {'batch':>5} {'ms/image':>9} {'worst difference':>17}"
-    )
-    lines = [head]
-    for row in choice.measurements:
-        is_chosen = (row.engine, row.batch) == (choice.engine, choice.max_batch)
+def _format_selection(selection: EngineSelection, precision: str) -> str:
+    """Format the measurements in the requested precision as a table."""
+    lines = [
+        f"  {'engine':<26} {'precision':<9} {'batch':>5} {'ms/image':>9} {'max difference':>17}"
+    ]
+    for row in selection.measurements:
+        is_chosen = (row.engine, row.batch) == (selection.engine, selection.max_batch)
         note = row.problem or ("chosen" if is_chosen else "")
         speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
-        what = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
-        lines.append(f"  {what}  {note}".rstrip())
-    if choice.latency:
-        lines.append(_format_alone(choice.latency))
+        figures = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
+        lines.append(f"  {figures}  {note}".rstrip())
+    if selection.latency:
+        lines.append(_format_latency(selection.latency))
     return "\n".join(lines)
 
 
-def _format_alone(alone: LatencyMeasurement) -> str:
+def _format_latency(latency: LatencyMeasurement) -> str:
     return (
-        f"  an image alone: {alone.ms:.2f} ms on {alone.cores} cores together, "
-        f"{alone.one_core_ms:.2f} on one; worst difference {alone.difference:.6f}"
-        f"{'  chosen' if alone.chosen else ''}"
+        f"  uncontended image: {latency.ms:.2f} ms on {pluralise(latency.cores, 'core')}, "
+        f"{latency.one_core_ms:.2f} ms on one; max difference {latency.difference:.6f}"
+        f"{'  chosen' if latency.chosen else ''}"
     )

@@ -1,1 +1,1 @@
-"""How good a package is on images whose labels are known."""
+"""Evaluation of a package on labelled images."""

@@ -1,4 +1,4 @@
-"""Images with their known labels."""
+"""Datasets: images with their correct labels."""
 
 import csv
 import difflib
@@ -10,45 +10,45 @@ from app.errors import OperatorError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 LABEL_SEPARATOR = ";"
-"""Between the labels of one image in a CSV file, for a multi-label package."""
+"""In a CSV file for a multi-label package."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image file and the labels that are right for it."""
+    """An image file and its correct labels."""
 
     path: Path
     labels: tuple[str, ...]
 
 
-def read_dataset(path: Path, known: Sequence[str], several: bool) -> list[Sample]:
+def read_dataset(path: Path, known: Sequence[str], task: str) -> list[Sample]:
     """List the images of a folder or a CSV file.
 
     Args:
-        path: a folder with a folder for each label; or a CSV file with the columns ``file``
+        path: a folder with one folder per label, or a CSV file with the columns ``file``
             (relative to the CSV file) and ``label``.
         known: the labels of the package.
-        several: whether a CSV label may be several, with semicolons between.
+        task: of the package; ``multi_label`` allows several labels, separated by semicolons.
 
     Raises:
-        OperatorError: there are no images, a label is not one of the package, or a file of
-            the CSV is not there.
+        OperatorError: there are no images, the package does not have a label, or a file of
+            the CSV file does not exist.
     """
-    samples = _from_folder(path) if path.is_dir() else _from_csv(path, several)
+    is_multi_label = task == "multi_label"
+    samples = _from_folder(path) if path.is_dir() else _from_csv(path, is_multi_label)
     if not samples:
-        raise OperatorError(f"{path}: found no images; expected a folder for each label, or a CSV")
+        raise OperatorError(f"{path}: found no images; expected a folder per label, or a CSV file")
     names = set(known)
     for sample in samples:
-        for label in sample.labels:
-            if label not in names:
-                raise OperatorError(_unknown(path, sample, label, known))
+        for label in set(sample.labels) - names:
+            raise OperatorError(_describe_unknown(path, sample, label, known))
     return samples
 
 
-def _unknown(path: Path, sample: Sample, label: str, known: Sequence[str]) -> str:
+def _describe_unknown(path: Path, sample: Sample, label: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(label, known[:100_000], n=3)
-    hint = f"; near are {', '.join(near)}" if near else ""
-    return f"{path}: the label {label!r} of {sample.path.name} is none of the package's{hint}"
+    hint = f"; similar are {', '.join(near)}" if near else ""
+    return f"{path}: {label!r} of {sample.path.name} is not a label of the package{hint}"
 
 
 def _from_folder(path: Path) -> list[Sample]:
@@ -61,7 +61,7 @@ def _from_folder(path: Path) -> list[Sample]:
     ]
 
 
-def _from_csv(path: Path, several: bool) -> list[Sample]:
+def _from_csv(path: Path, is_multi_label: bool) -> list[Sample]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
@@ -70,13 +70,13 @@ def _from_csv(path: Path, several: bool) -> list[Sample]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise OperatorError(f"{path} cannot be read as a CSV file in UTF-8: {exc}") from exc
-    return [_from_row(path, number, row, several) for number, row in enumerate(rows, start=2)]
+    return [_from_row(path, line, row, is_multi_label) for line, row in enumerate(rows, start=2)]
 
 
-def _from_row(path: Path, number: int, row: dict[str, str], several: bool) -> Sample:
+def _from_row(path: Path, line: int, row: dict[str, str], is_multi_label: bool) -> Sample:
     file = path.parent / (row["file"] or "")
     if not file.is_file():
-        raise OperatorError(f"{path}: line {number}: the file {row['file']!r} is not there")
+        raise OperatorError(f"{path}: line {line}: the file {row['file']!r} does not exist")
     label = row["label"] or ""
-    parts = label.split(LABEL_SEPARATOR) if several else [label]
-    return Sample(file, tuple(part.strip() for part in parts if part.strip() or not several))
+    parts = label.split(LABEL_SEPARATOR) if is_multi_label else [label]
+    return Sample(file, tuple(part.strip() for part in parts if part.strip() or not is_multi_label))

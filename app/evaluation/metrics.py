@@ -1,4 +1,4 @@
-"""Numbers from outcomes."""
+"""Metrics of outcomes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ import numpy as np
 
 from app.evaluation.outcomes import Outcome
 
-BINS = 15
-"""Of the calibration: Guo et al., On Calibration of Modern Neural Networks, 2017."""
+CALIBRATION_BINS = 15
+"""Guo et al., On Calibration of Modern Neural Networks, 2017."""
 
-WORST = 24
+MAX_WORST = 24
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One name's counts.
+    """Counts of one label.
 
     Attributes:
         name: the label.
-        images: images of which it is right.
+        images: images for which it is correct.
         predicted: images for which it was predicted.
-        right: images for which both hold.
+        right: images for which it was correctly predicted.
     """
 
     name: str
@@ -33,18 +33,18 @@ class ClassResult:
 
     @property
     def precision(self) -> float | None:
-        """Of its predictions, how many are right; None without any."""
+        """Share of its predictions that are correct; None without predictions."""
         return self.right / self.predicted if self.predicted else None
 
     @property
     def recall(self) -> float | None:
-        """Of its images, how many were found; None without any."""
+        """Share of its images for which it was predicted; None without images."""
         return self.right / self.images if self.images else None
 
 
 @dataclass(frozen=True)
 class Bin:
-    """A range of scores: how many, what they promised, what was true."""
+    """Scores in a range: how many, their mean, and the share of correct labels."""
 
     low: float
     high: float
@@ -55,7 +55,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reference:
-    """How the serving path agrees with Pillow and the unoptimised model."""
+    """Agreement of the serving path with Pillow and the unoptimised model."""
 
     images: int
     same_top: int
@@ -65,20 +65,20 @@ class Reference:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything that a report says of the answers.
+    """The metrics of a report.
 
     Attributes:
-        images: how many were answered.
-        top1: part of the images whose first name is right.
-        top5: part with a right name among the first five.
-        exact_match: part whose predicted names are exactly the right ones.
+        images: how many were classified.
+        top1: share of images whose first label is correct.
+        top5: share with a correct label among the first five.
+        exact_match: share whose predicted labels are exactly the correct ones.
         calibration_error: expected calibration error over the bins, 0 to 1.
-        classes: one for each name that is right or predicted somewhere.
+        classes: one for each label that is correct or predicted for an image.
         bins: the non-empty ones, by score.
-        confusions: (right name, predicted name, images) where they differ or agree, for
-            single-label packages.
-        worst: the wrong answers with the highest scores.
-        reference: None when it was not asked for.
+        confusions: (index of the correct label, index of the predicted one, images), of images
+            with one correct label.
+        worst: the mistakes with the highest scores.
+        reference: None without a comparison.
     """
 
     images: int
@@ -94,7 +94,7 @@ class Metrics:
 
 
 def compute_metrics(outcomes: Sequence[Outcome], names: Sequence[str]) -> Metrics:
-    """Reduce outcomes, at least one, to numbers."""
+    """Compute the metrics of at least one outcome."""
     count = len(outcomes)
     bins = _bins(outcomes)
     judged = sum(entry.count for entry in bins)
@@ -113,7 +113,7 @@ def compute_metrics(outcomes: Sequence[Outcome], names: Sequence[str]) -> Metric
         classes=_classes(outcomes, names),
         bins=bins,
         confusions=[(truth, found, images) for (truth, found), images in sorted(pairs.items())],
-        worst=sorted(wrong, key=lambda o: o.truth_score - o.top_scores[0])[:WORST],
+        worst=sorted(wrong, key=lambda o: o.truth_score - o.top_scores[0])[:MAX_WORST],
         reference=_compare(outcomes),
     )
 
@@ -135,16 +135,16 @@ def _classes(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[ClassRes
 def _bins(outcomes: Sequence[Outcome]) -> list[Bin]:
     scores = np.concatenate([outcome.confidences for outcome in outcomes])
     hits = np.concatenate([outcome.hits for outcome in outcomes])
-    place = np.clip((scores * BINS).astype(int), 0, BINS - 1)
+    place = np.clip((scores * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
     return [
         Bin(
-            index / BINS,
-            (index + 1) / BINS,
+            index / CALIBRATION_BINS,
+            (index + 1) / CALIBRATION_BINS,
             int(inside.sum()),
             float(scores[inside].mean()),
             float(hits[inside].mean()),
         )
-        for index in range(BINS)
+        for index in range(CALIBRATION_BINS)
         if (inside := place == index).any()
     ]
 

@@ -1,4 +1,4 @@
-"""What the serving path answers for each image of a dataset."""
+"""The results of the serving path for each image of a dataset."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from app.packages.package import Package
 FloatArray = npt.NDArray[np.float32]
 TOP = 5
 THRESHOLD = 0.5
-"""A multi-label class counts as predicted from this score on."""
+"""Lowest score of a predicted label, for multi-label packages."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The serving path beside the reference.
+    """The serving path compared with the reference.
 
     Attributes:
-        same_top: whether the same class came first.
+        same_top: whether both have the same top class.
         difference: the largest absolute difference of a score.
     """
 
@@ -34,18 +34,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer for one image; classes of one name count as one, as a client sees them.
+    """The result for one image; classes with the same label count as one, as clients see them.
 
     Attributes:
         sample: the image.
-        truth: the right names, by their index in Names.
-        top: the names with the highest scores, best first.
+        truth: the correct labels, as indices into Names.
+        top: the labels with the TOP highest scores, best first.
         top_scores: their scores.
-        truth_score: the highest score of a right name.
-        predicted: the first name, or for multi-label those from THRESHOLD on.
-        confidences: the scores whose calibration counts.
-        hits: for each of them whether its name was right.
-        comparison: with the reference, or None when it was not asked for.
+        truth_score: the highest score of a correct label.
+        predicted: the first label, or for multi-label those with a score of at least THRESHOLD.
+        confidences: the scores that count for the calibration.
+        hits: for each of them, whether its label is correct.
+        comparison: with the reference, or None without one.
     """
 
     sample: Sample
@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that the serving path refuses."""
+    """An image that the serving path rejects."""
 
     sample: Sample
     problem: str
@@ -76,11 +76,11 @@ class Names:
         self._of_class = np.array([self._index[label] for label in labels])
 
     def indices(self, labels: Sequence[str]) -> tuple[int, ...]:
-        """The names of labels that are known."""
+        """The indices of labels of the package."""
         return tuple(self._index[label] for label in labels)
 
     def scores(self, class_scores: FloatArray) -> FloatArray:
-        """The score of each name: the highest of its classes, float32 (names,)."""
+        """The score of each label: the highest of its classes, float32 (labels,)."""
         scores = np.full(len(self.texts), -np.inf, np.float32)
         np.maximum.at(scores, self._of_class, class_scores)
         return scores
@@ -89,17 +89,17 @@ class Names:
 def evaluate(
     classifier: LocalClassifier, samples: Sequence[Sample], names: Names, with_reference: bool
 ) -> Iterator[Outcome | Failure]:
-    """Answer every image through the serving path, on all cores, in order.
+    """Classify every image through the serving path, on all cores, in order.
 
     Args:
         classifier: the loaded package.
         samples: the images.
-        names: those of the package.
-        with_reference: whether each is computed by Pillow and the unoptimised model as well.
+        names: of the package.
+        with_reference: whether to compare with Pillow and the unoptimised model.
     """
     package = classifier.package
     reference = _reference(package) if with_reference else None
-    several = package.manifest.output.task == "multi_label"
+    is_multi_label = package.manifest.output.task == "multi_label"
 
     def work(sample: Sample) -> Outcome | Failure:
         data = _read(sample)
@@ -108,7 +108,7 @@ def evaluate(
         except ApiError as exc:
             return Failure(sample, f"{exc.error_code} {exc.error_msg}: {exc.detail}")
         comparison = reference(data, sample, scores) if reference else None
-        return _outcome(sample, names, names.scores(scores), several, comparison)
+        return _outcome(sample, names, names.scores(scores), is_multi_label, comparison)
 
     return classifier.map(work, samples)
 
@@ -121,12 +121,18 @@ def _read(sample: Sample) -> bytes:
 
 
 def _outcome(
-    sample: Sample, names: Names, scores: FloatArray, several: bool, comparison: Comparison | None
+    sample: Sample,
+    names: Names,
+    scores: FloatArray,
+    is_multi_label: bool,
+    comparison: Comparison | None,
 ) -> Outcome:
     truth = names.indices(sample.labels)
     top = tuple(int(index) for index in np.argsort(-scores, kind="stable")[:TOP])
-    judged = np.arange(len(scores)) if several else np.array(top[:1])
-    predicted = tuple(int(i) for i in np.flatnonzero(scores >= THRESHOLD)) if several else top[:1]
+    judged = np.arange(len(scores)) if is_multi_label else np.array(top[:1])
+    predicted = (
+        tuple(int(i) for i in np.flatnonzero(scores >= THRESHOLD)) if is_multi_label else top[:1]
+    )
     return Outcome(
         sample=sample,
         truth=truth,

@@ -1,18 +1,15 @@
-"""The report: one HTML file that can be mailed, and the same as JSON beside it."""
+"""The report: one self-contained HTML file, and the same as JSON."""
 
 import base64
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from app.errors import OperatorError
 from app.evaluation.metrics import Metrics, to_json
 from app.evaluation.outcomes import Failure
 from app.evaluation.plots import (
@@ -21,6 +18,7 @@ from app.evaluation.plots import (
     score_histogram,
     shown_classes,
 )
+from app.reporting.pages import render_page
 
 THUMBNAIL_PX = 200
 
@@ -31,13 +29,13 @@ class About:
 
     Attributes:
         name: the deploy name.
-        version: the package's version.
-        digest: the package's digest.
-        engine: what computed.
+        version: the version of the package.
+        digest: the digest of the package.
+        engine: the inference engine.
         task: ``single_label`` or ``multi_label``.
         dataset: the folder or CSV file.
         date: when, in ISO 8601.
-        images_per_s: through the serving path, loading not counted.
+        images_per_s: through the serving path, without loading.
     """
 
     name: str
@@ -57,67 +55,57 @@ def write_report(
     failures: Sequence[Failure],
     names: Sequence[str],
 ) -> None:
-    """Write the HTML report to a path and the JSON beside it.
+    """Write the HTML report to a path, and the JSON next to it.
 
     Raises:
-        OperatorError: a file cannot be written.
+        OSError: a file cannot be written.
     """
     document = {
         **asdict(about),
         **to_json(metrics, names),
         "failures": [{"file": str(f.sample.path), "problem": f.problem} for f in failures],
     }
-    try:
-        path.write_text(render_html(about, metrics, failures, names), encoding="utf-8")
-        text = json.dumps(document, ensure_ascii=False, indent=2)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-    except OSError as exc:
-        raise OperatorError(f"the report {path} cannot be written: {exc.strerror}") from exc
+    path.write_text(render_html(about, metrics, failures, names), encoding="utf-8")
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
 def render_html(
     about: About, metrics: Metrics, failures: Sequence[Failure], names: Sequence[str]
 ) -> str:
-    """Render the report as one HTML document without anything to fetch."""
-    template = files("app.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    several = about.task == "multi_label"
-    matrix = "" if several else confusion_matrix(metrics.confusions, names)
-    return (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(
-            about=about,
-            metrics=metrics,
-            failures=failures,
-            several=several,
-            percent=_percent,
-            # Plots are our own markup, in which every foreign text is escaped.
-            matrix=Markup(matrix),  # noqa: S704 - see above
-            reliability=Markup(reliability_plot(metrics.bins)),  # noqa: S704 - see above
-            histogram=Markup(score_histogram(metrics.bins)),  # noqa: S704 - see above
-            shown=len(shown_classes(metrics.confusions)),
-            classes=len(metrics.classes),
-            worst=[
-                {
-                    "thumbnail": _thumbnail(outcome.sample.path),
-                    "file": outcome.sample.path.name,
-                    "right": ", ".join(outcome.sample.labels) or "no label",
-                    "right_score": outcome.truth_score,
-                    "predicted": names[outcome.top[0]],
-                    "score": outcome.top_scores[0],
-                }
-                for outcome in metrics.worst
-            ],
-        )
+    """Render the report as one HTML file that loads nothing."""
+    is_multi_label = about.task == "multi_label"
+    matrix = "" if is_multi_label else confusion_matrix(metrics.confusions, names)
+    return render_page(
+        "evaluation/report.html",
+        title=f"Evaluation of {about.name} {about.version}",
+        about=about,
+        metrics=metrics,
+        is_multi_label=is_multi_label,
+        percent=_percent,
+        # Charts escape every text in them.
+        matrix=Markup(matrix),  # noqa: S704 - see above
+        reliability=Markup(reliability_plot(metrics.bins)),  # noqa: S704 - see above
+        histogram=Markup(score_histogram(metrics.bins)),  # noqa: S704 - see above
+        shown=len(shown_classes(metrics.confusions)),
+        worst=[
+            {**entry, "thumbnail": _thumbnail(Path(entry["file"]))}
+            for entry in to_json(metrics, names)["worst"]
+        ],
+        labels=[
+            (c.name, c.images, c.predicted, _percent(c.precision), _percent(c.recall))
+            for c in sorted(metrics.classes, key=lambda c: -c.images)
+        ],
+        failures=[(failure.sample.path, failure.problem) for failure in failures],
     )
 
 
-def _percent(part: float | None) -> str:
-    return "–" if part is None else f"{part * 100:.1f} %"
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.1f} %"
 
 
 def _thumbnail(path: Path) -> str:
-    """A small jpg as a data URI; the serving path has read the file before."""
+    """A small jpg as a data URI; the serving path has decoded the file before."""
     with Image.open(path) as picture:
         small = ImageOps.exif_transpose(picture).convert("RGB")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

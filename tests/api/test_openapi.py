@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from app.api.bodies import MAX_BASE64_CHARACTERS
+from app.api.schemas import MAX_BATCH_IMAGES
 from app.errors import REGISTRY
+from app.imaging.header import MAX_SIDE_PX, MIN_SIDE_PX
 from tests.api.test_failures import FAILURES
 from tests.support.images import RED
 from tests.support.server import Answer, Server
@@ -65,6 +68,15 @@ def test_described_request_is_the_schema_that_validates(described: dict[str, Any
     schema = Draft202012Validator(described["components"]["schemas"]["ClassifyRequest"])
     assert schema.is_valid({"image": RED, "top_num": "5"})
     assert not schema.is_valid({"image": RED, "top_num": 0})
+
+
+def test_the_texts_name_the_limits_of_the_code(described: dict[str, Any]) -> None:
+    one, batch = (
+        described["paths"][path]["post"]["description"] for path in (PATH, f"{PATH}/batch")
+    )
+    assert f"at most {MAX_BASE64_CHARACTERS:,} characters" in one
+    assert f"sides of {MIN_SIDE_PX} to {MAX_SIDE_PX} px" in one
+    assert f"At most {MAX_BATCH_IMAGES} images" in batch
 
 
 def test_readable_description_loads_nothing_from_elsewhere(server: Server) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.bench import load
 from app.bench.connections import Target
-from app.bench.load import closed_loop, open_loop
+from app.bench.load import ClosedLoop, OpenLoop, run_load
 from app.bench.report import Report, Run, notes
 from app.cli.bench import make_target
 from app.settings import PROJECT_ROOT
@@ -54,7 +54,7 @@ def small_server(colour_weights: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def test_a_closed_loop_counts_what_the_server_logs(small_server: Server) -> None:
     before = len(logged(small_server, "farben"))
-    result = closed_loop(target_of(small_server, "farben"), 3, 1)
+    result = run_load(target_of(small_server, "farben"), ClosedLoop(3), 1)
     answered = len(result.answered())
     assert answered > 3
     assert set(result.latencies_ms) == {0}
@@ -72,7 +72,7 @@ def test_an_open_loop_sends_its_rate_and_every_answer_is_counted(
     small_server: Server, processes: int
 ) -> None:
     before = len(logged(small_server, "farben"))
-    result = open_loop(target_of(small_server, "farben"), 30, 2, processes=processes)
+    result = run_load(target_of(small_server, "farben"), OpenLoop(30, processes), 2)
     assert result.processes == processes
     assert result.sent == len(result.late_ms) == pytest.approx(60, abs=processes)
     assert sum(map(len, result.latencies_ms.values())) == result.sent
@@ -84,7 +84,7 @@ def test_an_open_loop_sends_its_rate_and_every_answer_is_counted(
 
 def test_processes_take_turns_with_the_photos(small_server: Server) -> None:
     before = len(logged(small_server, "colours"))
-    open_loop(target_of(small_server, "colours"), 20, 1, processes=2)
+    run_load(target_of(small_server, "colours"), OpenLoop(20, processes=2), 1)
     time.sleep(1)
     images = Counter(line["image"] for line in logged(small_server, "colours")[before:])
     assert images == Counter(2 * _photo_names())
@@ -103,22 +103,22 @@ def _photo_names() -> list[str]:
 def test_more_processes_are_taken_for_a_higher_rate(
     small_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "RATE_OF_A_PROCESS", 20)
-    assert open_loop(target_of(small_server), 30, 1).processes == 2
+    monkeypatch.setattr(load, "RATE_PER_PROCESS", 20)
+    assert run_load(target_of(small_server), OpenLoop(30), 1).processes == 2
 
 
 def test_a_load_that_could_not_be_offered_is_told_and_its_delay_counted(
     small_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "MAX_OPEN_CONNECTIONS", 1)
-    result = open_loop(target_of(small_server), 5000, 2, processes=1)
+    result = run_load(target_of(small_server), OpenLoop(5000, processes=1), 2)
     assert result.held_back
     assert result.offered() < 2500
     # The last was due long before it was sent, and its latency runs from then.
     assert max(result.answered()) > max(result.late_ms) > 500
     run = Run("5000 requests/s", 5000, result, is_open=True)
     (note,) = notes(Report("", runs=[run]))
-    assert "fell behind, as all its connections waited" in note
+    assert "fell behind because all connections were waiting" in note
 
 
 def test_refusals_are_counted_by_code_and_timed(colour_weights: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_server_that_ends_is_no_answer_and_no_endless_wait(
 ) -> None:
     with Server(colour_weights, tmp_path) as server:
         threading.Timer(1, server.kill).start()
-        result = closed_loop(target_of(server), 2, 3)
+        result = run_load(target_of(server), ClosedLoop(2), 3)
     assert result.answered()
     assert len(result.latencies_ms[-1]) >= 2
     assert result.duration_s < 10
@@ -162,7 +162,7 @@ def test_the_figures_agree_with_each_other_for_people_and_scripts(
         assert run["memory_mb"] > 50
         assert run["stages_ms"]["infer"] > 0
     assert "by torchscript on cpu" in found["facts"]["server"]
-    assert found["facts"]["processor of the client"]
+    assert found["facts"]["client CPU"]
 
 
 def test_the_report_holds_tables_and_plots_and_loads_nothing(
@@ -204,7 +204,7 @@ def test_what_cannot_be_measured_is_told(small_server: Server, tmp_path: Path) -
     cases = {
         ("--connections", "0"): "numbers from 1 to 1024",
         ("--connections", ""): "nothing to do",
-        ("--photos", str(tmp_path)): "no jpg, png or bmp is here",
+        ("--photos", str(tmp_path)): "found no jpg, png or bmp",
         ("--report", "/nowhere/r"): "cannot be written",
     }
     for options, told in cases.items():

@@ -147,11 +147,11 @@ def test_a_signed_version_is_served_with_its_worst_difference(
 def test_a_version_that_fails_its_golden_samples_is_installed_and_never_served(
     workshop: Workshop, site: Site
 ) -> None:
-    # Its hashes and its signature are right: only its known answers tell that it is wrong.
+    # Its hashes and its signature are right: only its golden samples show that it is wrong.
     assert site.install(workshop.archive("3"))["signature_checked"] is True
     message = site.activate("3", status=2)
     assert "likely cause: the mean and std: the scores fit ImageNet's mean and std" in message
-    assert "the activation is taken back: 1 is active" in message
+    assert "the activation is reverted: 1 is active" in message
     assert active_version(site.weights / "pets").name == "1"
     assert site.serving()["version"] == "1"
     assert site.classify().headers["X-Model-Version"] == "1"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor.environment import check_clock
-from app.cli.doctor.reachability import Need, out_of_reach
+from app.cli.doctor.machine import check_clock
+from app.cli.doctor.permissions import Need, find_faults
 from app.observability.log_ids import COUNTER_FILE
 from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE
@@ -40,9 +40,7 @@ def about(rows: Rows, subject: str) -> list[tuple[str, str]]:
     return [(row["level"], row["text"]) for row in rows if row["subject"] == subject]
 
 
-def test_the_known_answers_are_those_of_the_engine_that_serves(
-    tmp_path: Path, weights: Path
-) -> None:
+def test_golden_samples_are_those_of_the_engine_that_serves(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "state").mkdir()
     with Server(weights, tmp_path / "state") as server:
         rows = diagnose(tmp_path, "--weights-dir", weights, "--port", server.port)
@@ -52,16 +50,14 @@ def test_the_known_answers_are_those_of_the_engine_that_serves(
     assert "by torchscript in the running server" in text
 
 
-def test_without_a_server_the_known_answers_are_computed(tmp_path: Path, weights: Path) -> None:
+def test_without_a_server_the_golden_samples_are_computed(tmp_path: Path, weights: Path) -> None:
     rows = diagnose(tmp_path, "--weights-dir", weights, "--port", free_port())
     [(level, text)] = about(rows, "golden")
     assert (level, "by torchscript here" in text) == ("ok", True)
     assert about(rows, "port")[0][0] == "warning"
 
 
-def test_a_package_that_does_not_give_its_known_answers_is_named(
-    tmp_path: Path, weights: Path
-) -> None:
+def test_a_package_that_fails_its_golden_samples_is_named(tmp_path: Path, weights: Path) -> None:
     manifest = weights / "imagenet/1/manifest.json"
     document = json.loads(manifest.read_text())
     document["golden"]["tolerance"] = 1e-9
@@ -86,7 +82,7 @@ def test_a_version_that_is_active_and_not_served_is_told(tmp_path: Path, weights
     (weights / "imagenet/ACTIVE").write_text("2\n1\n")
     with Server(weights, tmp_path / "state") as server:
         rows = diagnose(tmp_path, "--weights-dir", weights, "--port", server.port, status=1)
-    assert ("imagenet/2 is active, an earlier version serves") in about(rows, "engine")[0][1]
+    assert "imagenet/2 is active, but an earlier version is served" in about(rows, "engine")[0][1]
 
 
 def test_a_port_that_another_program_holds_is_a_failure(tmp_path: Path, weights: Path) -> None:
@@ -178,7 +174,7 @@ def _asked_by_nobody(folder: Path, needs: list[Need]) -> list[Path | None]:
         try:
             os.chdir(folder)
             _become(folder, 65534)
-            found = [str(path) if path else None for path in out_of_reach(needs, None)]
+            found = [str(path) if path else None for path in find_faults(needs, None)]
             os.write(writer, json.dumps(found).encode())
         finally:
             os._exit(0)

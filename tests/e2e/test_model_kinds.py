@@ -159,4 +159,4 @@ def test_evaluate_names_a_label_that_the_package_lacks(kinds: Server, tmp_path: 
     photo(tmp_path / "d/cranes", "1.png", (250, 0, 0))
     result = classifyd("evaluate", weights(kinds) / "equal/1", tmp_path / "d")
     assert "'cranes'" in str(result.exception)
-    assert "near are crane" in str(result.exception)
+    assert "similar are crane" in str(result.exception)

@@ -154,6 +154,37 @@ def test_port_in_use_is_named_at_once(server: Server, colour_weights: Path, tmp_
     assert "Traceback" not in ended.stderr
 
 
+class ServedByCommand(Server):
+    """The server as ``classifyd serve`` starts it."""
+
+    module = ("app.cli", "serve")
+
+
+def test_variables_of_gunicorn_have_no_effect_on_serve(
+    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers 3 --bind 127.0.0.1:1")
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    with ServedByCommand(colour_weights, tmp_path) as server:
+        assert server.classify("colours", {"image": RED}).code == 0
+        assert len(server.worker_pids()) == 1
+        told = [line for line in server.log_text().splitlines() if "GUNICORN" in line]
+    assert told == [
+        "classifyd: GUNICORN_CMD_ARGS and WEB_CONCURRENCY ignored: use the settings instead"
+    ]
+
+
+def test_serve_names_only_the_variables_that_are_set(
+    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    with ServedByCommand(colour_weights, tmp_path) as server:
+        assert len(server.worker_pids()) == 1
+        told = [line for line in server.log_text().splitlines() if "ignored" in line]
+    assert told == ["classifyd: WEB_CONCURRENCY ignored: use the settings instead"]
+
+
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path, workers: str) -> None:
     weights = tmp_path / "weights"

@@ -121,7 +121,7 @@ def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
     break_model(weights)
     ended = package(weights, state, "activate", "pets", "3", "--wait", status=2)
     assert "output.classes: the model's output has shape (1, 3), expected (1, 4)" in ended.stderr
-    assert "the activation is taken back: 1 is active" in ended.stderr
+    assert "the activation is reverted: 1 is active" in ended.stderr
     assert active_version(weights / "pets").name == "1"
     wait_for(own_server, name="pets", version="1")
 

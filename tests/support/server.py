@@ -28,7 +28,13 @@ def free_port() -> int:
 
 
 class Server:
-    """A server process on a free port; settings are given as keyword arguments."""
+    """A server process on a free port; settings are given as keyword arguments.
+
+    Attributes:
+        module: what Python runs, with its arguments.
+    """
+
+    module: tuple[str, ...] = ("gunicorn",)
 
     def __init__(self, weights_dir: Path, state_dir: Path, **settings: object) -> None:
         self.port = free_port()
@@ -70,7 +76,7 @@ class Server:
         """Start gunicorn as ``make run`` does, without waiting."""
         with self.log_path.open("ab") as log, self.stdout_path.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn"],
+                [sys.executable, "-m", *self.module],
                 cwd=PROJECT_ROOT,
                 env=self._environment,
                 stdout=out,

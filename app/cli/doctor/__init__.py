@@ -1,1 +1,1 @@
-"""The command classifyd doctor."""
+"""The command classifyd doctor, and its checks."""

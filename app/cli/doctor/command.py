@@ -1,4 +1,4 @@
-"""``classifyd doctor``: what is well, what is not, and what to do about it."""
+"""``classifyd doctor``: check everything that the server depends on, and say what to do."""
 
 import dataclasses
 import io
@@ -7,79 +7,85 @@ import platform
 import re
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.doctor.diagnosis import ask_server, diagnose
-from app.cli.doctor.environment import Finding, log_lines
-from app.cli.options import resolve_options, settings_options
-from app.errors import OperatorError, PackageError, SettingsError
+from app.cli.doctor.finding import Finding, Findings
+from app.cli.doctor.machine import check_clock, check_disk, check_gpu
+from app.cli.doctor.packages import check_licences, check_packages
+from app.cli.doctor.permissions import check_permissions
+from app.cli.doctor.server import check_log, check_proxy, check_server, fetch_readiness, log_lines
+from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.output import print_json, writing
+from app.errors import PackageError, SettingsError
 from app.licence.standing import active_manifests
 from app.settings import ResolvedSettings, Settings
+
+CHECKS: tuple[Callable[[Settings], Findings], ...] = (
+    *(check_server, check_permissions, check_disk, check_clock, check_packages),
+    *(check_licences, check_gpu, check_log, check_proxy),
+)
+"""In the order in which to fix what they find; none of them raises."""
 
 _SECRET = re.compile(r"token|password|secret|key", re.IGNORECASE)
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 @click.option("--bundle", type=click.Path(path_type=Path), help="write an archive for support")
 @settings_options
 def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
-    """Check configuration, machine, packages, licences and log; with sudo it sees all."""
+    """Check settings, machine, packages, licences and log; use sudo to check everything."""
+    resolved = None
     try:
         resolved = resolve_options(options)
     except SettingsError as exc:
-        # Nothing else can be looked at before this is mended.
         findings = [Finding("failure", "configuration", str(exc), "correct the setting")]
-        _print(findings, as_json)
-        if bundle is not None:
-            _write_bundle(bundle, {"findings.json": _as_rows(findings), **_everywhere(Settings())})
-        sys.exit(1)
-    origins = sorted(set(resolved.sources.values()) - {"default"})
-    first = Finding("ok", "configuration", f"from {', '.join(origins) or 'defaults alone'}")
-    findings = [first, *diagnose(resolved.settings)]
-    _print(findings, as_json)
+    else:
+        findings = [_check_sources(resolved)]
+        findings += [found for check in CHECKS for found in check(resolved.settings)]
+    rows = [dataclasses.asdict(finding) for finding in findings]
+    if as_json:
+        print_json(rows)
+    else:
+        _print_text(findings)
     if bundle is not None:
-        _write_bundle(bundle, _contents(resolved, findings))
+        _write_bundle(bundle, {"findings.json": rows, **_bundle_files(resolved)})
     if any(finding.level == "failure" for finding in findings):
         sys.exit(1)
 
 
-def _print(findings: list[Finding], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_as_rows(findings), indent=2))
-        return
+def _check_sources(resolved: ResolvedSettings) -> Finding:
+    sources = sorted(set(resolved.sources.values()) - {"default"})
+    return Finding("ok", "configuration", f"from {', '.join(sources) or 'defaults only'}")
+
+
+def _print_text(findings: list[Finding]) -> None:
     for finding in findings:
         print(f"{finding.level:<8} {finding.subject:<13} {finding.text}")
         if finding.to_do:
             print(f"{'':<22} -> {finding.to_do}")
 
 
-def _as_rows(findings: list[Finding]) -> list[dict[str, str]]:
-    return [dataclasses.asdict(finding) for finding in findings]
-
-
-def _contents(resolved: ResolvedSettings, findings: list[Finding]) -> dict[str, Any]:
-    """What support asks for, by file: no key, no token, no image, no model."""
-    settings = resolved.settings
-    return {
-        "findings.json": _as_rows(findings),
+def _bundle_files(resolved: ResolvedSettings | None) -> dict[str, Any]:
+    """What support needs, by file name: no key, no token, no image, no model."""
+    settings = resolved.settings if resolved else Settings()
+    files = {
+        "machine.json": platform.uname()._asdict() | {"python": sys.version},
+        "log.txt": "\n".join(log_lines(settings) or []),
+    }
+    if resolved is None:
+        return files
+    return files | {
         "settings.json": {
             name: "(hidden)" if _SECRET.search(name) else str(value)
             for name, value in vars(settings).items()
         },
-        "readyz.json": ask_server(settings),
+        "readyz.json": fetch_readiness(settings),
         "manifests.json": _manifests(settings),
-        **_everywhere(settings),
-    }
-
-
-def _everywhere(settings: Settings) -> dict[str, Any]:
-    return {
-        "machine.json": platform.uname()._asdict() | {"python": sys.version},
-        "log.txt": "\n".join(log_lines(settings) or []),
     }
 
 
@@ -87,22 +93,17 @@ def _manifests(settings: Settings) -> list[dict[str, Any]]:
     try:
         return [dataclasses.asdict(m) for m in active_manifests(settings.weights_dir)]
     except PackageError:
-        return []  # told by the findings
+        return []  # reported by check_packages
 
 
 def _write_bundle(path: Path, files: dict[str, Any]) -> None:
-    try:
-        with tarfile.open(path, "w:gz") as archive:
-            for name, content in files.items():
-                _add(archive, name, content)
-    except OSError as exc:
-        raise OperatorError(f"{path} cannot be written: {exc.strerror}") from exc
+    with writing(path), tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            text = (
+                content if isinstance(content, str) else json.dumps(content, indent=2, default=str)
+            )
+            data = text.encode()
+            entry = tarfile.TarInfo(f"classifyd-support/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
     print(f"{path}: written, for support", file=sys.stderr)
-
-
-def _add(archive: tarfile.TarFile, name: str, content: object) -> None:
-    text = content if isinstance(content, str) else json.dumps(content, indent=2, default=str)
-    data = text.encode()
-    entry = tarfile.TarInfo(f"classifyd-support/{name}")
-    entry.size = len(data)
-    archive.addfile(entry, io.BytesIO(data))

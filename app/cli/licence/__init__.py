@@ -1,1 +1,1 @@
-"""The commands of classifyd licence."""
+"""The commands of classifyd licence: the customer's and the publisher's."""

@@ -1,7 +1,6 @@
-"""``classifyd licence``: on the customer's server."""
+"""``classifyd licence``: the commands for a customer's server."""
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,21 +9,22 @@ from typing import Any
 import click
 
 from app.cli.licence.publisher import issue, keygen, seal
-from app.cli.options import resolve_options, settings_options
-from app.errors import LicenceError
+from app.cli.licences import judge_licences
+from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.output import print_facts, print_json, writing
 from app.licence.clock import ClockRecord
 from app.licence.documents import write_whole
 from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
-from app.licence.folder import Decision, LicenceFolder
+from app.licence.folder import Decision
 from app.licence.keys import clock_key, ensure_machine_key
 from app.licence.licence import Licence, read_licence, to_time
-from app.licence.standing import active_manifests, device_of
+from app.reporting.counts import pluralise
 
 
 @click.group()
 def licence() -> None:
-    """Licences of sealed packages: ask for one, issue one, see how they stand."""
+    """Request, issue, show and check the licences of sealed packages."""
 
 
 @licence.command()
@@ -33,64 +33,50 @@ def licence() -> None:
     type=click.Path(path_type=Path),
     default=Path("fingerprint.json"),
     show_default=True,
-    help="the file to write",
+    help="file to write",
 )
 @settings_options
 def fingerprint(out: Path, **options: str | None) -> None:
-    """Write this machine's fingerprint, to be sent to the publisher.
+    """Write the fingerprint of this machine, to send to the publisher.
 
-    It holds salted hashes of hardware facts and a public key, and nothing that names this
-    machine. Run it with sudo: some facts are only for root to read.
+    It contains salted hashes of hardware facts and a public key, but nothing that identifies
+    this machine to others. Use sudo: only root can read some facts.
     """
     settings = resolve_options(options).settings
     facts = read_facts()
-    try:
+    with writing(settings.state_dir):
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         key = ensure_machine_key(settings.state_dir)
         ClockRecord(settings.state_dir, clock_key(key)).create()
-        taken = take_fingerprint(facts, gpu_models(), key.public_key().public_bytes_raw())
+    taken = take_fingerprint(facts, gpu_models(), key.public_key().public_bytes_raw())
+    with writing(out):
         write_whole(out, fingerprint_bytes(taken))
-    except OSError as exc:
-        raise LicenceError(f"{exc.filename or out} cannot be written: {exc.strerror}") from exc
-    missing = [kind for kind in MACHINE_FACTS if kind not in facts]
-    print(f"{out}: written, with {len(taken.facts)} facts and {len(taken.cards)} cards")
-    if missing:
+    found, gpus = pluralise(len(taken.facts), "fact"), pluralise(len(taken.cards), "GPU")
+    print(f"{out}: written, with {found} and {gpus}")
+    if missing := [kind for kind in MACHINE_FACTS if kind not in facts]:
         hint = " (sudo may read more)" if os.geteuid() != 0 else ""
-        print(f"not found or not readable here: {', '.join(missing)}{hint}")
+        print(f"not found or not readable: {', '.join(missing)}{hint}")
 
 
 @licence.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 def show(file: Path, as_json: bool) -> None:
-    """Show what a licence file grants, wherever it is valid."""
-    granted = read_licence(file)
-    summary = _summary(granted)
-    if as_json:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
-        return
-    for name, value in summary.items():
-        print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+    """Show the content of a licence file, for any machine."""
+    print_facts(_summary(read_licence(file)), as_json)
 
 
 @licence.command()
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 @settings_options
 def check(as_json: bool, **options: str | None) -> None:
-    """Say for each package here whether its licence is good, and if not, what to do."""
-    settings = resolve_options(options).settings
-    facts = read_facts()
-    device, cards = device_of(settings, facts)
-    folder = LicenceFolder(settings.licence_dir, settings.state_dir, device, cards)
-    decisions = {
-        manifest.name: folder.best(manifest.name, manifest.licence, facts)
-        for manifest in active_manifests(settings.weights_dir)
-        if manifest.licence is not None
-    }
+    """Check the licence of each active package, and say how to fix problems."""
+    judged = judge_licences(resolve_options(options).settings)
+    decisions = {manifest.name: decision for manifest, decision in judged}
     if as_json:
-        print(json.dumps({name: _as_json(d) for name, d in decisions.items()}, indent=2))
+        print_json({name: _as_json(decision) for name, decision in decisions.items()})
     elif not decisions:
-        print("No package here needs a licence.")
+        print("No active package needs a licence.")
     else:
         print("\n".join(line for name, d in decisions.items() for line in _as_lines(name, d)))
     if not all(decision.verdict.serves for decision in decisions.values()):
@@ -102,6 +88,7 @@ for command in (keygen, seal, issue):
 
 
 def _summary(granted: Licence) -> dict[str, Any]:
+    tolerance = granted.tolerance
     return {
         "serial": granted.serial,
         "licensee": granted.licensee,
@@ -111,8 +98,8 @@ def _summary(granted: Licence) -> dict[str, Any]:
         "not before": to_time(granted.not_before),
         "expires": "never" if granted.expires is None else to_time(granted.expires),
         "facts": list(granted.facts),
-        "tolerance": f"{granted.tolerance.required} facts must match, with "
-        f"{granted.tolerance.partial} it goes on for {granted.tolerance.grace_days} days",
+        "tolerance": f"{pluralise(tolerance.required, 'fact')} must match; with "
+        f"{tolerance.partial}, valid for {pluralise(tolerance.grace_days, 'more day')}",
     }
 
 

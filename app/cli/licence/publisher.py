@@ -1,10 +1,11 @@
-"""``classifyd licence``: at the publisher's."""
+"""``classifyd licence``: the commands for a publisher."""
 
 import datetime
 from pathlib import Path
 
 import click
 
+from app.cli.output import writing
 from app.errors import LicenceError
 from app.licence.documents import write_whole
 from app.licence.fingerprint import Fingerprint, read_fingerprint
@@ -20,22 +21,22 @@ _key_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("publisher.key"),
     show_default=True,
-    help="the publisher's private key",
+    help="private key of the publisher",
 )
 
 
 @click.command()
 @_key_option
 def keygen(key: Path) -> None:
-    """Make the publisher's key pair: one file, to be kept secret and backed up."""
+    """Create the publisher's key pair in one file; keep it secret, and back it up."""
     make_publisher_key(key)
-    print(f"{key}: written. Keep it secret and keep a copy: without it no licence can be issued")
+    print(f"{key}: written; keep it secret and back it up: licences cannot be issued without it")
 
 
 @click.command()
 @click.argument("package", type=click.Path(path_type=Path))
 @_key_option
-@click.option("--contact", required=True, help="who to ask for a licence: a name and an address")
+@click.option("--contact", required=True, help="whom to ask for a licence: name and address")
 @click.option(
     "--weights-dir",
     type=click.Path(path_type=Path),
@@ -43,22 +44,22 @@ def keygen(key: Path) -> None:
     help="where to write NAME/VERSION (default: dist/sealed)",
 )
 def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:
-    """Write a copy of an open PACKAGE, NAME/VERSION, that runs with a licence only."""
+    """Write a copy of a PACKAGE, NAME/VERSION, that requires a licence."""
     sealed = seal_package(package, weights_dir, read_publisher_key(key), contact)
-    print(f"{sealed.folder}: sealed; deliver this folder, and keep the open one to yourself")
+    print(f"{sealed.folder}: sealed; deliver this folder, and keep the original private")
 
 
 @click.command()
 @click.argument("fingerprint", type=click.Path(path_type=Path))
 @_key_option
-@click.option("--licensee", required=True, help="to whom")
-@click.option("--name", "names", multiple=True, required=True, help="a deploy name; repeat it")
+@click.option("--licensee", required=True, help="name of the customer")
+@click.option("--name", "names", multiple=True, required=True, help="deploy name; repeatable")
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
-@click.option("--card", type=click.IntRange(min=0), help="which of the fingerprint's cards")
+@click.option("--card", type=click.IntRange(min=0), help="index of a GPU of the fingerprint")
 @click.option("--not-before", type=click.DateTime(["%Y-%m-%d"]), help="first valid day, in UTC")
-@click.option("--trial", is_flag=True, help=f"{TRIAL_DAYS} days")
-@click.option("--days", type=click.IntRange(1, 36_500), help="so many days")
-@click.option("--permanent", is_flag=True, help="without an end")
+@click.option("--trial", is_flag=True, help=f"valid for {TRIAL_DAYS} days")
+@click.option("--days", type=click.IntRange(1, 36_500), help="number of days")
+@click.option("--permanent", is_flag=True, help="without expiry")
 @click.option("--grace-days", type=click.IntRange(0, 365), default=GRACE_DAYS, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="default: SERIAL.licence")
 def issue(
@@ -75,7 +76,7 @@ def issue(
     grace_days: int,
     out: Path | None,
 ) -> None:
-    """Sign a licence for a customer's FINGERPRINT file."""
+    """Sign a licence for the FINGERPRINT file of a customer."""
     if trial + permanent + (days is not None) != 1:
         raise click.UsageError("give one of --trial, --days and --permanent")
     publisher, machine = read_publisher_key(key), read_fingerprint(fingerprint)
@@ -84,28 +85,26 @@ def issue(
         machine,
         licensee,
         names,
-        card=_pick_card(machine, card) if device == "gpu" else None,
+        card=_pick_gpu(machine, card) if device == "gpu" else None,
         not_before=_to_seconds(not_before),
         days=TRIAL_DAYS if trial else days,
         grace_days=grace_days,
     )
     path = out or Path(f"{granted.serial}{LICENCE_SUFFIX}")
-    try:
+    with writing(path):
         write_whole(path, sign_licence(granted, publisher))
-    except OSError as exc:
-        raise LicenceError(f"{path} cannot be written: {exc.strerror}") from exc
     read_licence(path)
-    end = "without an end" if granted.expires is None else f"until {to_time(granted.expires)}"
+    end = "without expiry" if granted.expires is None else f"until {to_time(granted.expires)}"
     print(f"{path}: {', '.join(names)} on one {granted.device} machine of {licensee}, {end}")
 
 
-def _pick_card(machine: Fingerprint, index: int | None) -> str:
+def _pick_gpu(machine: Fingerprint, index: int | None) -> str:
     cards = list(machine.cards)
     if index is None and len(cards) == 1:
         return cards[0]
     if index is None or index >= len(cards):
         found = "; ".join(f"{i}: {model}" for i, model in enumerate(machine.cards.values()))
-        raise LicenceError(f"choose one of the fingerprint's cards with --card: {found or 'none'}")
+        raise LicenceError(f"choose a GPU of the fingerprint with --card: {found or 'none'}")
     return cards[index]
 
 

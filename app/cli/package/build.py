@@ -1,15 +1,15 @@
-"""``classifyd package build``: a package from a model, a checkpoint, labels and transforms."""
+"""``classifyd package build``: build a package from a model, labels and preprocessing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.cli.options import resolve_options
-from app.cli.package.verify import describe_verified, summarise
-from app.cli.progress import report_progress
+from app.cli.output import report_progress
+from app.cli.package.verify import summarise, verify_package, weights_dir_option
+from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
     from app.packages.build.builder import BuildRequest
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.packages.package import Package
 
 PRESET_OPTIONS = ("preprocess", "weights_enum", "timm_config")
-"""At most one of them; without any the preprocessing is read from its flags."""
+"""Mutually exclusive; without them, the preprocessing options apply."""
 
 _SCALES = {"unit": (1 / 255, 0.0), "symmetric": (1 / 127.5, -1.0), "none": (1.0, 0.0)}
 _FILE = click.Path(exists=True, path_type=Path)
@@ -28,7 +28,7 @@ def _numbers(_: click.Context, parameter: click.Parameter, text: str | None) -> 
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError as exc:
-        raise click.BadParameter(f"{text!r}: expected numbers with commas between") from exc
+        raise click.BadParameter(f"{text!r}: expected numbers separated by commas") from exc
 
 
 def _levels(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -63,90 +63,67 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     return arguments
 
 
-_OPTIONS = [
-    click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file"),
-    click.option("--torchvision", metavar="ARCH", help="source: torchvision's architecture"),
-    click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module"),
-    click.option(
-        "--factory-args", metavar="JSON", default="{}", callback=_arguments, help="its arguments"
-    ),
-    click.option("--checkpoint", type=_FILE, metavar="FILE", help="the weights, a state_dict"),
-    click.option("--checkpoint-key", metavar="KEY", help="where in the checkpoint they lie"),
-    click.option(
-        "--labels", type=_FILE, required=True, metavar="PATH", help="text, JSON or ImageFolder"
-    ),
-    click.option("--preprocess", type=_FILE, metavar="FILE", help="steps as YAML or JSON"),
-    click.option("--weights-enum", metavar="NAME", help="torchvision's transforms of weights"),
-    click.option("--timm-config", metavar="model|FILE", help="timm's data configuration"),
-    click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB"),
-    click.option("--crop-fraction", type=float, help="of the shortest side, before the resize"),
-    click.option("--resize", metavar="N|HxW", callback=_size, help="both sides, no proportions"),
-    click.option(
-        "--resize-shortest", type=int, metavar="N", help="keeps proportions; wants --crop"
-    ),
-    click.option("--letterbox", metavar="N|HxW", callback=_size, help="fits all, fills with --pad"),
-    click.option(
-        "--crop", metavar="N|HxW", callback=_size, help="from the centre, after the resize"
-    ),
-    click.option(
-        "--filter",
-        type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
-        default="bilinear",
-        show_default=True,
-    ),
-    click.option("--antialias/--no-antialias", default=True, show_default=True),
-    click.option(
-        "--resampling",
-        type=click.Choice(["fast", "exact"]),
-        default="fast",
-        show_default=True,
-        help="exact is Pillow to the bit, fast at most 2 grey levels off",
-    ),
-    click.option("--pad", default="0", callback=_levels, help="grey levels of a fill"),
-    click.option(
-        "--scale",
-        default="unit",
-        show_default=True,
-        callback=_scale,
-        metavar="NAME|MUL,ADD",
-        help="unit 0 to 1, symmetric -1 to 1, none 0 to 255",
-    ),
-    click.option("--mean", callback=_numbers, metavar="A,B,C", help="after the scale"),
-    click.option("--std", callback=_numbers, metavar="A,B,C", help="after the scale"),
-    click.option(
-        "--output",
-        "kind",
-        type=click.Choice(["logits", "probabilities"]),
-        default="logits",
-    ),
-    click.option(
-        "--task",
-        type=click.Choice(["single_label", "multi_label"]),
-        default="single_label",
-    ),
-    click.option("--trace/--script", default=True, show_default=True, help="how to TorchScript"),
-    click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="an image to check with"),
-    click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores"),
-    click.option("--weights-dir", metavar="DIR", help="where packages lie"),
-]
-
-
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.command()
 @click.argument("name")
 @click.argument("version")
-@_with_options
+@click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
+@click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module")
+@click.option(
+    "--factory-args", metavar="JSON", default="{}", callback=_arguments, help="its arguments"
+)
+@click.option("--checkpoint", type=_FILE, metavar="FILE", help="state_dict with the weights")
+@click.option("--checkpoint-key", metavar="KEY", help="key of the state_dict in the checkpoint")
+@click.option(
+    "--labels", type=_FILE, required=True, metavar="PATH", help="text, JSON or ImageFolder"
+)
+@click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON")
+@click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum")
+@click.option("--timm-config", metavar="model|FILE", help="data configuration of timm")
+@click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB")
+@click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing")
+@click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio")
+@click.option(
+    "--resize-shortest", type=int, metavar="N", help="keeps the aspect ratio; requires --crop"
+)
+@click.option("--letterbox", metavar="N|HxW", callback=_size, help="whole image, rest --pad")
+@click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing")
+@click.option(
+    "--filter",
+    type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
+    default="bilinear",
+    show_default=True,
+)
+@click.option("--antialias/--no-antialias", default=True, show_default=True)
+@click.option(
+    "--resampling",
+    type=click.Choice(["fast", "exact"]),
+    default="fast",
+    show_default=True,
+    help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",
+)
+@click.option("--pad", default="0", callback=_levels, help="fill value, one or one per channel")
+@click.option(
+    "--scale",
+    default="unit",
+    show_default=True,
+    callback=_scale,
+    metavar="NAME|MUL,ADD",
+    help="unit: 0 to 1, symmetric: -1 to 1, none: 0 to 255",
+)
+@click.option("--mean", callback=_numbers, metavar="A,B,C", help="applied after --scale")
+@click.option("--std", callback=_numbers, metavar="A,B,C", help="applied after --scale")
+@click.option("--output", "kind", type=click.Choice(["logits", "probabilities"]), default="logits")
+@click.option("--task", type=click.Choice(["single_label", "multi_label"]), default="single_label")
+@click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
+@click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
+@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
+@weights_dir_option
 def build(name: str, version: str, **options: Any) -> None:
-    """Build a package NAME/VERSION and prove it equal to the model it came from.
+    """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
-    The model comes from one of --torchscript, --torchvision and --factory; the
-    preprocessing from one of --preprocess, --weights-enum and --timm-config, or from its
-    flags.
+    The source of the model is --torchscript, --torchvision or --factory. The preprocessing is
+    defined by --preprocess, --weights-enum or --timm-config, or else by the other options.
     """
     from app.packages.build.builder import build_package
     from app.packages.schema import is_identifier
@@ -158,10 +135,10 @@ def build(name: str, version: str, **options: Any) -> None:
     verified: dict[str, Any] = {}
 
     def check(package: "Package") -> None:
-        verified.update(describe_verified(package))
+        verified.update(verify_package(package))
 
     built = build_package(weights, _request(name, version, options), check, report_progress)
-    print(f"{built.folder}: built, {len(built.labels)} classes, {summarise(verified)}")
+    print(f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}")
 
 
 def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest":
@@ -191,12 +168,12 @@ def _source(options: dict[str, Any]) -> "Source":
         raise click.UsageError("give one of --torchscript, --torchvision and --factory")
     if options["torchscript"]:
         if checkpoint:
-            raise click.UsageError("a TorchScript file has its weights; leave --checkpoint out")
+            raise click.UsageError("a TorchScript file contains its weights; omit --checkpoint")
         return TorchScriptSource(options["torchscript"])
     if options["factory"]:
         return FactorySource(options["factory"], options["factory_args"], checkpoint, key)
     if checkpoint is None:
-        raise click.UsageError("--torchvision wants a --checkpoint; nothing is downloaded")
+        raise click.UsageError("--torchvision requires --checkpoint; nothing is downloaded")
     return TorchvisionSource(options["torchvision"], checkpoint, key)
 
 

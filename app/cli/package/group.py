@@ -1,16 +1,16 @@
-"""``classifyd package``: the model packages of the weights folder."""
+"""``classifyd package``: list and inspect the packages of the weights folder."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.options import options_of, resolve_options
+from app.cli.options import json_option, options_of, resolve_options
+from app.cli.output import print_facts, print_json
 from app.cli.package.build import build
-from app.cli.package.change import activate, archive, install, remove, rollback
 from app.cli.package.verify import verify
+from app.cli.package.versions import activate, archive, install, remove, rollback
 from app.errors import PackageError
 from app.packages.store import (
     active_version,
@@ -31,9 +31,9 @@ def package() -> None:
 
 @click.command("list")
 @options_of("weights_dir")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 def list_packages(as_json: bool, **options: str | None) -> None:
-    """List every version of every package; * marks the active ones."""
+    """List all versions of all packages; * marks the active ones."""
     weights_dir = resolve_options(options).settings.weights_dir
     rows = [
         row
@@ -41,7 +41,7 @@ def list_packages(as_json: bool, **options: str | None) -> None:
         for row in _describe_versions(folder)
     ]
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     for row in rows:
         mark = "*" if row["active"] else " "
@@ -52,9 +52,9 @@ def list_packages(as_json: bool, **options: str | None) -> None:
 @click.command()
 @click.argument("package_name", metavar="NAME[/VERSION]")
 @options_of("weights_dir", "state_dir", "trusted_keys")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@json_option
 def info(package_name: str, as_json: bool, **options: str | None) -> None:
-    """Check a package's files and show what it is; without VERSION, the active one."""
+    """Check the files of a package and describe it; without VERSION, of the active one."""
     settings = resolve_options(options).settings
     name, _, version = package_name.partition("/")
     name_folder = existing_name(settings.weights_dir, name)
@@ -64,7 +64,7 @@ def info(package_name: str, as_json: bool, **options: str | None) -> None:
         else active_version(name_folder)
     )
     row = _describe_package(folder)
-    row["active"] = _active_name(name_folder) == folder.name
+    row["active"] = _active(name_folder)[0] == folder.name
     row["previous"] = _or_empty(previous_versions, name_folder)
     row["signed_by"] = _describe_signature(folder, settings.trusted_keys)
     row["served_by_pids"] = [
@@ -72,38 +72,26 @@ def info(package_name: str, as_json: bool, **options: str | None) -> None:
         for worker in live_workers(settings.state_dir, settings.weights_dir)
         if name in worker.names and worker.names[name].version == folder.name
     ]
-    if as_json:
-        print(json.dumps(row, indent=2, ensure_ascii=False))
-        return
-    for key, value in row.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"{key:<15} {shown}")
+    print_facts(row, as_json)
 
 
 def _describe_versions(name_folder: Path) -> list[Row]:
-    active = _active_name(name_folder)
+    active, problem = _active(name_folder)
     rows = [
         {"name": name_folder.name, "version": version, "active": version == active, "problem": ""}
         for version in version_folders(name_folder)
     ]
     if active:
         return rows
-    return [*rows, {"name": name_folder.name, "version": "", "active": False} | _why(name_folder)]
+    return [*rows, {"name": name_folder.name, "version": "", "active": False, "problem": problem}]
 
 
-def _why(name_folder: Path) -> Row:
+def _active(name_folder: Path) -> tuple[str, str]:
+    """The active version, or why there is none."""
     try:
-        active_version(name_folder)
+        return active_version(name_folder).name, ""
     except PackageError as exc:
-        return {"problem": exc.problem}
-    return {"problem": ""}
-
-
-def _active_name(name_folder: Path) -> str:
-    try:
-        return active_version(name_folder).name
-    except PackageError:
-        return ""
+        return "", exc.problem
 
 
 def _or_empty(read: Callable[[Path], list[str]], name_folder: Path) -> list[str]:
@@ -114,7 +102,7 @@ def _or_empty(read: Callable[[Path], list[str]], name_folder: Path) -> list[str]
 
 
 def _describe_package(folder: Path) -> Row:
-    # Here, so that a list of versions does not pay for loading OpenCV.
+    # Imported here: a list of versions does not need OpenCV.
     from app.packages.package import load_package
 
     loaded = load_package(folder)
@@ -150,14 +138,7 @@ def _describe_signature(folder: Path, trusted_folder: Path) -> str:
 
 
 for command in (
-    build,
-    verify,
-    list_packages,
-    info,
-    install,
-    activate,
-    rollback,
-    remove,
-    archive,
+    *(build, verify, list_packages, info),
+    *(install, activate, rollback, remove, archive),
 ):
     package.add_command(command)

@@ -1,4 +1,4 @@
-"""``classifyd package verify``: does a package give its known answers here."""
+"""``classifyd package verify``: check a package and its golden samples on this machine."""
 
 import json
 from pathlib import Path
@@ -6,36 +6,41 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.options import resolve_options
-from app.cli.unlocking import licence_options, load_unlocked
+from app.cli.licences import licence_options, load_unlocked
+from app.cli.options import json_option, resolve_options
+from app.cli.output import print_result
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
 from app.packages.store import active_version
+from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
     from app.packages.package import Package
 
 
+weights_dir_option = click.option("--weights-dir", metavar="DIR", help="folder of the packages")
+
+
 @click.command()
 @click.argument("package")
-@click.option("--weights-dir", metavar="DIR", help="folder of the model packages, for a NAME")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@weights_dir_option
+@json_option
 @licence_options
 def verify(package: str, weights_dir: str | None, as_json: bool, **options: str | None) -> None:
     """Check a package (a folder NAME/VERSION, or the active version of a NAME).
 
-    Its files must be whole, its model must fit its manifest, and its golden samples must
-    give the scores that the reference gave, within the package's tolerance. A sealed package
-    is opened with the licence that this machine's server uses.
+    The files must match their checksums, the model must match the manifest, and the golden
+    samples must give their expected scores, within the tolerance of the package. A sealed
+    package is opened with the licence of this machine's server.
     """
     folder = find_package(package, weights_dir)
     try:
-        result = describe_verified(load_unlocked(folder, options))
+        result = verify_package(load_unlocked(folder, options))
     except OperatorError as exc:
         if as_json:
             print(json.dumps({"package": str(folder), "ok": False, "reason": str(exc)}))
         raise
-    print(json.dumps(result, ensure_ascii=False) if as_json else _as_text(result))
+    print_result(result, f"{result['package']}: ok, {summarise(result)}", as_json)
 
 
 def find_package(package: str, weights_dir: str | None = None) -> Path:
@@ -43,24 +48,24 @@ def find_package(package: str, weights_dir: str | None = None) -> Path:
 
     Args:
         package: a folder ``NAME/VERSION``, or a NAME in the weights folder.
-        weights_dir: the weights folder; that of the settings by default.
+        weights_dir: the weights folder; by default that of the settings.
 
     Raises:
         PackageError: the name has no active version.
-        OperatorError: it is neither a folder nor a name.
+        OperatorError: it is neither a package folder nor a name.
     """
     if (Path(package) / "manifest.json").is_file():
         return Path(package).resolve()
     weights = resolve_options({"weights_dir": weights_dir}).settings.weights_dir
     if not is_identifier(package) or not (weights / package).is_dir():
         raise OperatorError(
-            f"{package!r} is neither a package's folder (NAME/VERSION) nor a name in {weights}"
+            f"{package!r} is neither a package folder (NAME/VERSION) nor a name in {weights}"
         )
     return active_version(weights / package)
 
 
-def describe_verified(package: "Package") -> dict[str, Any]:
-    """Load a package as a server does and say how well it keeps to its known answers.
+def verify_package(package: "Package") -> dict[str, Any]:
+    """Load a package as a server does, and compare its scores with the golden samples.
 
     Raises:
         PackageError: as load_classifier.
@@ -92,17 +97,13 @@ def describe_verified(package: "Package") -> dict[str, Any]:
 
 
 def summarise(result: dict[str, Any]) -> str:
-    """The outcome of describe_verified in one or two lines."""
+    """The result of verify_package in one or two lines."""
     if not result["golden_samples"]:
-        return "no golden samples: nothing proves that its scores are those of the training"
-    lines = [
-        f"{result['golden_samples']} golden samples, worst difference of a score "
+        return "no golden samples: nothing proves that the scores are those of the training"
+    text = (
+        f"{pluralise(result['golden_samples'], 'golden sample')}, largest score difference "
         f"{result['worst_difference']:.2g} (tolerance {result['tolerance']:g})"
-    ]
+    )
     if result["unnoticed"]:
-        lines.append("  they would not notice: " + "; ".join(result["unnoticed"]))
-    return "\n".join(lines)
-
-
-def _as_text(result: dict[str, Any]) -> str:
-    return f"{result['package']}: ok, {summarise(result)}"
+        text += "\n  they would not detect: " + "; ".join(result["unnoticed"])
+    return text

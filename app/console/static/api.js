@@ -1,4 +1,4 @@
-// Calls of the server.
+// Requests to the server.
 const headersWith = (token) => ({
   "Content-Type": "application/json",
   ...(token ? { Authorization: `Bearer ${token}` } : {}),
@@ -18,7 +18,7 @@ export async function fetchModels(token) {
   return response.json();
 }
 
-// The answer, what its headers say, and the milliseconds seen from here.
+// The answer, details from its headers, and the milliseconds measured in the browser.
 export async function classify(name, image, topNum, token) {
   const started = performance.now();
   const body = JSON.stringify(topNum ? { image, top_num: topNum } : { image });
@@ -41,8 +41,8 @@ function parseTiming(header) {
   return [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map((match) => [match[1], match[2]]);
 }
 
-// The picture as the model saw it, or null when the server could not read it.
-export async function preview(name, image, token) {
+// The URL of the image as the model sees it, or null if the server cannot decode it.
+export async function fetchPreview(name, image, token) {
   const response = await fetch(`/console/preview/${encodeURIComponent(name)}`, {
     method: "POST",
     headers: headersWith(token),

@@ -1,4 +1,4 @@
-// The request as programs, from files that run as they are; only their constants change.
+// Code samples of the request: complete programs in which only the constants are replaced.
 const FILES = {
   curl: { file: "client.sh", run: "sh client.sh" },
   Python: { file: "client.py", run: "python3 client.py" },
@@ -12,10 +12,10 @@ const loaded = new Map();
 
 export const languages = Object.keys(FILES);
 
-// The file to save the program in, and the command that runs it there.
+// The file name of a code sample, and the command that runs it.
 export const howToRun = (language) => FILES[language];
 
-export async function program(language, { url, file, topNum, token }) {
+export async function codeSample(language, { url, file, topNum, token }) {
   const name = FILES[language].file;
   if (!loaded.has(name)) loaded.set(name, (await fetch(`/static/clients/${name}`)).text());
   const code = await loaded.get(name);
@@ -28,7 +28,7 @@ export async function program(language, { url, file, topNum, token }) {
 
 export const pictureName = (file) => plain(file, "photo.jpg");
 
-// A text that no language's string needs to escape, or another one in its place.
-function plain(value, otherwise) {
-  return value && !/["'`\\$\p{Cc}]/u.test(value) ? value : otherwise;
+// A text that needs no escaping in any of the languages, or else the fallback.
+function plain(value, fallback) {
+  return value && !/["'`\\$\p{Cc}]/u.test(value) ? value : fallback;
 }

@@ -1,4 +1,4 @@
-// The page is whole without this: it only follows the language that was chosen in the console.
+// Optional: makes the page follow the language chosen in the console.
 import { keepLanguage, keptLanguage, LANGUAGES } from "./language.js";
 
 const asked = new URLSearchParams(location.search).get("lang");

@@ -1,7 +1,7 @@
-// Small helpers around the document.
+// Helpers for the document.
 export const find = (id) => document.getElementById(id);
 
-// Make an element: attributes by name, then children, which are elements or texts.
+// Make an element with attributes and children, which are elements or strings.
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);

@@ -1,8 +1,8 @@
-// The language of the pages: the one chosen, else the browser's.
+// The language of the pages: the chosen one, or else that of the browser.
 const KEY = "language";
 export const LANGUAGES = ["en", "zh"];
 
-// A browser may forbid pages to keep anything: then the choice lasts as long as the page.
+// A browser may deny access to localStorage: then the choice lasts until the page is closed.
 export function keptLanguage() {
   try {
     const kept = localStorage.getItem(KEY);
@@ -16,7 +16,7 @@ export function keepLanguage(language) {
   try {
     localStorage.setItem(KEY, language);
   } catch {
-    // Said above.
+    // See keptLanguage.
   }
 }
 

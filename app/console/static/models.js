@@ -20,17 +20,17 @@ export function showModel(model) {
     make("h3", {}, text("preprocess")),
     make("ol", {}, ...model.preprocess.map((step) => make("li", {}, make("code", {}, describe(step))))),
     make("h3", { id: "labels-title" }, text("labels", { count: model.labels.length })),
-    filterOf(labels),
+    makeFilter(labels),
     make("ol", { start: "0", class: "labels", tabindex: "0", "aria-labelledby": "labels-title" }, ...labels),
   ];
 }
 
-// A field that leaves only the labels that hold what is typed.
-function filterOf(labels) {
+// A search field that hides the labels without the typed text.
+function makeFilter(labels) {
   const field = make("input", { id: "filter", type: "search", autocomplete: "off" });
   field.addEventListener("input", () => {
-    const wanted = field.value.trim().toLowerCase();
-    for (const item of labels) item.hidden = !item.textContent.toLowerCase().includes(wanted);
+    const query = field.value.trim().toLowerCase();
+    for (const item of labels) item.hidden = !item.textContent.toLowerCase().includes(query);
   });
   return make("div", { class: "fields" }, make("div", {}, make("label", { for: "filter" }, text("filter")), field));
 }
@@ -38,7 +38,7 @@ function filterOf(labels) {
 function describeGolden({ golden, worst_difference: difference }) {
   if (!golden) return text("noGolden");
   const rounded = Number(difference.toPrecision(2));
-  return make("span", { class: "good" }, text("goldenKept", { samples: golden.samples, difference: rounded, tolerance: golden.tolerance }));
+  return make("span", { class: "good" }, text("goldenPassed", { samples: golden.samples, difference: rounded, tolerance: golden.tolerance }));
 }
 
 function describe({ step, ...rest }) {

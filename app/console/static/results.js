@@ -1,10 +1,10 @@
-// One picture and what the server said of it.
+// An image and the response of the server.
 import { make, table } from "./dom.js";
 import { errorText, stageText, text } from "./texts.js";
 
-export function showResult({ file, name, version, original, seen, answer, detail, stages, total }) {
+export function showResult({ file, name, version, original, preview, answer, detail, stages, total }) {
   const figures = [figure(original, text("original"), file)];
-  if (seen) figures.push(figure(seen, text("seen"), file));
+  if (preview) figures.push(figure(preview, text("preview"), file));
   const failed = "error_code" in answer;
   const times = [...stages.map(([stage, ms]) => [stageText(stage), ms]), [text("total"), total.toFixed(1)]];
   return make(
@@ -12,7 +12,7 @@ export function showResult({ file, name, version, original, seen, answer, detail
     { "aria-label": file },
     make("h2", { class: "file" }, file),
     make("div", { class: "pictures" }, ...figures),
-    make("div", { class: "said" }, failed ? showError(answer, detail) : showClasses(answer.results), showOrigin(name, version, answer.log_id, failed)),
+    make("div", { class: "outcome" }, failed ? showError(answer, detail) : showClasses(answer.results), showOrigin(name, version, answer.log_id, failed)),
     make("div", { class: "times" }, table(times, text("stages"))),
   );
 }
@@ -47,7 +47,7 @@ function showError(answer, detail) {
   );
 }
 
-// Who answered, and how the operator finds this request again.
+// Which version responded, and how to find the request in the log.
 function showOrigin(name, version, logId, failed) {
   if (!logId) return "";
   const by = version ? `${name}, ${text("version").toLowerCase()} ${version}` : name;

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor.environment import check_proxy
+from app.cli.doctor.server import check_proxy
 from app.settings import PROJECT_ROOT, Settings
 
 SITE = "server {{ {limit} location / {{\n proxy_pass http://127.0.0.1:8000; }} }}\n"

@@ -1,4 +1,4 @@
-"""Waiting until every worker serves what was activated."""
+"""Waiting until every worker serves an activated version."""
 
 import time
 from collections.abc import Callable
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.progress import clear_status, show_status
+from app.cli.output import clear_status, show_status
 from app.errors import OperatorError
 from app.packages.store import wanted_version
+from app.reporting.counts import pluralise
 from app.serving.status_file import WorkerStatus, live_workers
 from app.settings import Settings
 
@@ -26,20 +27,20 @@ def wait_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.IntRange(1, 86400),
         default=WAIT_TIMEOUT_S,
         show_default=True,
-        help="seconds that --wait waits",
+        help="of --wait, in seconds",
     )(command)
-    return click.option("--wait", is_flag=True, help="return when every worker serves it")(command)
+    return click.option("--wait", is_flag=True, help="return once every worker serves it")(command)
 
 
 def wait_until_served(settings: Settings, activation: "Activation", timeout_s: int) -> int:
-    """Wait until every worker that serves the weights folder serves an activated version.
+    """Wait until every worker that uses the weights folder serves an activated version.
 
     Returns:
-        How many workers serve it; 0 when no server runs.
+        How many workers serve it; 0 if no server is running.
 
     Raises:
-        OperatorError: a worker could not load it (then the activation is taken back), another
-            activation came in between, or the time is over.
+        OperatorError: a worker could not load it and the activation was reverted, another
+            change came in between, or the timeout expired.
     """
     try:
         workers = _wait(settings, activation, timeout_s)
@@ -48,7 +49,7 @@ def wait_until_served(settings: Settings, activation: "Activation", timeout_s: i
     name = activation.folder.parent.name
     problems = [worker.names[name].problem for worker in workers if worker.names[name].problem]
     if problems:
-        raise OperatorError(_take_back(settings, activation, problems[0]))
+        raise OperatorError(_revert(settings, activation, problems[0]))
     return len(workers)
 
 
@@ -56,27 +57,27 @@ def _wait(settings: Settings, activation: "Activation", timeout_s: int) -> list[
     name = activation.folder.parent.name
     deadline = time.monotonic() + timeout_s
     workers = live_workers(settings.state_dir, settings.weights_dir)
-    while behind := [worker for worker in workers if not _has_seen(worker, activation)]:
-        _refuse_overtaken(activation)
-        show_status(f"{len(workers) - len(behind)} of {len(workers)} workers have switched")
+    while behind := [worker for worker in workers if not _has_applied(worker, activation)]:
+        _require_current(activation)
+        show_status(f"{len(workers) - len(behind)} of {pluralise(len(workers), 'worker')} switched")
         if time.monotonic() > deadline:
             pids = ", ".join(str(worker.pid) for worker in behind)
             raise OperatorError(
-                f"{name}/{activation.folder.name} is active, but after {timeout_s} s "
-                f"{len(behind)} of {len(workers)} workers do not serve it yet (pid {pids}); "
-                "see the server's log"
+                f"{name}/{activation.folder.name} is active, but after {timeout_s} s not served "
+                f"by {len(behind)} of {pluralise(len(workers), 'worker')} (pid {pids}); see the "
+                "log of the server"
             )
         time.sleep(_POLL_S)
         workers = live_workers(settings.state_dir, settings.weights_dir)
     return workers
 
 
-def _has_seen(worker: WorkerStatus, activation: "Activation") -> bool:
+def _has_applied(worker: WorkerStatus, activation: "Activation") -> bool:
     status = worker.names.get(activation.folder.parent.name)
     return status is not None and status.generation == activation.generation
 
 
-def _refuse_overtaken(activation: "Activation") -> None:
+def _require_current(activation: "Activation") -> None:
     name_folder = activation.folder.parent
     if wanted_version(name_folder).generation != activation.generation:
         raise OperatorError(
@@ -85,10 +86,10 @@ def _refuse_overtaken(activation: "Activation") -> None:
         )
 
 
-def _take_back(settings: Settings, activation: "Activation", problem: str) -> str:
+def _revert(settings: Settings, activation: "Activation", problem: str) -> str:
     from app.packages.changes import undo
 
     text = f"{activation.folder} cannot be served: {problem}"
     if undo(settings.weights_dir, activation):
-        return f"{text}\nthe activation is taken back: {activation.before[0]} is active"
+        return f"{text}\nthe activation is reverted: {activation.before[0]} is active"
     return f"{text}\nit is still the active version: activate another one before a restart"

@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 
 from app.errors import LicenceError, LockedPackage
-from app.licence.clock import ClockRecord, Memory
+from app.licence.clock import ClockRecord
 from app.licence.facts import Facts
 from app.licence.keys import clock_key, is_hidden, read_machine_key, unwrap_key
 from app.licence.licence import LICENCE_SUFFIX, DeviceClass, Licence, read_licence
@@ -122,8 +122,8 @@ def _decide_file(
                 f"{path}: ask {spec.publisher} for a licence for {deploy_name}",
             )
         )
-    memory: Memory = clock.recall(licence.serial, licence.issued, now)
-    return Decision(judge(licence, deploy_name, machine, memory, now), licence)
+    entry = clock.recall(licence.serial, licence.issued, now)
+    return Decision(judge(licence, deploy_name, machine, entry, now), licence)
 
 
 def _rank(decision: Decision) -> tuple[int, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.licence.clock import Memory
+from app.licence.clock import ClockEntry
 from app.licence.facts import Facts
 from app.licence.fingerprint import hash_fact
 from app.licence.licence import DeviceClass, Licence, to_time
@@ -70,7 +70,7 @@ class Verdict:
 
 
 def judge(
-    licence: Licence, deploy_name: str, machine: Machine, memory: Memory, now: int
+    licence: Licence, deploy_name: str, machine: Machine, entry: ClockEntry, now: int
 ) -> Verdict:
     """Hold a licence, whose signature was right, against a machine.
 
@@ -78,16 +78,16 @@ def judge(
         licence: of the package's publisher.
         deploy_name: what is to be served.
         machine: where.
-        memory: what is remembered of this licence.
+        entry: what is remembered of this licence.
         now: Unix seconds.
     """
     matches = match_facts(licence, machine.facts)
     reasons = (
         *_wrong_scope(licence, deploy_name, machine),
         *_wrong_machine(licence, machine, matches),
-        *_wrong_time(licence, memory, now),
+        *_wrong_time(licence, entry, now),
     )
-    grace_left_s = _grace_left_s(licence, matches, memory, now)
+    grace_left_s = _grace_left_s(licence, matches, entry, now)
     if not reasons and grace_left_s is not None and grace_left_s <= 0:
         reasons = (("the days of grace for a changed machine are over", ASK_AGAIN),)
     if reasons:
@@ -144,11 +144,11 @@ def _wrong_machine(licence: Licence, machine: Machine, matches: dict[str, str]) 
         yield "the licence is for another machine key than the state folder's", ASK_AGAIN
 
 
-def _wrong_time(licence: Licence, memory: Memory, now: int) -> _Reasons:
-    if now < memory.seen - CLOCK_TOLERANCE_S:
+def _wrong_time(licence: Licence, entry: ClockEntry, now: int) -> _Reasons:
+    if now < entry.seen - CLOCK_TOLERANCE_S:
         yield (
             f"the clock was set back: it says {to_time(now)}, the last time seen is "
-            f"{to_time(memory.seen)}",
+            f"{to_time(entry.seen)}",
             "set the clock; if it was once wrongly ahead, ask the publisher for a new licence",
         )
     if now < licence.not_before:
@@ -168,12 +168,12 @@ def _left_s(licence: Licence, now: int) -> int | None:
 
 
 def _grace_left_s(
-    licence: Licence, matches: dict[str, str], memory: Memory, now: int
+    licence: Licence, matches: dict[str, str], entry: ClockEntry, now: int
 ) -> int | None:
     """Seconds of grace that are left; None when enough facts match."""
     if list(matches.values()).count("matched") >= licence.tolerance.required:
         return None
-    since = now if memory.partial_since is None else memory.partial_since
+    since = now if entry.partial_since is None else entry.partial_since
     return since + licence.tolerance.grace_days * DAY_S - now
 
 

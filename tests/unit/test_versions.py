@@ -1,6 +1,5 @@
 """Installing, activating, rolling back and removing, on the disk alone."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 from app.errors import PackageError
 from app.packages.changes import activate, remove_name, remove_version, roll_back, undo
 from app.packages.staging import LOCK_FILE, staged_folder
-from app.packages.store import ACTIVE_FILE, active_version, previous_versions, wanted_version
+from app.packages.store import ACTIVE_FILE, active_version, desired_version, previous_versions
+from app.system.files import claim_folder
 from tests.support.packages import build_colour_package
 
 LABELS = ["red", "green", "blue"]
@@ -107,16 +107,16 @@ def test_a_whole_name_is_removed(weights: Path) -> None:
 def test_each_activation_has_another_generation_even_of_the_same_version(weights: Path) -> None:
     generations = {activate(weights, "pets", "1").generation for _ in range(20)}
     assert len(generations) == 20
-    assert wanted_version(weights / "pets").generation in generations
+    assert desired_version(weights / "pets").generation in generations
 
 
 def test_a_replaced_manifest_is_another_generation(weights: Path) -> None:
-    before = wanted_version(weights / "pets").generation
+    before = desired_version(weights / "pets").generation
     path = weights / "pets" / "1" / "manifest.json"
     content = json.loads(path.read_text())
     path.unlink()
     path.write_text(json.dumps(content))
-    assert wanted_version(weights / "pets").generation != before
+    assert desired_version(weights / "pets").generation != before
 
 
 def test_an_activation_is_taken_back_unless_another_came_after(weights: Path) -> None:
@@ -136,9 +136,8 @@ def test_what_a_killed_process_left_is_deleted_and_what_a_live_one_holds_is_kept
     dead, live = weights / ".staging-dead", weights / ".staging-live"
     for folder in (dead, live):
         (folder / "pets" / "4").mkdir(parents=True)
-    descriptor = os.open(live, os.O_RDONLY)
+    descriptor = claim_folder(live)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         activate(weights, "pets", "2")
     finally:
         os.close(descriptor)

@@ -13,13 +13,13 @@ from app.cli.licence.publisher import issue, keygen, seal
 from app.cli.options import resolve_options, settings_options
 from app.errors import LicenceError
 from app.licence.clock import ClockRecord
-from app.licence.documents import write_whole
 from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
 from app.licence.folder import Decision, LicenceFolder
 from app.licence.keys import clock_key, ensure_machine_key
 from app.licence.licence import Licence, read_licence, to_time
 from app.licence.standing import active_manifests, device_of
+from app.system.files import atomic_write
 
 
 @click.group()
@@ -49,7 +49,8 @@ def fingerprint(out: Path, **options: str | None) -> None:
         key = ensure_machine_key(settings.state_dir)
         ClockRecord(settings.state_dir, clock_key(key)).create()
         taken = take_fingerprint(facts, gpu_models(), key.public_key().public_bytes_raw())
-        write_whole(out, fingerprint_bytes(taken))
+        with atomic_write(out) as stream:
+            stream.write(fingerprint_bytes(taken))
     except OSError as exc:
         raise LicenceError(f"{exc.filename or out} cannot be written: {exc.strerror}") from exc
     missing = [kind for kind in MACHINE_FACTS if kind not in facts]

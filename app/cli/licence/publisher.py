@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 
 from app.errors import LicenceError
-from app.licence.documents import write_whole
 from app.licence.fingerprint import Fingerprint, read_fingerprint
 from app.licence.issue import GRACE_DAYS, issue_licence, seal_package
 from app.licence.keys import make_publisher_key, read_publisher_key
 from app.licence.licence import LICENCE_SUFFIX, read_licence, sign_licence, to_time
 from app.settings import PROJECT_ROOT
+from app.system.files import atomic_write
 
 TRIAL_DAYS = 30
 
@@ -91,7 +91,8 @@ def issue(
     )
     path = out or Path(f"{granted.serial}{LICENCE_SUFFIX}")
     try:
-        write_whole(path, sign_licence(granted, publisher))
+        with atomic_write(path) as stream:
+            stream.write(sign_licence(granted, publisher))
     except OSError as exc:
         raise LicenceError(f"{path} cannot be written: {exc.strerror}") from exc
     read_licence(path)

@@ -4,7 +4,6 @@
 takes memory that a worker would keep, and an engine that crashes takes no worker along.
 """
 
-import fcntl
 import json
 import logging
 import subprocess
@@ -38,6 +37,7 @@ from app.inference.tuning.selection import (
     SelectionStore,
 )
 from app.packages.package import Package, load_package
+from app.system.files import file_lock
 
 ROUND_S = 0.2
 ROUNDS = 3
@@ -311,8 +311,8 @@ def tune_in_process(package: Package, requirements: EngineRequirements, state_di
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process measure at a time, also of different packages."""
-    with (folder.parent / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Readable for all: an administrator's command and the service's account share it.
+    with file_lock(folder.parent / "lock", 0o644):
         yield
 
 

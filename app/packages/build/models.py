@@ -1,4 +1,4 @@
-"""Where the eager module of a package comes from."""
+"""The sources of a package's eager module."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ import torch
 
 from app.errors import OperatorError
 from app.packages.build.checkpoint import load_checkpoint
-from app.packages.build.foreign import import_own, import_torchvision
+from app.packages.build.foreign import import_extra, import_own
 
 
 @dataclass(frozen=True)
 class TorchScriptSource:
-    """A TorchScript file, which is taken as it is."""
+    """A TorchScript file, which is used unchanged."""
 
     path: Path
 
@@ -28,7 +28,7 @@ class TorchScriptSource:
             module: torch.nn.Module = torch.jit.load(str(self.path), map_location="cpu")
         except (RuntimeError, ValueError) as exc:
             raise OperatorError(
-                f"{self.path} is not a TorchScript file that torch can load; of a state_dict, "
+                f"{self.path} is not a TorchScript file that torch can load; for a state_dict, "
                 "use --torchvision or --factory with --checkpoint"
             ) from exc
         return module.eval()
@@ -40,8 +40,8 @@ class TorchvisionSource:
 
     Attributes:
         architecture: such as ``resnet18``.
-        checkpoint: the weights.
-        checkpoint_key: where in the file they lie, or None.
+        checkpoint: the file with the weights.
+        checkpoint_key: the key of the weights in it, None to search for them.
     """
 
     architecture: str
@@ -49,20 +49,20 @@ class TorchvisionSource:
     checkpoint_key: str | None = None
 
     def load(self, classes: int) -> torch.nn.Module:
-        """Make the network with as many outputs as there are classes; see Source.
+        """Build the network with one output for each class; see Source.
 
         Raises:
             OperatorError: an unknown architecture, or the checkpoint does not fit.
         """
-        models = import_torchvision("--torchvision").models
+        models = import_extra("torchvision", "--torchvision").models
         if self.architecture not in models.list_models():
             raise OperatorError(
-                f"--torchvision {self.architecture!r} is no architecture of torchvision; "
+                f"--torchvision {self.architecture!r} is not a torchvision architecture; "
                 "python -c 'import torchvision; print(torchvision.models.list_models())' lists them"
             )
-        options = (
-            {"init_weights": False} if self.architecture in {"googlenet", "inception_v3"} else {}
-        )
+        # These two warn unless told whether to initialise the weights.
+        skip = self.architecture in {"googlenet", "inception_v3"}
+        options = {"init_weights": False} if skip else {}
         model: torch.nn.Module = models.get_model(
             self.architecture, weights=None, num_classes=classes, **options
         )
@@ -72,13 +72,13 @@ class TorchvisionSource:
 
 @dataclass(frozen=True)
 class FactorySource:
-    """A function that returns the eager module, timm's or the user's own, and a checkpoint.
+    """A function of timm or the user that returns the eager module, and a checkpoint.
 
     Attributes:
         factory: ``module:function``.
-        arguments: what the function is called with.
-        checkpoint: the weights, or None when the function loads them itself.
-        checkpoint_key: where in the file they lie, or None.
+        arguments: keyword arguments of the function.
+        checkpoint: the file with the weights, None if the function loads them.
+        checkpoint_key: the key of the weights in it, None to search for them.
     """
 
     factory: str
@@ -90,7 +90,7 @@ class FactorySource:
         """Call the function and load the checkpoint; see Source.
 
         Raises:
-            OperatorError: there is no such function, it fails or gives no module, or the
+            OperatorError: there is no such function, it fails or returns no module, or the
                 checkpoint does not fit.
         """
         function = self._find()
@@ -102,7 +102,7 @@ class FactorySource:
             ) from exc
         if not isinstance(model, torch.nn.Module):
             raise OperatorError(
-                f"--factory {self.factory} gave a {type(model).__name__}, expected an nn.Module"
+                f"--factory {self.factory} returned a {type(model).__name__}, expected an nn.Module"
             )
         if self.checkpoint is not None:
             load_checkpoint(model, self.checkpoint, self.checkpoint_key)
@@ -119,20 +119,20 @@ class FactorySource:
 
 
 Module = torch.nn.Module
-"""An eager module, for those who name the type without torch."""
+"""An eager module, for type annotations in modules that must not import torch."""
 
 Source = TorchScriptSource | TorchvisionSource | FactorySource
-"""Each has ``load(classes)``, which gives the eager module in evaluation mode."""
+"""Each has ``load(classes)``, which returns the eager module in evaluation mode."""
 
 
 class TwoClasses(torch.nn.Module):
-    """One output as two: a binary model's ``z`` becomes the logits ``(0, z)``.
+    """Turns the one output of a binary model into two: ``z`` into the logits ``(0, z)``.
 
-    softmax((0, z)) is (1 - sigmoid(z), sigmoid(z)), so nothing changes but the form. A
+    softmax((0, z)) is (1 - sigmoid(z), sigmoid(z)), so the scores stay the same. A
     probability ``p`` becomes ``(1 - p, p)``.
 
     Args:
-        model: gives (N, 1) or (N,).
+        model: returns (N, 1) or (N,).
         kind: ``logits`` or ``probabilities``.
     """
 
@@ -151,7 +151,7 @@ class TwoClasses(torch.nn.Module):
 def fit_outputs(
     model: torch.nn.Module, images: torch.Tensor, classes: int, kind: str
 ) -> torch.nn.Module:
-    """Check the model's output on real input, and give a binary model its second class.
+    """Check the model's output on real input, and add the second class of a binary model.
 
     Args:
         model: the eager module.
@@ -160,19 +160,19 @@ def fit_outputs(
         kind: ``logits`` or ``probabilities``.
 
     Raises:
-        OperatorError: the model fails on the input, or gives no tensor (N, classes).
+        OperatorError: the model fails on the input, or returns no tensor (N, classes).
     """
     try:
         with torch.inference_mode():
             output = model(images)
     except Exception as exc:
         raise OperatorError(
-            f"the model fails on an input of shape {tuple(images.shape)}, which the preprocessing "
-            f"makes: {type(exc).__name__}: {str(exc).strip().splitlines()[-1]}"
+            f"the model fails on an input of shape {tuple(images.shape)}, made by the "
+            f"preprocessing: {type(exc).__name__}: {str(exc).strip().splitlines()[-1]}"
         ) from exc
     if not isinstance(output, torch.Tensor):
         raise OperatorError(
-            f"the model gives a {type(output).__name__}, expected one tensor (N, classes); "
+            f"the model returns a {type(output).__name__}, expected one tensor (N, classes); "
             "wrap it in a --factory of your own that returns the tensor"
         )
     shape = tuple(output.shape)
@@ -180,7 +180,7 @@ def fit_outputs(
         return TwoClasses(model, kind).eval()
     if shape != (len(images), classes):
         raise OperatorError(
-            f"the model gives the shape {shape} for {len(images)} images, "
+            f"the model returns the shape {shape} for {len(images)} images, "
             f"expected {(len(images), classes)}: there are {classes} labels"
         )
     return model

@@ -1,7 +1,7 @@
 """The weights folder: which packages it holds, and which version of each is active."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import PackageError
@@ -31,42 +31,14 @@ class DesiredVersion:
     problem: PackageError | None = None
 
 
-@dataclass
-class StoreListing:
-    """The packages of a weights folder, in order of their deploy names.
-
-    Attributes:
-        active: the folder of the active version, by deploy name.
-        broken: why a deploy name has no active version.
-    """
-
-    active: dict[str, Path] = field(default_factory=dict)
-    broken: dict[str, PackageError] = field(default_factory=dict)
-
-
-def active_versions(weights_dir: Path) -> StoreListing:
-    """List the active version of every package, without opening the packages.
+def desired_versions(weights_dir: Path) -> dict[str, DesiredVersion]:
+    """Find the version to serve for each deploy name, in order, without opening the packages.
 
     Hidden folders are in the middle of a change; they and plain files are ignored.
 
     Raises:
-        PackageError: the folder itself cannot be read. A problem of one name is in the
-            listing and hides no other name.
-    """
-    listing = StoreListing()
-    for folder in visible_folders(weights_dir).values():
-        try:
-            listing.active[folder.name] = active_version(folder)
-        except PackageError as exc:
-            listing.broken[folder.name] = exc
-    return listing
-
-
-def desired_versions(weights_dir: Path) -> dict[str, DesiredVersion]:
-    """Find the version to serve for every deploy name, without opening the packages.
-
-    Raises:
-        PackageError: the folder itself cannot be read.
+        PackageError: the folder itself cannot be read. A problem of one name is in its
+            DesiredVersion and hides no other name.
     """
     return {name: desired_version(path) for name, path in visible_folders(weights_dir).items()}
 

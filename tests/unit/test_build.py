@@ -138,7 +138,9 @@ def test_steps_come_from_a_file(tmp_path: Path, checkpoint: Path, form: str) -> 
 
 def test_torchvision_with_the_transforms_of_its_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = import_extra("torchvision", "this test").models.get_model("squeezenet1_1", num_classes=5)
+    network = import_extra("torchvision", "this test").models.get_model(
+        "squeezenet1_1", num_classes=5
+    )
     torch.save({"model": network.state_dict()}, tmp_path / "model.pth")
     enum = "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     source = ("--torchvision", "squeezenet1_1", "--checkpoint", tmp_path / "model.pth")

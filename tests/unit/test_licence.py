@@ -209,7 +209,7 @@ def test_a_card_licence_is_for_that_card_alone(
     card = next(iter(fingerprint.cards))
     write_licence(customer.path, publisher, fingerprint, "pets", device="gpu", card=card)
     assert customer.check("gpu", CARD).state == "valid"
-    assert "another card" in customer.check("gpu", CARD.replace("8f2a", "0000")).detail
+    assert "another GPU" in customer.check("gpu", CARD.replace("8f2a", "0000")).detail
     assert "for a gpu" in customer.check("cpu").detail
 
 

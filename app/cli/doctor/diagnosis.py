@@ -24,7 +24,7 @@ from app.licence.facts import read_facts
 from app.licence.folder import LicenceFolder
 from app.licence.standing import active_manifests, device_of
 from app.packages.package import load_package
-from app.packages.store import active_versions
+from app.packages.store import desired_versions
 from app.server.preflight import listen_address, local_url, probe_address
 from app.settings import Settings
 
@@ -140,13 +140,13 @@ def _needs(settings: Settings) -> Iterator[Need]:
 def check_packages(settings: Settings) -> Findings:
     """Check the files of every active package, and what is known of its golden samples."""
     try:
-        listing = active_versions(settings.weights_dir)
+        versions = desired_versions(settings.weights_dir).values()
     except PackageError as exc:
         yield Finding("failure", "packages", str(exc), "set weights_dir, or create the folder")
         return
-    problems = [str(error) for error in listing.broken.values()]
+    problems = [str(version.problem) for version in versions if version.problem]
     serving = (ask_server(settings) or {}).get("serving", {})
-    for folder in listing.active.values():
+    for folder in filter(None, (version.folder for version in versions)):
         try:
             package = load_package(folder)
         except PackageError as exc:
@@ -158,7 +158,7 @@ def check_packages(settings: Settings) -> Findings:
             yield check_golden(package, serving.get(package.manifest.name), settings)
     for problem in problems:
         yield Finding("failure", "packages", problem, "install the package again")
-    if not listing.active and not problems:
+    if not versions:
         yield Finding("failure", "packages", f"none in {settings.weights_dir}", "install one")
 
 

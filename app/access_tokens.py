@@ -75,12 +75,12 @@ class AccessTokens:
         """
         self._refresh()
         if not presented:
-            raise AuthFailed("no access token, one is needed here")
+            raise AuthFailed("no access token; this server requires one")
         digest = _digest(presented)
         # All are compared, each in constant time, so that timing reveals nothing.
         matches = [t for t in self._tokens if hmac.compare_digest(t.sha256, digest)]
         if not matches:
-            raise AuthFailed("the access token is not known")
+            raise AuthFailed("unknown access token")
         if matches[0].has_expired(_today()):
             raise AuthFailed(f"the access token {matches[0].name} expired on {matches[0].expires}")
         return matches[0].name

@@ -73,11 +73,13 @@ class ClockRecord:
             with file_lock(self._state_dir / LOCK_FILE, 0o600):
                 # Read under the lock: another worker may have written since.
                 before = self.recall(serial, issued, now)
-                after = ClockEntry(max(before.seen, now), _partial_since(before, now, is_partial))
+                since = before.partial_since or now
+                after = ClockEntry(max(before.seen, now), since if is_partial else None)
                 entries = self._read()
                 if entries is None:
                     _log.warning("%s was lost or damaged; it starts again", self._path)
-                if entries is None or _is_worth_writing(before, after):
+                has_changed = after.partial_since != before.partial_since
+                if entries is None or has_changed or after.seen >= before.seen + WRITE_EVERY_S:
                     self._write((entries or {}) | {serial: after})
         except OSError as exc:
             _log.warning("%s cannot be written: %s", self._path, exc.strerror)
@@ -100,14 +102,3 @@ class ClockRecord:
     def _mac(self, body: object) -> str:
         data = json.dumps(body, sort_keys=True).encode()
         return hmac.digest(self._key, data, "sha256").hex()
-
-
-def _partial_since(before: ClockEntry, now: int, is_partial: bool) -> int | None:
-    if not is_partial:
-        return None
-    return now if before.partial_since is None else before.partial_since
-
-
-def _is_worth_writing(before: ClockEntry, after: ClockEntry) -> bool:
-    has_changed = after.partial_since != before.partial_since
-    return has_changed or after.seen >= before.seen + WRITE_EVERY_S

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from app.errors import LicenceError, LockedPackage
 from app.licence.clock import ClockRecord
 from app.licence.facts import Facts
-from app.licence.keys import clock_key, is_hidden, read_machine_key, unwrap_key
+from app.licence.keys import clock_key, read_machine_key, unwrap_key
 from app.licence.licence import LICENCE_SUFFIX, DeviceClass, Licence, read_licence
 from app.licence.verdict import ASK_AGAIN, Machine, Verdict, judge
 from app.packages.manifest import LicenceSpec
@@ -55,7 +55,7 @@ class LicenceFolder:
         try:
             key = read_machine_key(self.state_dir)
         except LicenceError as exc:
-            if is_hidden(self.state_dir):
+            if isinstance(exc.__cause__, PermissionError):
                 return _refused("the machine key cannot be read", AS_SERVICE)
             return _refused("this server has no machine key", f"{exc}; {ASK_AGAIN}")
         clock = ClockRecord(self.state_dir, clock_key(key))

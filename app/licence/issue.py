@@ -15,13 +15,13 @@ from app.errors import LicenceError, PackageError
 from app.licence.fingerprint import MACHINE_FACTS, SHARED_FACTS, Fingerprint
 from app.licence.keys import content_key, wrap_key
 from app.licence.licence import Licence, Tolerance
+from app.licence.verdict import DAY_S
 from app.packages.manifest import MANIFEST_FILE, dump_manifest, parse_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.sealing import MAX_MODEL_BYTES, SIGNATURE_FILE, encode_base64, seal_model
 from app.packages.signing import SIGNATURE_FILE as ARCHIVE_SIGNATURE
 from app.packages.staging import staged_folder
 
-DAY_S = 86_400
 GRACE_DAYS = 14
 SERIAL_BYTES = 8
 SEALED_SUFFIX = ".sealed"

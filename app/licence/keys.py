@@ -24,27 +24,13 @@ WRAPPED_KEY_BYTES = 80
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
-def make_publisher_key(path: Path) -> Ed25519PrivateKey:
-    """Write a new private key to a file that only its owner can read.
+def make_publisher_key(path: Path) -> None:
+    """Write a new Ed25519 private key to a file that only its owner can read.
 
     Raises:
         LicenceError: the file exists or cannot be written.
     """
-    key = Ed25519PrivateKey.generate()
-    _write_private(path, key)
-    return key
-
-
-def read_publisher_key(path: Path) -> Ed25519PrivateKey:
-    """Read a publisher's private key.
-
-    Raises:
-        LicenceError: the file cannot be read or holds another kind of key.
-    """
-    key = _read_private(path)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise LicenceError(f"{path}: expected an Ed25519 private key; licence keygen makes one")
-    return key
+    _write_private(path, Ed25519PrivateKey.generate())
 
 
 def ensure_machine_key(state_dir: Path) -> X25519PrivateKey:
@@ -65,21 +51,16 @@ def read_machine_key(state_dir: Path) -> X25519PrivateKey:
     Raises:
         LicenceError: it cannot be read or is another kind of key.
     """
-    key = _read_private(state_dir / MACHINE_KEY_FILE)
-    if not isinstance(key, X25519PrivateKey):
-        raise LicenceError(f"{state_dir / MACHINE_KEY_FILE}: expected an X25519 private key")
-    return key
-
-
-def is_hidden(state_dir: Path) -> bool:
-    """Whether there may be a machine key that this account has no permission to read."""
+    path = state_dir / MACHINE_KEY_FILE
     try:
-        (state_dir / MACHINE_KEY_FILE).open("rb").close()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return False
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as exc:
+        raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, TypeError) as exc:
+        raise LicenceError(f"{path}: expected an unencrypted private key in PEM") from exc
+    if not isinstance(key, X25519PrivateKey):
+        raise LicenceError(f"{path}: expected an X25519 private key")
+    return key
 
 
 def content_key(publisher: Ed25519PrivateKey, deploy_name: str) -> bytes:
@@ -143,12 +124,3 @@ def _write_private(
         raise LicenceError(f"{path} exists already; a key is never overwritten") from exc
     except OSError as exc:
         raise LicenceError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _read_private(path: Path) -> object:
-    try:
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as exc:
-        raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, TypeError) as exc:
-        raise LicenceError(f"{path}: expected an unencrypted private key in PEM") from exc

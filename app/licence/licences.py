@@ -22,9 +22,6 @@ FACTS_EVERY_S = 600
 
 REMIND_EVERY_S = 86_400
 
-Publishers = Callable[[], Mapping[str, Set[str]]]
-"""Returns for each deploy name the public keys of its packages' publishers."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -120,12 +117,15 @@ class Licences:
             entry.is_locked = False
         return key
 
-    def watch(self, on_change: Callable[[str], None], publishers: Publishers) -> None:
+    def watch(
+        self, on_change: Callable[[str], None], publishers: Callable[[], Mapping[str, Set[str]]]
+    ) -> None:
         """Start a thread that checks all licences every REFRESH_S seconds.
 
         Args:
             on_change: called with the name of a locked package whose verdict has changed.
-            publishers: what needs a licence now; verdicts on anything else are dropped.
+            publishers: returns for each deploy name the public keys of its packages'
+                publishers; verdicts on anything else are dropped.
         """
 
         def run() -> None:

@@ -98,7 +98,8 @@ def judge(
     days_left = math.ceil(min(ends) / DAY_S) if ends else None
     if grace_left_s is None:
         return Verdict("valid", "", "", days_left, licence.serial, matches)
-    detail = f"the machine has changed, it is served for {days_left} more days"
+    days = "1 more day" if days_left == 1 else f"{days_left} more days"
+    detail = f"the machine has changed, it is served for {days}"
     return Verdict("grace", detail, ASK_AGAIN, days_left, licence.serial, matches)
 
 
@@ -150,11 +151,11 @@ def _wrong_time(licence: Licence, entry: ClockEntry, now: int) -> _Reasons:
         yield (
             f"the clock was set back: it says {to_time(now)}, the last time seen is "
             f"{to_time(entry.seen)}",
-            "set the clock; if it was once wrongly ahead, ask the publisher for a new licence",
+            "set the clock; if it was wrongly ahead before, ask the publisher for a new licence",
         )
     if now < licence.not_before:
         yield (
-            f"the licence is not yet valid: it begins on {to_time(licence.not_before)}",
+            f"the licence is not yet valid: it starts on {to_time(licence.not_before)}",
             "wait, or check this machine's clock",
         )
     if licence.expires is not None and now >= licence.expires:

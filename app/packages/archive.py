@@ -12,7 +12,6 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,11 +88,15 @@ def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | Non
         PackageError: the archive is not what ``write_archive`` writes, its signature or the
             package is wrong, or the version exists already.
     """
-    with _opened(archive) as members:
+    try:
+        stream = archive.open("rb")
+    except OSError as exc:
+        raise OperatorError(f"{archive} cannot be read: {exc.strerror}") from exc
+    with stream:
+        members = _Members(stream, archive)
         raw = members.read(MANIFEST_FILE)
-        signatures = {
-            name: members.read(name) for name in (SIGNATURE_FILE, SEAL_FILE) if members.name == name
-        }
+        names = (SIGNATURE_FILE, SEAL_FILE)
+        signatures = {name: members.read(name) for name in names if members.name == name}
         if trusted is not None:
             check_signature(raw, signatures.get(SIGNATURE_FILE), trusted, str(archive))
         manifest = parse_manifest(raw, f"{archive}: {MANIFEST_FILE}")
@@ -164,7 +167,9 @@ class _Members:
     def _next(self) -> None:
         block = self._stream.read(_BLOCK_BYTES)
         if not any(block) and len(block) == _BLOCK_BYTES:
-            self._expect_end()
+            rest = self._stream.read(tarfile.RECORDSIZE + 1)
+            if len(rest) > tarfile.RECORDSIZE or any(rest):
+                raise self._wrong("has data after its end")
             self.name = None
             return
         try:
@@ -178,11 +183,6 @@ class _Members:
         if self._size < 0 or self._left_bytes < 0:
             raise self._wrong(f"holds more than {MAX_TOTAL_BYTES} bytes")
 
-    def _expect_end(self) -> None:
-        rest = self._stream.read(tarfile.RECORDSIZE + 1)
-        if len(rest) > tarfile.RECORDSIZE or any(rest):
-            raise self._wrong("has data after its end")
-
     def _shown(self) -> str:
         return "its end" if self.name is None else repr(self.name[:64])
 
@@ -190,16 +190,6 @@ class _Members:
         return PackageError(
             str(self._archive), "", f"{problem}; classifyd package archive writes archives"
         )
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[_Members]:
-    try:
-        stream = archive.open("rb")
-    except OSError as exc:
-        raise OperatorError(f"{archive} cannot be read: {exc.strerror}") from exc
-    with stream:
-        yield _Members(stream, archive)
 
 
 def _add(archive: tarfile.TarFile, name: str, source: Path | bytes) -> None:

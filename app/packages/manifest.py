@@ -167,20 +167,15 @@ def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
 
 def _to_manifest(document: dict[str, Any]) -> Manifest:
     spec, output = document["input"], document["output"]
+    # 224.0 is an integer in JSON Schema too.
+    height, width, channels = (int(spec[key]) for key in ("height", "width", "channels"))
     return Manifest(
         format=FORMAT,
         name=document["name"],
         version=document["version"],
         model=FileRef(**document["model"]),
         labels=FileRef(**document["labels"]),
-        input=InputSpec(
-            # 224.0 is an integer in JSON Schema too.
-            height=int(spec["height"]),
-            width=int(spec["width"]),
-            channels=int(spec["channels"]),
-            layout=spec["layout"],
-            dtype=spec["dtype"],
-        ),
+        input=InputSpec(height, width, channels, spec["layout"], spec["dtype"]),
         preprocess=tuple(_to_step(step) for step in document["preprocess"]),
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,

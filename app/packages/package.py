@@ -107,7 +107,7 @@ def load_package(folder: Path) -> Package:
             raise PackageError(
                 str(folder / MANIFEST_FILE),
                 part,
-                f"found {declared!r}, expected {found!r}, the name of the folder it lies in",
+                f"found {declared!r}, expected {found!r}, the name of its folder",
             )
     return package
 

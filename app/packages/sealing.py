@@ -37,27 +37,17 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
 
     Raises:
         TamperedPackage: the manifest was changed after its publisher signed it.
-        PackageError: the model cannot be read.
     """
     model = folder / manifest.model.file
     if manifest.licence is not None:
         _check_signature(folder / SIGNATURE_FILE, manifest.licence, raw)
-    elif is_sealed(model):
+    elif _is_sealed(model):
         raise TamperedPackage(
             str(model),
             "",
             "the model is sealed, but the manifest needs no licence: the manifest was changed; "
             "install the package again from its publisher's archive",
         )
-
-
-def is_sealed(path: Path) -> bool:
-    """Tell whether a model file is encrypted; False if it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(SEALED_MAGIC)) == SEALED_MAGIC
-    except OSError:
-        return False
 
 
 def seal_model(plain: bytes, key: bytes, manifest: Manifest, form: str = "") -> bytes:
@@ -113,6 +103,14 @@ def decode_base64_strictly(text: str, size_bytes: int) -> bytes:
     if len(data) != size_bytes or encode_base64(data) != text:
         raise ValueError("not canonical base64 of the expected length")
     return data
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(SEALED_MAGIC)) == SEALED_MAGIC
+    except OSError:
+        return False  # the check of the model's SHA-256 reports it
 
 
 def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:

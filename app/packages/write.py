@@ -122,9 +122,7 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
-    if draft.scaled_decode:
-        document["scaled_decode"] = True
-    return dump_manifest(document)
+    return dump_manifest(document | ({"scaled_decode": True} if draft.scaled_decode else {}))
 
 
 def _file_reference(path: Path) -> dict[str, str]:

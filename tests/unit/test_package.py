@@ -88,7 +88,7 @@ def test_a_package_in_a_folder_of_another_name_is_refused(
     shutil.move(folder, moved)
     error = failure(moved)
     assert error.field == field
-    assert "the name of the folder it lies in" in error.problem
+    assert "the name of its folder" in error.problem
 
 
 @pytest.mark.parametrize(("field", "file"), [("model", MODEL_FILE), ("labels", LABELS_FILE)])

@@ -8,8 +8,9 @@ import click
 from app.errors import LicenceError
 from app.licence.fingerprint import Fingerprint, read_fingerprint
 from app.licence.issue import GRACE_DAYS, issue_licence, seal_package
-from app.licence.keys import make_publisher_key, read_publisher_key
+from app.licence.keys import make_publisher_key
 from app.licence.licence import LICENCE_SUFFIX, read_licence, sign_licence, to_time
+from app.packages.signing import read_private_key
 from app.settings import PROJECT_ROOT
 from app.system.files import atomic_write
 
@@ -44,7 +45,7 @@ def keygen(key: Path) -> None:
 )
 def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:
     """Write a copy of an open PACKAGE, NAME/VERSION, that runs with a licence only."""
-    sealed = seal_package(package, weights_dir, read_publisher_key(key), contact)
+    sealed = seal_package(package, weights_dir, read_private_key(key), contact)
     print(f"{sealed.folder}: sealed; deliver this folder, and keep the open one to yourself")
 
 
@@ -78,7 +79,7 @@ def issue(
     """Sign a licence for a customer's FINGERPRINT file."""
     if trial + permanent + (days is not None) != 1:
         raise click.UsageError("give one of --trial, --days and --permanent")
-    publisher, machine = read_publisher_key(key), read_fingerprint(fingerprint)
+    publisher, machine = read_private_key(key), read_fingerprint(fingerprint)
     granted = issue_licence(
         publisher,
         machine,

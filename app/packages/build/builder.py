@@ -112,13 +112,8 @@ def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
     contradiction = find_contradiction(steps, size.height, size.width, channels)
     if contradiction is not None:
         raise PackageError(origin, contradiction.field, contradiction.problem)
-    return {
-        "height": size.height,
-        "width": size.width,
-        "channels": channels,
-        "layout": "NCHW",
-        "dtype": "float32",
-    }
+    shape = {"height": size.height, "width": size.width, "channels": channels}
+    return {**shape, "layout": "NCHW", "dtype": "float32"}
 
 
 def _default_tolerance(steps: tuple[Step, ...]) -> float:

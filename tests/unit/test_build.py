@@ -151,7 +151,7 @@ def test_torchvision_with_the_transforms_of_its_weights(tmp_path: Path) -> None:
 
 def test_timm_with_its_data_configuration(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "labels.txt", [f"class {index}" for index in range(5)])
-    # In a process of its own: here, another test may have made torchvision importable.
+    # In a separate process: in this one, another test may have made torchvision importable.
     run_classifyd(
         "package", "build", "model", "1", "--factory", "timm:create_model", "--factory-args",
         json.dumps({"model_name": "test_resnet", "num_classes": 5}), "--timm-config", "model",

@@ -48,7 +48,7 @@ def test_names_come_in_order(weights: Path) -> None:
     assert list(desired_versions(weights)) == ["a", "b", "c"]
 
 
-def test_hidden_folders_and_plain_files_are_passed_over(weights: Path) -> None:
+def test_hidden_folders_and_plain_files_are_ignored(weights: Path) -> None:
     folder = make(weights, "pets", "1", ".2.being-written")
     make(weights, ".trash", "1")
     (weights / "README.md").touch()
@@ -60,7 +60,7 @@ def test_an_empty_folder_has_no_packages(weights: Path) -> None:
     assert active_folders(weights) == {}
 
 
-def test_a_weights_folder_that_is_not_there_is_named(weights: Path) -> None:
+def test_a_missing_weights_folder_is_named(weights: Path) -> None:
     with pytest.raises(PackageError, match="cannot be read: No such file or directory") as caught:
         desired_versions(weights / "missing")
     assert caught.value.file == str(weights / "missing")
@@ -88,7 +88,7 @@ def test_a_name_without_an_active_version_is_broken_and_hides_no_other(
     assert problem in problems(weights)[name].problem
 
 
-def test_an_active_file_that_is_no_text_is_broken(weights: Path) -> None:
+def test_an_active_file_that_is_not_text_is_broken(weights: Path) -> None:
     folder = make(weights, "pets", "1")
     (folder / "ACTIVE").write_bytes(b"\xff\xfe1")
     error = problems(weights)["pets"]

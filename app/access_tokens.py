@@ -1,8 +1,7 @@
-"""Access tokens: who may call, by name.
+"""Access tokens: named credentials of callers.
 
-A token is 256 random bits, and the file holds its SHA-256. A slow, salted hash is for what
-people make up; of random bits nothing can be guessed from a fast one, which every request
-can afford.
+A token is 256 random bits, and the file holds its SHA-256. Passwords need a slow, salted
+hash; random bits cannot be guessed from a fast one, which every request can afford.
 """
 
 import datetime
@@ -10,17 +9,17 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import re
 import secrets
-import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from app.errors import AuthFailed, OperatorError
+from app.system.files import atomic_write, file_lock
 
 TOKEN_BYTES = 32
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
@@ -33,10 +32,10 @@ class Token:
     """One entry of the tokens file.
 
     Attributes:
-        name: who it was given to; appears in the log and in the metrics.
+        name: of the caller; appears in the log and in the metrics.
         sha256: of the token's text, in hexadecimal.
         created: the day, as YYYY-MM-DD.
-        expires: the last day (UTC) on which it is valid; empty for no end.
+        expires: the last valid day (UTC), as YYYY-MM-DD; empty for never.
     """
 
     name: str
@@ -45,18 +44,18 @@ class Token:
     expires: str = ""
 
     def has_expired(self, today: datetime.date) -> bool:
-        """Whether its last day is over."""
+        """Whether its last valid day has passed."""
         return bool(self.expires) and today > datetime.date.fromisoformat(self.expires)
 
 
 class AccessTokens:
-    """The tokens of a file, read again whenever it has changed.
+    """The tokens of a file, which is reloaded when it changes.
 
     Args:
-        path: the file; as long as there is none, no token is valid.
+        path: the file; while it does not exist, no token is valid.
 
     Raises:
-        OperatorError: the file is there and wrong.
+        OperatorError: the file exists but is not a tokens file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,19 +68,19 @@ class AccessTokens:
         """Return the name of a valid token.
 
         Args:
-            presented: what the caller sent; empty for nothing.
+            presented: the token that the caller sent, empty if none.
 
         Raises:
             AuthFailed: it is absent, unknown or expired.
         """
         self._refresh()
         if not presented:
-            raise AuthFailed("no access token, one is needed here")
+            raise AuthFailed("no access token; this server requires one")
         digest = _digest(presented)
-        # All are compared, and each in constant time, so that the time tells nothing.
+        # All are compared, each in constant time, so that timing reveals nothing.
         matches = [t for t in self._tokens if hmac.compare_digest(t.sha256, digest)]
         if not matches:
-            raise AuthFailed("the access token is not known")
+            raise AuthFailed("unknown access token")
         if matches[0].has_expired(_today()):
             raise AuthFailed(f"the access token {matches[0].name} expired on {matches[0].expires}")
         return matches[0].name
@@ -95,15 +94,15 @@ class AccessTokens:
             try:
                 self._tokens = read_tokens(self._path)
             except OperatorError as exc:
-                # Those that were valid stay so: a slip of an editor must not stop everybody.
+                # A typing error in the file must not lock every caller out.
                 _log.error("the access tokens stay as they were: %s", exc)
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
-    """Read a tokens file; no file is an empty one.
+    """Read a tokens file; a missing file holds no tokens.
 
     Raises:
-        OperatorError: it cannot be read or is not as ``classifyd token`` writes it.
+        OperatorError: it cannot be read or is not a file of ``classifyd token``.
     """
     try:
         entries = json.loads(path.read_bytes())["tokens"]
@@ -122,32 +121,34 @@ def _to_token(entry: dict[str, Any]) -> Token:
     token = Token(**entry)
     if not re.fullmatch(NAME_PATTERN, token.name) or not re.fullmatch("[0-9a-f]{64}", token.sha256):
         raise ValueError
-    token.has_expired(_today())  # a date that is none raises
+    token.has_expired(_today())  # raises ValueError for an invalid date
     return token
 
 
 def add_token(path: Path, name: str, expires: datetime.date | None = None) -> str:
-    """Make a token, write its hash and return it; it can not be shown again.
+    """Create a token, store its hash and return it; it cannot be shown again.
 
     Args:
-        path: the tokens file, which is made when there is none.
-        name: for whom.
-        expires: the last day (UTC) on which it is valid.
+        path: the tokens file, created if it does not exist.
+        name: of the caller.
+        expires: the last valid day (UTC), None for no end.
 
     Raises:
         OperatorError: the name is taken or wrong, or the file cannot be read or written.
     """
-    tokens = read_tokens(path)
     if not re.fullmatch(NAME_PATTERN, name):
         raise OperatorError(
             f"token name {name!r} is wrong: expected 1 to 64 of A-Z a-z 0-9 _ . -, "
             "a letter or digit first"
         )
-    if any(token.name == name for token in tokens):
-        raise OperatorError(f"a token named {name} exists; revoke it first or take another name")
     text = secrets.token_urlsafe(TOKEN_BYTES)
     end = expires.isoformat() if expires else ""
-    _write(path, [*tokens, Token(name, _digest(text), _today().isoformat(), end)])
+    with _editing(path) as tokens:
+        if any(token.name == name for token in tokens):
+            raise OperatorError(
+                f"a token named {name} exists; revoke it first or take another name"
+            )
+        tokens.append(Token(name, _digest(text), _today().isoformat(), end))
     return text
 
 
@@ -157,35 +158,28 @@ def revoke_token(path: Path, name: str) -> None:
     Raises:
         OperatorError: no token has this name, or the file cannot be read or written.
     """
-    tokens = read_tokens(path)
-    left = [token for token in tokens if token.name != name]
-    if len(left) == len(tokens):
-        known = ", ".join(token.name for token in tokens) or "none"
-        raise OperatorError(f"no token is named {name}; there are: {known}")
-    _write(path, left)
+    with _editing(path) as tokens:
+        if all(token.name != name for token in tokens):
+            known = ", ".join(token.name for token in tokens) or "none"
+            raise OperatorError(f"no token is named {name}; there are: {known}")
+        tokens[:] = [token for token in tokens if token.name != name]
 
 
-def _write(path: Path, tokens: Sequence[Token]) -> None:
-    """Replace the file at once: a worker reads the old list or the new one."""
-    text = json.dumps({"tokens": [asdict(token) for token in tokens]}, indent=2) + "\n"
+@contextmanager
+def _editing(path: Path) -> Iterator[list[Token]]:
+    """Give the tokens as a list to change; concurrent commands take turns."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".tokens-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            _keep_owner(path, descriptor)
-            os.fsync(descriptor)
-        Path(draft).replace(path)
+        # Readable for all: root and the service's account both change tokens.
+        with file_lock(path.with_name(f"{path.name}.lock"), 0o644):
+            tokens = list(read_tokens(path))
+            yield tokens
+            document = {"tokens": [asdict(token) for token in tokens]}
+            owner_of = path if path.exists() else path.parent
+            with atomic_write(path, 0o600, owner_of=owner_of) as stream:
+                stream.write(f"{json.dumps(document, indent=2)}\n".encode())
     except OSError as exc:
         raise OperatorError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """Root adds tokens, the service's own user reads them: keep the file's, or the folder's."""
-    like = (path if path.exists() else path.parent).stat()
-    if os.geteuid() == 0:
-        os.fchown(descriptor, like.st_uid, like.st_gid)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from app.cli.output import clear_status, print_json, show_status
 from app.errors import LockedPackage, PackageError
 from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
 from app.packages.package import Package, load_package
-from app.packages.store import active_versions
+from app.packages.store import desired_versions
 from app.reporting.counts import pluralise
 from app.settings import Settings
 
@@ -46,7 +46,8 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
-    active = active_versions(settings.weights_dir).active
+    versions = desired_versions(settings.weights_dir)
+    active = {name: version.folder for name, version in versions.items() if version.folder}
     unknown = sorted(set(names) - set(active))
     if unknown or not active:
         raise PackageError(

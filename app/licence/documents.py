@@ -1,8 +1,6 @@
-"""Small JSON documents that must come back byte for byte as they were written."""
+"""Small JSON files whose bytes must arrive unchanged."""
 
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,11 @@ from app.errors import LicenceError
 
 MAX_DOCUMENT_BYTES = 1_000_000
 
+HOW_TO_SEND = "have it sent again, as an attachment, and do not open it in an editor"
+
 
 def dump_document(document: dict[str, Any]) -> bytes:
-    """Write a document in the one spelling that it has."""
+    """Serialise a document in its canonical form."""
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -20,7 +20,7 @@ def load_document(path: Path) -> dict[str, Any]:
     """Read a document and check that its bytes are the ones that dump_document writes.
 
     Raises:
-        LicenceError: it cannot be read, is no JSON object, or has another spelling.
+        LicenceError: it cannot be read, is not a JSON object, or is not in canonical form.
     """
     try:
         with path.open("rb") as stream:
@@ -33,24 +33,3 @@ def load_document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise LicenceError(f"{path} is damaged: it is not JSON; {HOW_TO_SEND}") from exc
     return document
-
-
-def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees all of it or the one before.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-HOW_TO_SEND = "have it sent again, as an attachment, and do not open it in an editor"

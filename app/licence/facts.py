@@ -1,20 +1,20 @@
-"""Stable facts about this machine's hardware, read from the kernel's own files.
+"""Stable facts about this machine's hardware, from files of the kernel.
 
-Left out on purpose: host names and container ids, virtual and randomised network addresses,
-and whatever else another boot or another container changes. Every reader takes the root of
-the file system, so that a recorded tree is read by the same code.
+Host names, container ids, virtual and randomised network addresses and everything else that
+changes with a boot or a container are left out. Every reader takes the root of the file
+system, so that tests can use a recorded tree.
 """
 
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path("/")
 
 RUNTIME_DIR = "run/classifyd"
-"""Where the systemd unit, as root, copies the board's identifiers for the service's account."""
+"""The systemd unit copies the board's identifiers here, as only root can read them."""
 
 NVIDIA_SMI_TIMEOUT_S = 20
 
@@ -29,35 +29,31 @@ _PLACEHOLDERS = frozenset(
         "to be filled by o.e.m.",
         "system serial number",
         "base board serial number",
-        # The firmware vendor's sample value, which whole series of boards were sold with.
+        # The firmware vendor's sample value, on whole series of boards.
         "03000200-0400-0500-0006-000700080009",
     }
 )
 
 Facts = dict[str, tuple[str, ...]]
-"""For each kind of fact its values on this machine; a kind that cannot be read is absent."""
+"""The values of each kind of fact on this machine; unreadable kinds are absent."""
 
 
 def read_facts(root: Path = ROOT) -> Facts:
-    """Read every fact that this account can read.
-
-    Args:
-        root: of the file system; another one holds a recorded tree.
-    """
-    readers = {
+    """Read the facts that are readable for this account, under a root of the file system."""
+    readers: dict[str, Callable[[Path], Iterable[str]]] = {
         "machine_id": _machine_id,
         "board": _board,
         "cpu": _cpu,
         "disk": _disk,
         "network": _network,
-        "gpu": _gpu,
+        "gpu": gpu_models,
     }
     facts = {kind: tuple(sorted(set(read(root)))) for kind, read in readers.items()}
     return {kind: values for kind, values in facts.items() if values}
 
 
 def gpu_models(root: Path = ROOT) -> dict[str, str]:
-    """List the NVIDIA cards: for each UUID the model's name."""
+    """Find the NVIDIA GPUs: their model names by UUID."""
     cards: dict[str, str] = {}
     for path in sorted(root.glob("proc/driver/nvidia/gpus/*/information")):
         text = _read(path)
@@ -65,12 +61,12 @@ def gpu_models(root: Path = ROOT) -> dict[str, str]:
         model = re.search(r"^Model:\s*(.+)$", text, re.MULTILINE)
         if uuid:
             cards[uuid[1]] = model[1].strip() if model else "unknown"
-    # The driver's file hides the UUID from some accounts; its own tool knows it then.
+    # The driver's file hides the UUID from some accounts; nvidia-smi shows it to all.
     return cards or (_cards_of_nvidia_smi() if root == ROOT else {})
 
 
 def _machine_id(root: Path) -> Iterator[str]:
-    """Yield systemd's machine id; in a Docker or Podman container it is the image's."""
+    """Yield systemd's machine id, except in a container, where it is the image's."""
     if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
         return
     text = _read(root / "etc/machine-id").strip()
@@ -97,7 +93,7 @@ def _cpu(root: Path) -> Iterator[str]:
 
 
 def _disk(root: Path) -> Iterator[str]:
-    """Yield the serial of the disk, or of each member, that the root file system lies on."""
+    """Yield the serial of each disk of the root file system."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         # ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ... - TYPE SOURCE (proc(5), mountinfo)
         parts = line.split()
@@ -111,7 +107,7 @@ def _disk(root: Path) -> Iterator[str]:
 
 
 def _serials(device: Path) -> Iterator[str]:
-    """Go from a partition to its disk, and from LVM, LUKS or RAID down to the members."""
+    """Follow a partition to its disk, and LVM, LUKS or RAID to the members."""
     if (device / "partition").exists():
         device = device.parent
     for member in sorted((device / "slaves").glob("*")):
@@ -124,11 +120,11 @@ def _serials(device: Path) -> Iterator[str]:
 
 
 def _network(root: Path) -> Iterator[str]:
-    """Yield the permanent addresses of cards with a device behind them."""
+    """Yield the permanent addresses of physical network interfaces."""
     for interface in sorted((root / "sys/class/net").glob("*")):
         if not (interface / "device").exists() or _read(interface / "type").strip() != "1":
             continue
-        # In a bond the card answers with the bond's address and keeps its own here.
+        # An interface in a bond has the address of the bond; its own is here.
         bonded = _read(interface / "bonding_slave/perm_hwaddr").strip()
         is_permanent = _read(interface / "addr_assign_type").strip() == "0"
         address = bonded or (_read(interface / "address").strip() if is_permanent else "")
@@ -136,16 +132,12 @@ def _network(root: Path) -> Iterator[str]:
             yield address.lower()
 
 
-def _gpu(root: Path) -> Iterator[str]:
-    yield from gpu_models(root)
-
-
 def _cards_of_nvidia_smi() -> dict[str, str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return {}
     try:
-        listing = subprocess.run(  # noqa: S603 - the driver's own tool, no foreign arguments
+        listing = subprocess.run(  # noqa: S603 - the driver's own tool with fixed arguments
             [tool, "-L"], capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
@@ -155,7 +147,7 @@ def _cards_of_nvidia_smi() -> dict[str, str]:
 
 
 def _read(path: Path) -> str:
-    """A small file's text, empty when it is not there or not ours to read."""
+    """Read a small file, empty if it does not exist or is not readable."""
     try:
         return path.read_bytes().decode("utf-8", "replace")
     except OSError:

@@ -1,6 +1,5 @@
 """The fingerprint of a machine: salted hashes of its facts, and its public key."""
 
-import base64
 import hashlib
 import os
 from dataclasses import dataclass
@@ -11,32 +10,32 @@ from typing import Any
 from app.errors import LicenceError
 from app.licence.documents import dump_document, load_document
 from app.licence.facts import Facts
-from app.packages.sealing import decode_base64_strictly
+from app.packages.sealing import decode_base64_strictly, encode_base64
 
 FORMAT = 1
 SALT_BYTES = 16
 HASH_BYTES = 16
 
 SCRYPT_COST = 2**14
-"""About 40 ms a fact: a network address has so few values that a fast hash would show it."""
+"""About 40 ms for each fact: a fast hash of a network address could be reversed by search."""
 
 MACHINE_FACTS = ("machine_id", "board", "cpu", "disk", "network")
-"""What k of n is counted over; a card is asked for by name instead."""
+"""The facts that a licence counts; a GPU is matched separately."""
 
 SHARED_FACTS = frozenset({"cpu"})
-"""What other machines of the series have too: it supports the others, alone it says nothing."""
+"""Facts that other machines of the series share, so that alone they identify nothing."""
 
 HashedFacts = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a publisher learns of a machine.
+    """What a publisher learns about a machine.
 
     Attributes:
-        salt: random, of this fingerprint alone.
+        salt: random, for this fingerprint only.
         facts: for each kind the hashes of its values.
-        cards: the model's name of each NVIDIA card by the hash of its UUID.
+        cards: the model name of each NVIDIA GPU by the hash of its UUID.
         machine_key: the raw X25519 public key.
     """
 
@@ -50,8 +49,8 @@ def take_fingerprint(facts: Facts, card_models: dict[str, str], machine_key: byt
     """Hash a machine's facts with a new salt.
 
     Args:
-        facts: as read_facts gives them.
-        card_models: as gpu_models gives them.
+        facts: from read_facts.
+        card_models: from gpu_models.
         machine_key: the raw public key.
     """
     salt = os.urandom(SALT_BYTES)
@@ -64,7 +63,7 @@ def take_fingerprint(facts: Facts, card_models: dict[str, str], machine_key: byt
 
 
 def hash_facts(facts: Facts, salt: bytes) -> HashedFacts:
-    """Hash every value of the facts that are counted."""
+    """Hash every value of the counted facts."""
     return {
         kind: [hash_fact(salt, kind, value) for value in facts[kind]]
         for kind in MACHINE_FACTS
@@ -74,20 +73,20 @@ def hash_facts(facts: Facts, salt: bytes) -> HashedFacts:
 
 @lru_cache(maxsize=256)
 def hash_fact(salt: bytes, kind: str, value: str) -> str:
-    """Hash one value, slowly, in hexadecimal."""
+    """Hash one value with scrypt, in hexadecimal."""
     return hashlib.scrypt(
         value.encode(), salt=salt + kind.encode(), n=SCRYPT_COST, r=8, p=1, dklen=HASH_BYTES
     ).hex()
 
 
 def fingerprint_bytes(fingerprint: Fingerprint) -> bytes:
-    """Write a fingerprint as the file that a customer sends."""
+    """Write the fingerprint file for the publisher."""
     body = {
         "format": FORMAT,
-        "salt": _text(fingerprint.salt),
+        "salt": encode_base64(fingerprint.salt),
         "facts": fingerprint.facts,
         "cards": fingerprint.cards,
-        "machine_key": _text(fingerprint.machine_key),
+        "machine_key": encode_base64(fingerprint.machine_key),
     }
     return dump_document({"fingerprint": body, "checksum": _checksum(body)})
 
@@ -96,7 +95,7 @@ def read_fingerprint(path: Path) -> Fingerprint:
     """Read a fingerprint file.
 
     Raises:
-        LicenceError: it cannot be read, is damaged, or is no fingerprint.
+        LicenceError: it cannot be read, is damaged, or is not a fingerprint.
     """
     document = load_document(path)
     try:
@@ -111,14 +110,10 @@ def read_fingerprint(path: Path) -> Fingerprint:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise LicenceError(
-            f"{path} is no undamaged fingerprint of format {FORMAT}; have the customer run "
+            f"{path} is not a fingerprint of format {FORMAT}, or is damaged; have the customer run "
             "classifyd licence fingerprint again and send the file as an attachment"
         ) from exc
 
 
 def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(dump_document(body)).hexdigest()
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -1,6 +1,5 @@
-"""The publisher's side: issue a licence for a fingerprint, seal a package."""
+"""The publisher's side: issues licences for fingerprints and seals packages."""
 
-import base64
 import hashlib
 import json
 import secrets
@@ -15,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.errors import LicenceError, PackageError
 from app.licence.fingerprint import MACHINE_FACTS, SHARED_FACTS, Fingerprint
 from app.licence.keys import content_key, wrap_key
-from app.licence.licence import DeviceClass, Licence, Tolerance
-from app.packages.manifest import MANIFEST_FILE, parse_manifest
+from app.licence.licence import Licence, Tolerance
+from app.licence.verdict import DAY_S
+from app.packages.manifest import MANIFEST_FILE, dump_manifest, parse_manifest
 from app.packages.package import Package, load_package, read_package
-from app.packages.sealing import MAX_MODEL_BYTES, SIGNATURE_FILE, seal_model
+from app.packages.sealing import MAX_MODEL_BYTES, SIGNATURE_FILE, encode_base64, seal_model
 from app.packages.signing import SIGNATURE_FILE as ARCHIVE_SIGNATURE
 from app.packages.staging import staged_folder
 
-DAY_S = 86_400
 GRACE_DAYS = 14
 SERIAL_BYTES = 8
 SEALED_SUFFIX = ".sealed"
@@ -42,19 +41,18 @@ def issue_licence(
     """Grant deploy names to a machine; sign_licence makes the file.
 
     Args:
-        publisher: whose packages they are.
+        publisher: the key that the packages are sealed with.
         fingerprint: of the machine.
-        licensee: to whom.
+        licensee: name of the customer.
         deploy_names: at least one.
-        card: the hash of a card's UUID for the device class gpu; None for cpu.
-        not_before: Unix seconds; None is the begin of today in UTC, so that a customer's
-            clock that is a little slow is no obstacle.
-        days: how long from now, or from not_before when that is later; None is permanent.
+        card: the hash of a GPU's UUID for the device class gpu; None for cpu.
+        not_before: Unix seconds; None is the start of today in UTC, so that the licence
+            works with a slow clock at the customer's.
+        days: validity from now, or from not_before if that is later; None for permanent.
         grace_days: see Tolerance.
 
     Raises:
-        LicenceError: the fingerprint cannot tell its machine from another one, or has not
-            this card.
+        LicenceError: the fingerprint does not identify one machine, or has no such GPU.
     """
     if not set(fingerprint.facts) - SHARED_FACTS:
         raise LicenceError(
@@ -62,19 +60,19 @@ def issue_licence(
             "classifyd licence fingerprint with sudo, and outside a container"
         )
     if card is not None and card not in fingerprint.cards:
-        raise LicenceError("the fingerprint has no such card")
+        raise LicenceError("the fingerprint has no such GPU")
     now = int(time.time())
-    begin = now - now % DAY_S if not_before is None else not_before
+    start = now - now % DAY_S if not_before is None else not_before
     serial = secrets.token_hex(SERIAL_BYTES)
     return Licence(
         serial=serial,
         licensee=licensee,
         deploy_names=tuple(deploy_names),
-        device=_device_class(card),
+        device="cpu" if card is None else "gpu",
         card=card or "",
         issued=now,
-        not_before=begin,
-        expires=None if days is None else max(now, begin) + days * DAY_S,
+        not_before=start,
+        expires=None if days is None else max(now, start) + days * DAY_S,
         salt=fingerprint.salt,
         facts=fingerprint.facts,
         machine_key=fingerprint.machine_key,
@@ -88,9 +86,9 @@ def issue_licence(
 
 
 def default_tolerance(fingerprint: Fingerprint, grace_days: int) -> Tolerance:
-    """One fact may change for good and a second one for the grace days.
+    """Let one fact change for good, and a second one for the grace days.
 
-    Two facts must always be left: any two hold one that other machines have not.
+    At least two facts must always match: of any two, one is unique to the machine.
     """
     count = len([kind for kind in MACHINE_FACTS if kind in fingerprint.facts])
     required = min(count, max(2, count - 1))
@@ -100,13 +98,13 @@ def default_tolerance(fingerprint: Fingerprint, grace_days: int) -> Tolerance:
 def seal_package(
     source: Path, weights_dir: Path, publisher: Ed25519PrivateKey, contact: str
 ) -> Package:
-    """Write a copy of a package that runs with a licence only.
+    """Write a copy of a package that runs only with a licence.
 
     Args:
-        source: the open package's folder, which stays as it is.
+        source: the open package's folder, which is not changed.
         weights_dir: where to write it, as ``NAME/VERSION``.
-        publisher: whose licence it will need.
-        contact: who to ask for one.
+        publisher: the key whose licence it will need.
+        contact: of the publisher.
 
     Raises:
         PackageError: the package is wrong, sealed already or too large, or the target
@@ -118,7 +116,8 @@ def seal_package(
     target = weights_dir / package.manifest.name / package.manifest.version
     with staged_folder(target) as folder:
         document = json.loads((source / MANIFEST_FILE).read_text(encoding="utf-8-sig"))
-        document["licence"] = {"publisher": contact, "publisher_key": _public_text(publisher)}
+        publisher_key = encode_base64(publisher.public_key().public_bytes_raw())
+        document["licence"] = {"publisher": contact, "publisher_key": publisher_key}
         _copy_other_files(package, folder)
         _seal_into(folder, document, package, publisher)
         read_package(folder)
@@ -132,36 +131,20 @@ def _seal_into(
     plain = package.model_path.read_bytes()
     if len(plain) > MAX_MODEL_BYTES:
         raise PackageError(str(package.model_path), "", "a model of 2 GiB or more cannot be sealed")
-    manifest = parse_manifest(_manifest_bytes(document), MANIFEST_FILE)
+    manifest = parse_manifest(dump_manifest(document), MANIFEST_FILE)
     sealed = seal_model(plain, content_key(publisher, manifest.name), manifest)
     name = package.model_path.name + SEALED_SUFFIX
     (folder / name).write_bytes(sealed)
-    document["model"] = {"file": name, "sha256": _sha256(sealed)}
-    raw = _manifest_bytes(document)
+    document["model"] = {"file": name, "sha256": hashlib.sha256(sealed).hexdigest()}
+    raw = dump_manifest(document)
     (folder / MANIFEST_FILE).write_bytes(raw)
-    signature = base64.b64encode(publisher.sign(raw)).decode()
+    signature = encode_base64(publisher.sign(raw))
     (folder / SIGNATURE_FILE).write_text(f"{signature}\n", encoding="ascii")
 
 
 def _copy_other_files(package: Package, folder: Path) -> None:
-    # An archive's signature is of the open manifest.
-    written_anew = {package.model_path.name, MANIFEST_FILE, SIGNATURE_FILE, ARCHIVE_SIGNATURE}
+    # ARCHIVE_SIGNATURE signs the open manifest, so it is dropped.
+    replaced = {package.model_path.name, MANIFEST_FILE, SIGNATURE_FILE, ARCHIVE_SIGNATURE}
     for path in package.folder.iterdir():
-        if path.name not in written_anew and path.is_file():
+        if path.name not in replaced and path.is_file():
             shutil.copyfile(path, folder / path.name)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _manifest_bytes(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _public_text(publisher: Ed25519PrivateKey) -> str:
-    return base64.b64encode(publisher.public_key().public_bytes_raw()).decode()
-
-
-def _device_class(card: str | None) -> DeviceClass:
-    return "cpu" if card is None else "gpu"

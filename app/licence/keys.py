@@ -1,11 +1,9 @@
 """Key pairs: the publisher's, which signs, and a machine's own, which opens content keys.
 
-The content key of a deploy name follows from the publisher's private key, so that a
-publisher has one secret to keep, and a licence goes on working for new versions.
+The content key of a deploy name is derived from the publisher's private key: a publisher has
+one secret to keep, and a licence remains good for new versions.
 """
 
-import os
-import stat
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, hpke, serialization
@@ -14,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.errors import LicenceError
+from app.system.files import atomic_write
 
 MACHINE_KEY_FILE = "machine.key"
-"""In the state folder, readable for its owner alone."""
+"""In the state folder, readable only by its owner."""
 
 KEY_BYTES = 32
 WRAPPED_KEY_BYTES = 80
@@ -25,39 +24,24 @@ WRAPPED_KEY_BYTES = 80
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
-def make_publisher_key(path: Path) -> Ed25519PrivateKey:
-    """Write a new private key to a file that only its owner can read.
+def make_publisher_key(path: Path) -> None:
+    """Write a new Ed25519 private key to a file that only its owner can read.
 
     Raises:
         LicenceError: the file exists or cannot be written.
     """
-    key = Ed25519PrivateKey.generate()
-    _write_private(path, _to_pem(key))
-    return key
-
-
-def read_publisher_key(path: Path) -> Ed25519PrivateKey:
-    """Read a publisher's private key.
-
-    Raises:
-        LicenceError: the file cannot be read or is no such key.
-    """
-    key = _read_private(path)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise LicenceError(f"{path}: expected an Ed25519 private key; licence keygen makes one")
-    return key
+    _write_private(path, Ed25519PrivateKey.generate())
 
 
 def ensure_machine_key(state_dir: Path) -> X25519PrivateKey:
-    """Read this machine's key pair, or make it, for the account that owns the state folder.
+    """Read this machine's key pair, or create it for the owner of the state folder.
 
     Raises:
-        LicenceError: it cannot be read or written, or is no such key.
+        LicenceError: it cannot be read or written, or is another kind of key.
     """
     path = state_dir / MACHINE_KEY_FILE
     if not path.exists():
-        _write_private(path, _to_pem(X25519PrivateKey.generate()))
-        give_to_owner(path)
+        _write_private(path, X25519PrivateKey.generate(), owner_of=state_dir)
     return read_machine_key(state_dir)
 
 
@@ -65,30 +49,18 @@ def read_machine_key(state_dir: Path) -> X25519PrivateKey:
     """Read this machine's key pair.
 
     Raises:
-        LicenceError: it cannot be read or is no such key.
+        LicenceError: it cannot be read or is another kind of key.
     """
-    key = _read_private(state_dir / MACHINE_KEY_FILE)
-    if not isinstance(key, X25519PrivateKey):
-        raise LicenceError(f"{state_dir / MACHINE_KEY_FILE}: expected an X25519 private key")
-    return key
-
-
-def is_hidden(state_dir: Path) -> bool:
-    """Whether there may be a machine key that this account is not let read."""
+    path = state_dir / MACHINE_KEY_FILE
     try:
-        (state_dir / MACHINE_KEY_FILE).open("rb").close()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def give_to_owner(path: Path) -> None:
-    """Hand a file that root has made to the account that owns its folder."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as exc:
+        raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, TypeError) as exc:
+        raise LicenceError(f"{path}: expected an unencrypted private key in PEM") from exc
+    if not isinstance(key, X25519PrivateKey):
+        raise LicenceError(f"{path}: expected an X25519 private key")
+    return key
 
 
 def content_key(publisher: Ed25519PrivateKey, deploy_name: str) -> bytes:
@@ -103,7 +75,7 @@ def clock_key(machine: X25519PrivateKey) -> bytes:
 
 
 def wrap_key(key: bytes, machine_public: bytes, serial: str, deploy_name: str) -> bytes:
-    """Encrypt a content key to one machine.
+    """Encrypt a content key for one machine.
 
     Args:
         key: the content key.
@@ -119,7 +91,7 @@ def wrap_key(key: bytes, machine_public: bytes, serial: str, deploy_name: str) -
 
 
 def unwrap_key(wrapped: bytes, machine: X25519PrivateKey, serial: str, deploy_name: str) -> bytes:
-    """Undo wrap_key.
+    """Decrypt what wrap_key returned.
 
     Raises:
         cryptography.exceptions.InvalidTag: it is for another machine, licence or name.
@@ -135,33 +107,20 @@ def _derive(secret: bytes, info: bytes) -> bytes:
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
-def _to_pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
-    return key.private_bytes(
+def _write_private(
+    path: Path, key: Ed25519PrivateKey | X25519PrivateKey, owner_of: Path | None = None
+) -> None:
+    pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _write_private(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(path, flags, stat.S_IRUSR | stat.S_IWUSR)
-        with open(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path.touch(0o600, exist_ok=False)  # reserves the name
+        with atomic_write(path, 0o600, owner_of=owner_of) as stream:
+            stream.write(pem)
     except FileExistsError as exc:
         raise LicenceError(f"{path} exists already; a key is never overwritten") from exc
     except OSError as exc:
         raise LicenceError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _read_private(path: Path) -> object:
-    try:
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as exc:
-        raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, TypeError) as exc:
-        raise LicenceError(f"{path}: expected an unencrypted private key in PEM") from exc

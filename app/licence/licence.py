@@ -1,6 +1,5 @@
-"""The licence: what a publisher grants to one machine, and its signed file."""
+"""The licence that a publisher grants to one machine, and its signed file."""
 
-import base64
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from app.errors import LicenceError
 from app.licence.documents import HOW_TO_SEND, dump_document, load_document
 from app.licence.fingerprint import SALT_BYTES, HashedFacts
 from app.licence.keys import WRAPPED_KEY_BYTES
-from app.packages.sealing import decode_base64_strictly
+from app.packages.sealing import decode_base64_strictly, encode_base64
 
 FORMAT = 1
 LICENCE_SUFFIX = ".licence"
@@ -30,9 +29,9 @@ class Tolerance:
     """How much of a machine may change.
 
     Attributes:
-        required: so many facts must match for an unconditional licence.
-        partial: with so many it goes on for grace_days, and below it ends at once.
-        grace_days: counted from the first partial match.
+        required: number of matching facts with which the licence is fully valid.
+        partial: number of matching facts with which it is valid for grace_days.
+        grace_days: days of validity from the first partial match.
     """
 
     required: int
@@ -42,23 +41,23 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Licence:
-    """What is granted; times are Unix seconds.
+    """The content of a licence; times are Unix seconds.
 
     Attributes:
-        serial: names this licence in a support call.
-        licensee: to whom.
-        deploy_names: for which packages.
-        device: ``cpu``, or ``gpu`` for the one card.
-        card: the hash of the card's UUID, empty for a CPU.
-        issued: when it was made.
+        serial: identifies the licence in a support call.
+        licensee: name of the customer.
+        deploy_names: of the packages.
+        device: ``cpu``, or ``gpu`` for one GPU.
+        card: the hash of the GPU's UUID, empty for a CPU.
+        issued: time of issue.
         not_before: the first valid second.
         expires: the first second that is no longer valid; None for a permanent licence.
         salt: of the fingerprint.
         facts: the fingerprint's hashes.
         machine_key: the machine's raw public key.
         tolerance: see Tolerance.
-        wrapped_keys: for each deploy name its content key, encrypted to the machine.
-        publisher_key: the raw public key that the signature is checked with.
+        wrapped_keys: the content key of each deploy name, encrypted for the machine.
+        publisher_key: the raw public key that verifies the signature.
     """
 
     serial: str
@@ -78,19 +77,19 @@ class Licence:
 
 
 def sign_licence(licence: Licence, publisher: Ed25519PrivateKey) -> bytes:
-    """Write a licence as the file that the customer gets."""
+    """Write the licence file for the customer."""
     body = _to_body(licence)
     signature = publisher.sign(dump_document(body))
-    return dump_document({"licence": body, "signature": _text(signature)})
+    return dump_document({"licence": body, "signature": encode_base64(signature)})
 
 
 def read_licence(path: Path) -> Licence:
-    """Read a licence file and check its signature with the key that it names.
+    """Read a licence file and verify its signature with the key that it contains.
 
-    Whether that is the key of a package's publisher is asked where the package is known.
+    The caller checks that this is the key of the package's publisher.
 
     Raises:
-        LicenceError: it cannot be read, was changed, or is no licence of this format.
+        LicenceError: it cannot be read, was changed, or is not a licence of this format.
     """
     document = load_document(path)
     try:
@@ -103,7 +102,7 @@ def read_licence(path: Path) -> Licence:
         key.verify(signature, dump_document(body))
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise LicenceError(
-            f"{path} is no undamaged licence of format {FORMAT}; {HOW_TO_SEND}"
+            f"{path} is not a licence of format {FORMAT}, or is damaged; {HOW_TO_SEND}"
         ) from exc
     except InvalidSignature as exc:
         raise LicenceError(
@@ -118,7 +117,7 @@ def to_time(seconds: int) -> str:
 
 
 def from_time(text: str) -> int:
-    """Undo to_time.
+    """Read a time that to_time has written.
 
     Raises:
         ValueError: the text has another form.
@@ -139,13 +138,13 @@ def _to_body(licence: Licence) -> dict[str, Any]:
         "not_before": to_time(licence.not_before),
         "expires": None if licence.expires is None else to_time(licence.expires),
         "machine": {
-            "salt": _text(licence.salt),
+            "salt": encode_base64(licence.salt),
             "facts": licence.facts,
-            "key": _text(licence.machine_key),
+            "key": encode_base64(licence.machine_key),
         },
         "tolerance": vars(licence.tolerance),
-        "content_keys": {name: _text(key) for name, key in licence.wrapped_keys.items()},
-        "publisher_key": _text(licence.publisher_key),
+        "content_keys": {name: encode_base64(key) for name, key in licence.wrapped_keys.items()},
+        "publisher_key": encode_base64(licence.publisher_key),
     }
 
 
@@ -170,7 +169,3 @@ def _from_body(body: dict[str, Any]) -> Licence:
         },
         publisher_key=decode_base64_strictly(body["publisher_key"], 32),
     )
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -1,76 +1,64 @@
-"""The licences of one worker: judged in the background, asked by every request."""
+"""The licences of one worker: checked in the background, consulted by every request."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.errors import AuthFailed, LockedPackage
 from app.licence.facts import Facts, read_facts
 from app.licence.folder import Decision, LicenceFolder
-from app.licence.licence import DeviceClass
 from app.licence.verdict import Verdict
 from app.packages.manifest import LicenceSpec, Manifest
 
 REFRESH_S = 2
-"""How long a licence that was put in place, or has expired, may take to count."""
+"""Seconds until a new licence, or the end of one, takes effect."""
 
 FACTS_EVERY_S = 600
-"""Hardware changes with a restart, mostly; a card that is lost while running shows then."""
+"""Hardware rarely changes without a restart; a GPU that is lost while running shows then."""
 
 REMIND_EVERY_S = 86_400
-
-Publishers = Callable[[], Mapping[str, Set[str]]]
-"""For each deploy name the public keys of the publishers whose licence its packages need."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Case:
-    """What is known of one deploy name and publisher.
+class _Entry:
+    """The state of one deploy name and publisher.
 
     Attributes:
         name: the deploy name.
-        spec: whose licence it needs.
-        verdict: in force.
-        is_locked: whether its model waits for a licence to be opened.
-        is_doubted: whether its licence could not be read in the last round, for the first time.
-        was_listed: whether a package that is here was seen to need it.
-        is_leaving: whether none did in the last round.
-        logged_at: time.monotonic() when the verdict was last told, 0 for never.
+        spec: its manifest's licence block.
+        verdict: the one in force.
+        is_locked: whether its model waits for a licence.
+        is_suspect: whether the last check failed in a way that may be temporary.
+        was_needed: whether a loaded package has needed it.
+        is_unneeded: whether no package needed it at the last check.
+        logged_at: time.monotonic() when the verdict was last logged, 0 for never.
     """
 
     name: str
     spec: LicenceSpec
     verdict: Verdict
     is_locked: bool = False
-    is_doubted: bool = False
-    was_listed: bool = False
-    is_leaving: bool = False
+    is_suspect: bool = False
+    was_needed: bool = False
+    is_unneeded: bool = False
     logged_at: float = 0.0
 
 
-@dataclass(frozen=True)
-class _FactsAt:
-    """Facts, and the time.monotonic() at which they were read."""
-
-    facts: Facts = field(default_factory=dict)
-    at: float = float("-inf")
-
-
 class Licences:
-    """Verdicts for the packages of one worker; safe to share between threads.
+    """Verdicts for the packages of one worker; thread-safe.
 
     Args:
         licence_dir: the folder of the ``.licence`` files.
         state_dir: the folder of the machine's key.
         device: ``cpu`` or ``cuda:N``.
-        card: the UUID of that card, empty for the CPU.
-        read: how this machine's facts are read.
+        card: the UUID of that GPU, empty for the CPU.
+        read: reads this machine's facts.
     """
 
     def __init__(
@@ -81,57 +69,63 @@ class Licences:
         card: str,
         read: Callable[[], Facts] = read_facts,
     ) -> None:
-        kind: DeviceClass = "cpu" if device == "cpu" else "gpu"
-        self._folder = LicenceFolder(licence_dir, state_dir, kind, (card,) if card else ())
+        cards = (card,) if card else ()
+        self._folder = LicenceFolder(
+            licence_dir, state_dir, "cpu" if device == "cpu" else "gpu", cards
+        )
         self._read = read
-        self._facts_at = _FactsAt()
-        self._cases: dict[tuple[str, str], _Case] = {}
+        self._facts: Facts = {}
+        self._facts_until = float("-inf")
+        self._entries: dict[tuple[str, str], _Entry] = {}
         self._lock = threading.Lock()
 
     def require(self, manifest: Manifest) -> None:
-        """Let a request for a package pass, or not. One look into memory: a microsecond.
+        """Check that a package may answer a request. It takes a microsecond.
 
         Raises:
             AuthFailed: its licence does not cover this machine, device, name or date.
         """
         if manifest.licence is None:
             return
-        case = self._cases.get((manifest.name, manifest.licence.publisher_key))
-        if case is None or not case.verdict.serves:
-            raise AuthFailed(case.verdict.detail if case else "the licence was not checked yet")
+        entry = self._entries.get((manifest.name, manifest.licence.publisher_key))
+        if entry is None or not entry.verdict.serves:
+            raise AuthFailed(entry.verdict.detail if entry else "the licence was not checked yet")
 
     def unlock(self, manifest: Manifest) -> bytes | None:
-        """Give the content key of a package that is about to be loaded.
+        """Return the content key of a package that is about to be loaded.
 
         Returns:
             The key of a sealed package; None for one that needs no licence.
 
         Raises:
-            LockedPackage: no licence opens it now. When that changes, the function that
-                watch was given is called with the deploy name.
+            LockedPackage: no licence unlocks it now. When that changes, ``on_change`` of
+                watch is called with the deploy name.
         """
         spec = manifest.licence
         if spec is None:
             return None
         with self._lock:
-            decision = self._folder.best(manifest.name, spec, self._facts())
-            case = self._cases.setdefault(
-                (manifest.name, spec.publisher_key), _Case(manifest.name, spec, decision.verdict)
+            decision = self._folder.best(manifest.name, spec, self._current_facts())
+            entry = self._entries.setdefault(
+                (manifest.name, spec.publisher_key), _Entry(manifest.name, spec, decision.verdict)
             )
-            self._reconcile(case, decision)
-            case.is_locked = True
+            self._apply(entry, decision)
+            entry.is_locked = True
             if not decision.verdict.serves:
                 raise LockedPackage(manifest.name, "licence", decision.verdict.detail)
             key = self._folder.content_key(decision, manifest.name)
-            case.is_locked = False
+            entry.is_locked = False
         return key
 
-    def watch(self, on_change: Callable[[str], None], publishers: Publishers) -> None:
-        """Start to judge again every REFRESH_S seconds, for as long as the process lives.
+    def watch(
+        self, on_change: Callable[[str], None], publishers: Callable[[], Mapping[str, Set[str]]]
+    ) -> None:
+        """Start a thread that checks all licences every REFRESH_S seconds.
 
         Args:
             on_change: called with the name of a locked package whose verdict has changed.
-            publishers: what needs a licence now; verdicts on anything else are dropped.
+            publishers: returns for each deploy name the public keys of its packages'
+                publishers; verdicts on anything else are dropped.
         """
 
         def run() -> None:
@@ -140,91 +134,88 @@ class Licences:
                 try:
                     self.refresh(on_change, publishers())
                 except Exception:
-                    # The next round may do better, and the verdicts in force stand.
+                    # The verdicts in force remain, and the next check may succeed.
                     _log.exception("the licences could not be checked")
 
         threading.Thread(target=run, name="licences", daemon=True).start()
 
     def refresh(self, on_change: Callable[[str], None], publishers: Mapping[str, Set[str]]) -> None:
-        """Judge every package that needs a licence; see watch."""
+        """Check the licence of every package that needs one; see watch."""
         changed: list[str] = []
         with self._lock:
             self._drop_unneeded(publishers)
-            for case in list(self._cases.values()):
-                before = case.verdict
-                decision = self._folder.best(case.name, case.spec, self._facts())
-                case.is_doubted = not case.is_doubted and _may_be_half_written(before, decision)
-                if case.is_doubted:
+            for entry in list(self._entries.values()):
+                before = entry.verdict
+                decision = self._folder.best(entry.name, entry.spec, self._current_facts())
+                # A licence that served and is now unreadable may be in the middle of a
+                # replacement: the second failure counts.
+                is_lost = before.serves and not decision.verdict.serves and not decision.licence
+                entry.is_suspect = is_lost and not entry.is_suspect
+                if entry.is_suspect:
                     continue
-                self._reconcile(case, decision)
-                if case.is_locked and _differs(case.verdict, before):
-                    changed.append(case.name)
+                self._apply(entry, decision)
+                if entry.is_locked and _differs(entry.verdict, before):
+                    changed.append(entry.name)
         for name in changed:
             on_change(name)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """For each deploy name that needs a licence, how it stands.
+        """Return the verdict for each deploy name that needs a licence.
 
-        While a version of one publisher answers and another's waits for its licence, it is
-        the verdict on the version that answers.
+        If one publisher's version answers and another's waits for its licence, it is the
+        verdict on the one that answers.
         """
+        entries = sorted(self._entries.values(), key=lambda e: (e.name, e.verdict.serves))
         return {
-            case.name: {
-                "state": case.verdict.state,
-                "serves": case.verdict.serves,
-                "days_left": case.verdict.days_left,
-                "serial": case.verdict.serial,
-                "detail": case.verdict.detail,
-                "warning": case.verdict.is_warning,
+            entry.name: {
+                "state": entry.verdict.state,
+                "serves": entry.verdict.serves,
+                "days_left": entry.verdict.days_left,
+                "serial": entry.verdict.serial,
+                "detail": entry.verdict.detail,
+                "warning": entry.verdict.is_warning,
             }
-            for case in sorted(
-                self._cases.values(), key=lambda case: (case.name, case.verdict.serves)
-            )
+            for entry in entries
         }
 
     def _drop_unneeded(self, publishers: Mapping[str, Set[str]]) -> None:
-        """Forget cases that no package needs any longer.
+        """Drop entries that no package needs any longer.
 
-        Not before they were needed once, as a package that is being loaded is listed when it
-        is ready; and a round late, as a request may have looked up what it replaces.
+        Only entries that were needed before, as a package is listed only once it is loaded;
+        and one check late, as a request may still use the package that was replaced.
         """
-        for key, case in list(self._cases.items()):
-            is_listed = key[1] in publishers.get(key[0], ())
-            if case.was_listed and case.is_leaving and not is_listed:
-                del self._cases[key]
-            case.is_leaving = not is_listed
-            case.was_listed = case.was_listed or is_listed
+        for (name, publisher_key), entry in list(self._entries.items()):
+            is_needed = publisher_key in publishers.get(name, ())
+            if entry.was_needed and entry.is_unneeded and not is_needed:
+                del self._entries[name, publisher_key]
+            entry.is_unneeded = not is_needed
+            entry.was_needed = entry.was_needed or is_needed
 
-    def _facts(self) -> Facts:
+    def _current_facts(self) -> Facts:
         now = time.monotonic()
-        if now >= self._facts_at.at + FACTS_EVERY_S:
-            self._facts_at = _FactsAt(self._read(), now)
-        return self._facts_at.facts
+        if now >= self._facts_until:
+            self._facts, self._facts_until = self._read(), now + FACTS_EVERY_S
+        return self._facts
 
-    def _reconcile(self, case: _Case, decision: Decision) -> None:
-        """Put a decision in force, remember it and tell the log what is new."""
-        is_new = case.logged_at == 0 or _differs(decision.verdict, case.verdict)
-        case.verdict = decision.verdict
+    def _apply(self, entry: _Entry, decision: Decision) -> None:
+        """Put a decision in force, record it, and log it when it is new or due."""
+        is_new = entry.logged_at == 0 or _differs(decision.verdict, entry.verdict)
+        entry.verdict = decision.verdict
         self._folder.note(decision)
-        is_due = time.monotonic() >= case.logged_at + REMIND_EVERY_S
-        if is_new or is_due:
-            _tell(case)
-            case.logged_at = time.monotonic()
-
-
-def _may_be_half_written(before: Verdict, decision: Decision) -> bool:
-    """Whether a licence that served is gone or unreadable: it may be being replaced just now."""
-    return before.serves and not decision.verdict.serves and decision.licence is None
+        now = time.monotonic()
+        if is_new or now >= entry.logged_at + REMIND_EVERY_S:
+            _log_verdict(entry)
+            entry.logged_at = now
 
 
 def _differs(one: Verdict, other: Verdict) -> bool:
     return (one.state, one.detail, one.serial) != (other.state, other.detail, other.serial)
 
 
-def _tell(case: _Case) -> None:
-    verdict = case.verdict
+def _log_verdict(entry: _Entry) -> None:
+    verdict = entry.verdict
     fields = {
-        "deploy_name": case.name,
+        "deploy_name": entry.name,
         "licence": verdict.serial,
         "state": verdict.state,
         "days_left": verdict.days_left,
@@ -233,9 +224,9 @@ def _tell(case: _Case) -> None:
         "advice": verdict.advice,
     }
     if not verdict.serves:
-        _log.error("licence of %s: refused", case.name, extra={"fields": fields})
+        _log.error("licence of %s: refused", entry.name, extra={"fields": fields})
     elif verdict.is_warning:
-        advice = verdict.advice or f"ask {case.spec.publisher} to renew it"
-        _log.warning("licence of %s", case.name, extra={"fields": fields | {"advice": advice}})
+        fields["advice"] = verdict.advice or f"ask {entry.spec.publisher} to renew it"
+        _log.warning("licence of %s", entry.name, extra={"fields": fields})
     else:
-        _log.info("licence of %s: valid", case.name, extra={"fields": fields})
+        _log.info("licence of %s: valid", entry.name, extra={"fields": fields})

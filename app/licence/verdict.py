@@ -1,11 +1,11 @@
-"""Whether one licence lets this machine serve one deploy name, and if not, why."""
+"""Checks whether a licence lets this machine serve a deploy name, and if not, why."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.licence.clock import Memory
+from app.licence.clock import ClockEntry
 from app.licence.facts import Facts
 from app.licence.fingerprint import hash_fact
 from app.licence.licence import DeviceClass, Licence, to_time
@@ -14,19 +14,19 @@ DAY_S = 86_400
 WARN_DAYS = 30
 
 CLOCK_TOLERANCE_S = 300
-"""A clock that is corrected steps back by seconds; a dead battery takes it back by years."""
+"""A time correction steps back by seconds, a dead battery by years."""
 
 ASK_AGAIN = "run classifyd licence fingerprint here and send its file to the publisher"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a licence is held against.
+    """The machine that a licence is checked against.
 
     Attributes:
-        device: what the models run on here.
-        cards: UUIDs of the cards that they run on; one for a worker.
-        facts: as read_facts gives them.
+        device: what the models run on.
+        cards: UUIDs of the GPUs that they run on; one for a worker.
+        facts: from read_facts.
         public_key: the machine's raw public key.
     """
 
@@ -38,14 +38,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome.
+    """The result of a check.
 
     Attributes:
-        state: ``valid``, ``grace`` (valid, with a machine that matches in part) or
+        state: ``valid``, ``grace`` (valid, but the machine matches only in part) or
             ``refused``.
-        detail: what is wrong in ASCII, for clients too; empty when nothing is.
+        detail: what is wrong, in ASCII, for clients too; empty if nothing is.
         advice: what to do about it, for the operator.
-        days_left: until it ends, rounded up; None for a permanent licence.
+        days_left: days until the end, rounded up; None for a permanent licence.
         serial: of the licence; empty without one.
         matches: for each fact ``matched``, ``changed`` or ``unreadable``.
     """
@@ -64,45 +64,47 @@ class Verdict:
 
     @property
     def is_warning(self) -> bool:
-        """Whether the operator should act while all still goes well."""
+        """Whether the operator should act, although requests are answered."""
         ends_soon = self.days_left is not None and self.days_left <= WARN_DAYS
         return self.state == "grace" or ends_soon
 
 
 def judge(
-    licence: Licence, deploy_name: str, machine: Machine, memory: Memory, now: int
+    licence: Licence, deploy_name: str, machine: Machine, entry: ClockEntry, now: int
 ) -> Verdict:
-    """Hold a licence, whose signature was right, against a machine.
+    """Check a licence with a valid signature against a machine.
 
     Args:
         licence: of the package's publisher.
-        deploy_name: what is to be served.
-        machine: where.
-        memory: what is remembered of this licence.
+        deploy_name: of the package to serve.
+        machine: this machine.
+        entry: the clock record of this licence.
         now: Unix seconds.
     """
     matches = match_facts(licence, machine.facts)
     reasons = (
         *_wrong_scope(licence, deploy_name, machine),
         *_wrong_machine(licence, machine, matches),
-        *_wrong_time(licence, memory, now),
+        *_wrong_time(licence, entry, now),
     )
-    grace_left_s = _grace_left_s(licence, matches, memory, now)
+    grace_left_s = _grace_left_s(licence, matches, entry, now)
     if not reasons and grace_left_s is not None and grace_left_s <= 0:
         reasons = (("the days of grace for a changed machine are over", ASK_AGAIN),)
     if reasons:
         detail, advice = reasons[0]
         return Verdict("refused", detail, advice, None, licence.serial, matches)
-    ends = [s for s in (_left_s(licence, now), grace_left_s) if s is not None]
+    left_s = None if licence.expires is None else licence.expires - now
+    ends = [s for s in (left_s, grace_left_s) if s is not None]
     days_left = math.ceil(min(ends) / DAY_S) if ends else None
     if grace_left_s is None:
         return Verdict("valid", "", "", days_left, licence.serial, matches)
-    detail = f"the machine has changed, it is served for {days_left} more days"
+    days = "1 more day" if days_left == 1 else f"{days_left} more days"
+    detail = f"the machine has changed, it is served for {days}"
     return Verdict("grace", detail, ASK_AGAIN, days_left, licence.serial, matches)
 
 
 def match_facts(licence: Licence, facts: Facts) -> dict[str, str]:
-    """Compare each fact of a licence with the machine's."""
+    """Compare each fact of a licence with this machine's."""
     matches: dict[str, str] = {}
     for kind, hashes in licence.facts.items():
         values = facts.get(kind, ())
@@ -127,13 +129,13 @@ def _wrong_scope(licence: Licence, deploy_name: str, machine: Machine) -> _Reaso
         hash_fact(licence.salt, "gpu", uuid) == licence.card for uuid in machine.cards
     ):
         yield (
-            "the licence is for another card",
-            f"set device = cuda:N to the licensed card, or {ASK_AGAIN}",
+            "the licence is for another GPU",
+            f"set device = cuda:N to the licensed GPU, or {ASK_AGAIN}",
         )
 
 
 def _wrong_machine(licence: Licence, machine: Machine, matches: dict[str, str]) -> _Reasons:
-    count = list(matches.values()).count("matched")
+    count = _count_matched(matches)
     if count < licence.tolerance.partial:
         yield (
             f"the licence is for another machine: {count} of {len(matches)} facts match, "
@@ -144,16 +146,16 @@ def _wrong_machine(licence: Licence, machine: Machine, matches: dict[str, str]) 
         yield "the licence is for another machine key than the state folder's", ASK_AGAIN
 
 
-def _wrong_time(licence: Licence, memory: Memory, now: int) -> _Reasons:
-    if now < memory.seen - CLOCK_TOLERANCE_S:
+def _wrong_time(licence: Licence, entry: ClockEntry, now: int) -> _Reasons:
+    if now < entry.seen - CLOCK_TOLERANCE_S:
         yield (
             f"the clock was set back: it says {to_time(now)}, the last time seen is "
-            f"{to_time(memory.seen)}",
-            "set the clock; if it was once wrongly ahead, ask the publisher for a new licence",
+            f"{to_time(entry.seen)}",
+            "set the clock; if it was wrongly ahead before, ask the publisher for a new licence",
         )
     if now < licence.not_before:
         yield (
-            f"the licence is not yet valid: it begins on {to_time(licence.not_before)}",
+            f"the licence is not yet valid: it starts on {to_time(licence.not_before)}",
             "wait, or check this machine's clock",
         )
     if licence.expires is not None and now >= licence.expires:
@@ -163,20 +165,15 @@ def _wrong_time(licence: Licence, memory: Memory, now: int) -> _Reasons:
         )
 
 
-def _left_s(licence: Licence, now: int) -> int | None:
-    return None if licence.expires is None else licence.expires - now
-
-
 def _grace_left_s(
-    licence: Licence, matches: dict[str, str], memory: Memory, now: int
+    licence: Licence, matches: dict[str, str], entry: ClockEntry, now: int
 ) -> int | None:
-    """Seconds of grace that are left; None when enough facts match."""
-    if list(matches.values()).count("matched") >= licence.tolerance.required:
+    """Seconds of grace that remain; None if enough facts match."""
+    if _count_matched(matches) >= licence.tolerance.required:
         return None
-    since = now if memory.partial_since is None else memory.partial_since
+    since = now if entry.partial_since is None else entry.partial_since
     return since + licence.tolerance.grace_days * DAY_S - now
 
 
-def is_partial(licence: Licence, verdict: Verdict) -> bool:
-    """Say whether fewer facts matched than the licence asks for."""
-    return list(verdict.matches.values()).count("matched") < licence.tolerance.required
+def _count_matched(matches: dict[str, str]) -> int:
+    return list(matches.values()).count("matched")

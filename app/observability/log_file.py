@@ -1,27 +1,27 @@
 """A log file that several processes write and that may be rotated at any time.
 
-Each line is one write at the end of the file (O_APPEND), so that lines of several workers
-never mix, and a file that ``copytruncate`` has emptied is filled from its beginning. Before
-each line the name is looked up again: when logrotate, or another worker, has renamed the
-file, the line goes into a new one.
+Each line is one write in append mode (O_APPEND), so lines of several workers never mix and a
+file truncated by ``copytruncate`` is filled from its beginning. The path is checked before
+each line: after logrotate or another worker has renamed the file, the line goes to a new one.
 """
 
-import fcntl
 import logging
 import os
 import sys
 from pathlib import Path
 
+from app.system.files import file_lock
+
 _MIB = 1024 * 1024
 
 
 class RotatedFileHandler(logging.Handler):
-    """Writes lines to a file that may be renamed, removed or truncated by others.
+    """Writes lines to a file that other processes may rename, remove or truncate.
 
     Args:
         path: the file; its folder must exist.
         max_mib: size at which it is renamed to ``NAME.1``, 0 for never.
-        keep: how many renamed files are kept.
+        keep: number of renamed files to keep.
 
     Raises:
         OSError: the file cannot be opened.
@@ -35,49 +35,41 @@ class RotatedFileHandler(logging.Handler):
         self._descriptor = _open(path)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; where that fails it goes to standard error, and service goes on."""
+        """Write a record; on failure it goes to standard error."""
         line = self.format(record) + "\n"
         try:
-            self._follow()
+            self._reopen_if_renamed()
             os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
         except OSError:
             sys.stderr.write(line)
 
     def close(self) -> None:
-        """Close the file; at a reload another handler takes over."""
+        """Close the file."""
         os.close(self._descriptor)
         super().close()
 
-    def _follow(self) -> None:
-        """Open the file anew when its name means another one, or after rotating it."""
-        held = os.fstat(self._descriptor)
-        if _is_named(self._path, held) and self._max_bytes and held.st_size >= self._max_bytes:
-            self._rotate(held)
-        if not _is_named(self._path, held):
-            fresh = _open(self._path)
+    def _reopen_if_renamed(self) -> None:
+        opened = os.fstat(self._descriptor)
+        if _is_at(self._path, opened) and self._max_bytes and opened.st_size >= self._max_bytes:
+            self._rotate(opened)
+        if not _is_at(self._path, opened):
+            descriptor = _open(self._path)
             os.close(self._descriptor)
-            self._descriptor = fresh
+            self._descriptor = descriptor
 
-    def _rotate(self, held: os.stat_result) -> None:
-        """Rename the file and those renamed before, unless another process was faster."""
-        lock = os.open(self._path.with_name(self._path.name + ".lock"), _LOCK_FLAGS, 0o640)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_named(self._path, held):
+    def _rotate(self, opened: os.stat_result) -> None:
+        """Rename the file and the older ones, unless another process just did."""
+        with file_lock(self._path.with_name(f"{self._path.name}.lock")):
+            if not _is_at(self._path, opened):
                 return
             for number in range(self._keep - 1, 0, -1):
                 if (older := numbered(self._path, number)).exists():
                     older.replace(numbered(self._path, number + 1))
             self._path.replace(numbered(self._path, 1))
-        finally:
-            os.close(lock)
-
-
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 def numbered(path: Path, number: int) -> Path:
-    """The name of a file that was rotated so many times."""
+    """Name the log file after a number of rotations, such as ``classifyd.log.1``."""
     return path.with_name(f"{path.name}.{number}")
 
 
@@ -85,9 +77,8 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def _is_named(path: Path, held: os.stat_result) -> bool:
+def _is_at(path: Path, opened: os.stat_result) -> bool:
     try:
-        named = path.stat()
+        return os.path.samestat(path.stat(), opened)
     except FileNotFoundError:
         return False
-    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)

@@ -1,18 +1,18 @@
-"""Numbers for requests: unique over workers, restarts and steps of the clock.
+"""Request numbers that are unique over workers, restarts and clock steps.
 
-A worker takes a block of 2^20 numbers from a counter file that all workers share under a
-lock, and hands them out from memory. The block's number is the Unix time in seconds or one
-more than the last block, whichever is greater: the file alone makes it unique, and the clock
-alone does so when the file is lost. It stays below 2^53, which JavaScript reads exactly,
-until the year 2242.
+A worker takes a block of 2^20 numbers from a counter file, which all workers share under a
+lock, and hands them out from memory. The block number is the Unix time in seconds, or the
+last block plus one if that is greater: the file alone makes it unique, and so does the clock
+if the file is lost. Until the year 2242 it stays below 2^53, which JavaScript reads exactly.
 """
 
-import fcntl
 import logging
 import os
 import threading
 import time
 from pathlib import Path
+
+from app.system.files import file_lock
 
 BLOCK_BITS = 20
 MAX_BLOCK = 1 << (53 - BLOCK_BITS)
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class LogIds:
-    """Hands out log_ids; safe to share between threads, to be made after a fork.
+    """Hands out log_ids; thread-safe, but not valid across a fork.
 
     Args:
         state_dir: folder of the counter file, which must be writable.
@@ -36,7 +36,7 @@ class LogIds:
         self._last_block = 0
 
     def take(self) -> int:
-        """Return a positive integer that no other call, of any worker, has returned."""
+        """Return a positive integer that no other call, in any worker, returns."""
         with self._lock:
             if self._next == self._end:
                 self._next = self._take_block() << BLOCK_BITS
@@ -49,7 +49,7 @@ class LogIds:
         try:
             self._last_block = advance_block(self._state_dir, self._last_block)
         except OSError as exc:
-            # A full or lost disk must not stop the service: go on with the clock alone.
+            # A full or lost disk must not stop the service; continue with the clock alone.
             _log.error("log_id counter in %s cannot be written: %s", self._state_dir, exc)
             self._last_block = max(self._last_block + 1, int(time.time()))
         return self._last_block
@@ -61,17 +61,14 @@ def advance_block(state_dir: Path, after: int = 0) -> int:
     Raises:
         OSError: the file cannot be opened, locked or written.
     """
-    descriptor = os.open(state_dir / COUNTER_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        text = os.read(descriptor, 32).strip()
+    path = state_dir / COUNTER_FILE
+    with file_lock(path), path.open("r+b", buffering=0) as counter:
+        text = counter.read(32).strip()
         last = int(text) if text.isdigit() else 0
         if last >= MAX_BLOCK:
             last = 0  # a damaged file; the clock is still right
         block = max(last + 1, after + 1, int(time.time()))
-        # Overwritten in place and at a fixed width, which works on a full disk too.
-        os.pwrite(descriptor, b"%020d\n" % block, 0)
-        os.fsync(descriptor)
+        # Not an atomic write: overwriting in place, at a fixed width, works on a full disk too.
+        os.pwrite(counter.fileno(), b"%020d\n" % block, 0)
+        os.fsync(counter.fileno())
         return block
-    finally:
-        os.close(descriptor)

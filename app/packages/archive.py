@@ -1,19 +1,17 @@
-"""A package as one file: a plain tar of what its manifest names.
+"""A package as one file: a plain tar of the files that its manifest names.
 
-Tar and not zip, because it is read from the front: the manifest comes first, then its
-signature, and nothing of the rest is unpacked before both are right. Not compressed, because
-the numbers of a trained model do not shrink, and what is not compressed cannot explode.
+A tar is read from the front, unlike a zip: the manifest comes first, then its signature, and
+nothing else is unpacked before both are checked. It is not compressed: the weights of a
+trained model barely shrink, and an uncompressed archive cannot be a decompression bomb.
 
-Of the format only what ``write_archive`` writes is read (POSIX.1-1988 "ustar" headers of
-plain files): no link, device, folder, sparse file or extended header is even parsed.
+Only what ``write_archive`` writes is read (POSIX.1-1988 "ustar" headers of regular files):
+links, devices, folders, sparse files and extended headers are not even parsed.
 """
 
 import hashlib
 import io
-import secrets
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,13 +27,14 @@ from app.packages.signing import (
     read_private_key,
     sign_manifest,
 )
-from app.packages.staging import staged_folder, sync
+from app.packages.staging import staged_folder
+from app.system.files import atomic_write
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
-"""Of the manifest and of the signature, which are read into memory."""
+"""Of the manifest and of each signature, which are read into memory."""
 
 MAX_TOTAL_BYTES = 8 * 1024**3
-"""Of all files together; a ustar header holds no larger file."""
+"""Of all files together; a ustar header cannot describe a larger file."""
 
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 _COPY_BYTES = 1024 * 1024
@@ -47,7 +46,7 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
     Args:
         folder: the package, ``weights/NAME/VERSION``.
         target: the file to write.
-        key_path: the private key to sign with; without it the signature that the package
+        key_path: the private key to sign with; without it, the signature that the package
             was installed with is kept.
 
     Raises:
@@ -58,61 +57,59 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
     raw = (folder / MANIFEST_FILE).read_bytes()
     if target.exists():
         raise PackageError(str(target), "", "exists already; name another file with -o")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with tarfile.open(temporary, "x", format=tarfile.USTAR_FORMAT) as archive:
-            _add(archive, MANIFEST_FILE, io.BytesIO(raw), len(raw))
-            signature = _signature(folder, raw, key_path)
-            if signature is not None:
-                _add(archive, SIGNATURE_FILE, io.BytesIO(signature), len(signature))
+        with (
+            atomic_write(target) as stream,
+            tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        ):
+            _add(archive, MANIFEST_FILE, raw)
+            if key_path is not None:
+                _add(archive, SIGNATURE_FILE, sign_manifest(raw, read_private_key(key_path)))
+            elif (folder / SIGNATURE_FILE).exists():
+                _add(archive, SIGNATURE_FILE, folder / SIGNATURE_FILE)
             if (folder / SEAL_FILE).exists():
-                seal = (folder / SEAL_FILE).read_bytes()
-                _add(archive, SEAL_FILE, io.BytesIO(seal), len(seal))
+                _add(archive, SEAL_FILE, folder / SEAL_FILE)
             for name in sorted(_named_files(raw, str(folder))):
-                with (folder / name).open("rb") as stream:
-                    _add(archive, name, stream, (folder / name).stat().st_size)
-        sync(temporary)
-        temporary.rename(target)
-        sync(target.parent)
+                _add(archive, name, folder / name)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "a file is too large for an archive"
         raise PackageError(str(target), "", f"cannot be written: {reason}") from exc
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | None) -> Package:
-    """Unpack an archive into the weights folder, where it appears checked and whole.
+    """Unpack an archive into the weights folder, where it appears checked and complete.
 
     Args:
         archive: the file.
-        weights_dir: the folder ``weights``; it is made when it is not there.
-        trusted: the keys that it must be signed with one of, None for no such demand.
+        weights_dir: the folder ``weights``, created if it does not exist.
+        trusted: the keys of which one must have signed it; None requires no signature.
 
     Raises:
         PackageError: the archive is not what ``write_archive`` writes, its signature or the
             package is wrong, or the version exists already.
     """
-    with _opened(archive) as members:
+    try:
+        stream = archive.open("rb")
+    except OSError as exc:
+        raise OperatorError(f"{archive} cannot be read: {exc.strerror}") from exc
+    with stream:
+        members = _Members(stream, archive)
         raw = members.read(MANIFEST_FILE)
-        signature = members.read(SIGNATURE_FILE) if members.name == SIGNATURE_FILE else None
-        seal = members.read(SEAL_FILE) if members.name == SEAL_FILE else None
+        names = (SIGNATURE_FILE, SEAL_FILE)
+        signatures = {name: members.read(name) for name in names if members.name == name}
         if trusted is not None:
-            check_signature(raw, signature, trusted, str(archive))
+            check_signature(raw, signatures.get(SIGNATURE_FILE), trusted, str(archive))
         manifest = parse_manifest(raw, f"{archive}: {MANIFEST_FILE}")
         with staged_folder(weights_dir / manifest.name / manifest.version) as folder:
-            (folder / MANIFEST_FILE).write_bytes(raw)
-            if signature is not None:
-                (folder / SIGNATURE_FILE).write_bytes(signature)
-            if seal is not None:
-                (folder / SEAL_FILE).write_bytes(seal)
+            for name, data in {MANIFEST_FILE: raw, **signatures}.items():
+                (folder / name).write_bytes(data)
             members.unpack(_named_files(raw, str(archive)), folder)
             read_package(folder)
     return load_package(weights_dir / manifest.name / manifest.version)
 
 
 class _Members:
-    """The files of an archive, read from the front."""
+    """The files of an archive, read from the front; ``name`` is None after the last one."""
 
     def __init__(self, stream: BinaryIO, archive: Path) -> None:
         self._stream = stream
@@ -127,18 +124,20 @@ class _Members:
         if self.name != name:
             raise self._wrong(f"found {self._shown()}, expected {name}")
         if self._size > MAX_TEXT_BYTES:
-            raise self._wrong(f"{name}: found {self._size} bytes, at most {MAX_TEXT_BYTES} wanted")
+            raise self._wrong(f"{name}: found {self._size} bytes, at most {MAX_TEXT_BYTES} allowed")
         data = b"".join(self._pieces())
         self._next()
         return data
 
     def unpack(self, expected: dict[str, str], folder: Path) -> None:
-        """Write the files that are left; they must be those expected, by name and SHA-256."""
+        """Write the remaining files, which must be the expected ones by name and SHA-256."""
         missing = dict(expected)
         while self.name is not None:
             sha256 = missing.pop(self.name, None)
             if sha256 is None:
-                raise self._wrong(f"found {self._shown()}, which the manifest does not name once")
+                raise self._wrong(
+                    f"found {self._shown()}, which is not in the manifest or comes twice"
+                )
             self._unpack_file(folder / self.name, sha256)
             self._next()
         if missing:
@@ -151,7 +150,7 @@ class _Members:
                 digest.update(piece)
                 target.write(piece)
         if digest.hexdigest() != sha256:
-            raise self._wrong(f"{path.name} has another SHA-256 than the manifest says")
+            raise self._wrong(f"{path.name} does not have the SHA-256 of the manifest")
 
     def _pieces(self) -> Iterator[bytes]:
         left = self._size
@@ -166,27 +165,23 @@ class _Members:
             raise self._wrong("is damaged after a file")
 
     def _next(self) -> None:
-        """Read the next header; name is None after the last file."""
         block = self._stream.read(_BLOCK_BYTES)
         if not any(block) and len(block) == _BLOCK_BYTES:
-            self._expect_end()
+            rest = self._stream.read(tarfile.RECORDSIZE + 1)
+            if len(rest) > tarfile.RECORDSIZE or any(rest):
+                raise self._wrong("has data after its end")
             self.name = None
             return
         try:
             header = tarfile.TarInfo.frombuf(block, "ascii", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError) as exc:
-            raise self._wrong("is no archive of a package, or is damaged") from exc
+            raise self._wrong("is not a package archive, or is damaged") from exc
         self.name, self._size = header.name, header.size
         if header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise self._wrong(f"found {self._shown()}, which is no plain file")
+            raise self._wrong(f"found {self._shown()}, which is not a regular file")
         self._left_bytes -= self._size
         if self._size < 0 or self._left_bytes < 0:
             raise self._wrong(f"holds more than {MAX_TOTAL_BYTES} bytes")
-
-    def _expect_end(self) -> None:
-        rest = self._stream.read(tarfile.RECORDSIZE + 1)
-        if len(rest) > tarfile.RECORDSIZE or any(rest):
-            raise self._wrong("goes on after its end")
 
     def _shown(self) -> str:
         return "its end" if self.name is None else repr(self.name[:64])
@@ -197,32 +192,18 @@ class _Members:
         )
 
 
-@contextmanager
-def _opened(archive: Path) -> Iterator[_Members]:
-    try:
-        stream = archive.open("rb")
-    except OSError as exc:
-        raise OperatorError(f"{archive} cannot be read: {exc.strerror}") from exc
-    with stream:
-        yield _Members(stream, archive)
-
-
-def _add(archive: tarfile.TarFile, name: str, stream: BinaryIO, size: int) -> None:
-    """Add a file without anything of this machine: no time, owner or mode of its own."""
-    header = tarfile.TarInfo(name)
-    header.size, header.mode, header.mtime = size, 0o644, 0
-    archive.addfile(header, stream)
-
-
-def _signature(folder: Path, raw: bytes, key_path: Path | None) -> bytes | None:
-    if key_path is not None:
-        return sign_manifest(raw, read_private_key(key_path))
-    path = folder / SIGNATURE_FILE
-    return path.read_bytes() if path.exists() else None
+def _add(archive: tarfile.TarFile, name: str, source: Path | bytes) -> None:
+    """Add a file with a fixed time, owner and mode, so that the archive is reproducible."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        header = tarfile.TarInfo(name)
+        header.size = stream.seek(0, io.SEEK_END)
+        header.mode, header.mtime = 0o644, 0
+        stream.seek(0)
+        archive.addfile(header, stream)
 
 
 def _named_files(raw: bytes, file: str) -> dict[str, str]:
-    """The SHA-256 of every file that a checked manifest names, wherever in it, by name."""
+    """Find the files that a checked manifest names at any depth: their SHA-256 by name."""
     named: dict[str, str] = {}
 
     def collect(value: Any) -> None:

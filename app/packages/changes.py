@@ -1,18 +1,20 @@
-"""Activating, rolling back and removing versions; see app.packages.staging for the how."""
+"""Activating, rolling back and removing versions; app.packages.staging makes them atomic."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import PackageError
 from app.packages.package import load_package
-from app.packages.staging import locked, staging_folder, sync, write_active
+from app.packages.staging import staging_folder, weights_lock, write_active
 from app.packages.store import (
-    active_version,
+    desired_version,
     existing_name,
     existing_version,
     previous_versions,
-    wanted_version,
 )
+from app.system.files import sync
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Activation:
 
     Attributes:
         folder: the version's folder.
-        generation: what wanted_version gave right after; a worker that reports it has seen
-            this activation.
+        generation: of desired_version right after it; a worker that reports this generation
+            has seen the activation.
         before: the versions that ACTIVE named before, the active one first.
     """
 
@@ -32,52 +34,46 @@ class Activation:
 
 
 def activate(weights_dir: Path, name: str, version: str) -> Activation:
-    """Make a version the active one, after a check of its files.
+    """Check the files of a version and make it the active one.
 
     Raises:
-        PackageError: the version is not there or broken, or ACTIVE cannot be written.
+        PackageError: the version does not exist or is broken, or ACTIVE cannot be written.
     """
-    with staging_folder(weights_dir) as staging, locked(weights_dir):
+    with _changing(weights_dir) as staging:
         folder = existing_version(weights_dir, name, version)
-        load_package(folder)
-        before = _versions_in_force(folder.parent)
-        earlier = [other for other in before if other != version]
-        write_active(folder.parent, [version, *earlier], staging)
-        return Activation(folder, wanted_version(folder.parent).generation, before)
+        earlier = [other for other in _recorded_versions(folder.parent) if other != version]
+        return _activate(folder, earlier, staging)
 
 
 def roll_back(weights_dir: Path, name: str) -> Activation:
-    """Make the version active that was active before; the next call goes one further back.
+    """Activate the version that was active before; the next call goes one further back.
 
     Raises:
         PackageError: there is no such version, or see activate.
     """
-    with staging_folder(weights_dir) as staging, locked(weights_dir):
+    with _changing(weights_dir) as staging:
         name_folder = existing_name(weights_dir, name)
-        earlier = previous_versions(name_folder)
-        if not earlier:
+        previous = previous_versions(name_folder)
+        if not previous:
             raise PackageError(
                 str(name_folder),
                 "",
                 "no earlier version is recorded to go back to; name one with "
                 f"classifyd package activate {name} VERSION",
             )
-        load_package(name_folder / earlier[0])
-        before = _versions_in_force(name_folder)
-        write_active(name_folder, earlier, staging)
-        generation = wanted_version(name_folder).generation
-        return Activation(name_folder / earlier[0], generation, before)
+        return _activate(name_folder / previous[0], previous[1:], staging)
 
 
 def undo(weights_dir: Path, activation: Activation) -> bool:
-    """Take an activation back, unless ACTIVE was changed after it or was the same before.
+    """Restore the ACTIVE from before an activation.
 
     Returns:
-        Whether ACTIVE is as it was before.
+        False when nothing was restored: ACTIVE has changed since, or named the same version
+        before, or no version.
     """
     name_folder = activation.folder.parent
-    with staging_folder(weights_dir) as staging, locked(weights_dir):
-        is_latest = wanted_version(name_folder).generation == activation.generation
+    with _changing(weights_dir) as staging:
+        is_latest = desired_version(name_folder).generation == activation.generation
         if not is_latest or activation.before[:1] in {(), (activation.folder.name,)}:
             return False
         write_active(name_folder, activation.before, staging)
@@ -88,11 +84,11 @@ def remove_version(weights_dir: Path, name: str, version: str) -> None:
     """Delete a version that is not active.
 
     Raises:
-        PackageError: it is not there, or it is active.
+        PackageError: it does not exist, or it is active.
     """
-    with staging_folder(weights_dir) as staging, locked(weights_dir):
+    with _changing(weights_dir) as staging:
         folder = existing_version(weights_dir, name, version)
-        if _versions_in_force(folder.parent)[:1] == (version,):
+        if _recorded_versions(folder.parent)[:1] == (version,):
             raise PackageError(
                 str(folder),
                 "",
@@ -107,16 +103,27 @@ def remove_name(weights_dir: Path, name: str) -> None:
     """Delete a deploy name with all its versions.
 
     Raises:
-        PackageError: it is not there.
+        PackageError: it does not exist.
     """
-    with staging_folder(weights_dir) as staging, locked(weights_dir):
+    with _changing(weights_dir) as staging:
         existing_name(weights_dir, name).rename(staging / name)
         sync(weights_dir)
 
 
-def _versions_in_force(name_folder: Path) -> tuple[str, ...]:
-    """The active version and those before it; empty when there is no active one."""
-    try:
-        return (active_version(name_folder).name, *previous_versions(name_folder))
-    except PackageError:
-        return ()
+@contextmanager
+def _changing(weights_dir: Path) -> Iterator[Path]:
+    with staging_folder(weights_dir) as staging, weights_lock(weights_dir):
+        yield staging
+
+
+def _activate(folder: Path, earlier: list[str], staging: Path) -> Activation:
+    load_package(folder)
+    before = _recorded_versions(folder.parent)
+    write_active(folder.parent, [folder.name, *earlier], staging)
+    return Activation(folder, desired_version(folder.parent).generation, before)
+
+
+def _recorded_versions(name_folder: Path) -> tuple[str, ...]:
+    """The active version and those before it; empty when no version is active."""
+    version = desired_version(name_folder)
+    return tuple(path.name for path in (version.folder, *version.previous) if path)

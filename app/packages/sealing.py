@@ -1,11 +1,10 @@
-"""Sealed packages: an encrypted model and a manifest that its publisher has signed.
+"""Sealed packages: an encrypted model and a manifest signed by its publisher.
 
-A package that needs a licence is always sealed. Whoever edits its manifest to need none, or
-takes the signature away, is left with a model file that cannot be run.
+A package that needs a licence is always sealed. Editing its manifest to need none, or removing
+the signature, leaves a model file that cannot be run.
 """
 
 import base64
-import binascii
 import io
 import os
 from pathlib import Path
@@ -22,14 +21,14 @@ SIGNATURE_FILE = "manifest.sig"
 
 SEALED_MAGIC = b"classifyd-sealed-1\n"
 NONCE_BYTES = 12
-"""What AES-GCM is made for: NIST SP 800-38D, section 5.2.1.1."""
+"""Recommended for AES-GCM: NIST SP 800-38D, section 5.2.1.1."""
 
 MAX_MODEL_BYTES = 2**31 - 1
-"""The most that one call of the cipher takes."""
+"""Limit of one call of the cipher."""
 
 
 def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
-    """Check that a manifest and its model agree on being sealed, and the signature if so.
+    """Check that manifest and model are both sealed or both open, and check the signature.
 
     Args:
         folder: the package's.
@@ -37,13 +36,12 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
         raw: the manifest's bytes.
 
     Raises:
-        TamperedPackage: the manifest was changed after its publisher had signed it.
-        PackageError: the model cannot be read.
+        TamperedPackage: the manifest was changed after its publisher signed it.
     """
     model = folder / manifest.model.file
     if manifest.licence is not None:
         _check_signature(folder / SIGNATURE_FILE, manifest.licence, raw)
-    elif is_sealed(model):
+    elif _is_sealed(model):
         raise TamperedPackage(
             str(model),
             "",
@@ -52,33 +50,24 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
         )
 
 
-def is_sealed(path: Path) -> bool:
-    """Say whether a model file is encrypted; one that cannot be read is not."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(SEALED_MAGIC)) == SEALED_MAGIC
-    except OSError:
-        return False
-
-
 def seal_model(plain: bytes, key: bytes, manifest: Manifest, form: str = "") -> bytes:
     """Encrypt a package's model.
 
     Args:
         plain: its bytes, below 2 GiB.
         key: 32 bytes, for AES-256-GCM.
-        manifest: with its licence block; its name, version and publisher are bound in.
-        form: what the bytes are, bound in as well; empty for the TorchScript file.
+        manifest: with its licence block; name, version and publisher are authenticated.
+        form: the format of the bytes, also authenticated; empty for the TorchScript file.
     """
     nonce = os.urandom(NONCE_BYTES)
     return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, form))
 
 
 def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> io.BytesIO:
-    """Decrypt what seal_model made into memory; the plain bytes never touch a disk.
+    """Decrypt the output of seal_model into memory; plain bytes are never on a disk.
 
     Raises:
-        TamperedPackage: the file, or what of the manifest is bound to it, was changed, or
+        TamperedPackage: the file or an authenticated field of the manifest was changed, or
             the key is of another publisher or deploy name.
         PackageError: the file cannot be read.
     """
@@ -98,20 +87,30 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> 
         ) from exc
 
 
+def encode_base64(data: bytes) -> str:
+    """Write the only base64 that decode_base64_strictly accepts for these bytes."""
+    return base64.b64encode(data).decode()
+
+
 def decode_base64_strictly(text: str, size_bytes: int) -> bytes:
     """Decode canonical base64 of a known length.
 
     Raises:
-        ValueError: it has another length or another spelling than the encoder's.
+        ValueError: it has another length, or is not the base64 of encode_base64.
     """
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error as exc:
-        raise ValueError("no base64") from exc
-    # Spare bits in the last character: two spellings of one value are one too many.
-    if len(data) != size_bytes or base64.b64encode(data).decode() != text:
-        raise ValueError("no canonical base64 of the expected length")
+    data = base64.b64decode(text, validate=True)
+    # The unused bits of the last character allow several encodings of the same bytes.
+    if len(data) != size_bytes or encode_base64(data) != text:
+        raise ValueError("not canonical base64 of the expected length")
     return data
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(SEALED_MAGIC)) == SEALED_MAGIC
+    except OSError:
+        return False  # the check of the model's SHA-256 reports it
 
 
 def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:

@@ -1,13 +1,15 @@
 """Signatures of packages: Ed25519 over the manifest, which holds the SHA-256 of every other file.
 
-Keys are PEM files as ``openssl genpkey -algorithm ed25519`` writes them: PKCS #8 for the
-private one, SubjectPublicKeyInfo for the public one (RFC 8410).
+Keys are PEM files, as ``openssl genpkey -algorithm ed25519`` writes them: PKCS #8 for private
+keys, SubjectPublicKeyInfo for public keys (RFC 8410).
 """
 
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -16,20 +18,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from app.errors import PackageError, SettingsError
 from app.packages.schema import parse_json
+from app.packages.sealing import encode_base64
 
 SIGNATURE_FILE = "signature.json"
 ALGORITHM = "ed25519"
 
 _CONTEXT = b"classifyd package manifest\n"
-"""Before the manifest's bytes, so that no signature made for another purpose fits."""
+"""Prefix of the signed bytes, so that no signature for another purpose is valid here."""
 
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """Public keys that archives may be signed with.
+    """Public keys whose signatures are accepted.
 
     Attributes:
-        folder: where they were read.
+        folder: the folder of their files.
         keys: by fingerprint.
     """
 
@@ -38,7 +41,7 @@ class TrustedKeys:
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """Name a key: the SHA-256 of its 32 bytes, in hexadecimal."""
+    """Identify a key by the SHA-256 of its 32 bytes, in hexadecimal."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
@@ -46,16 +49,11 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     """Read the key to sign with.
 
     Raises:
-        SettingsError: the file cannot be read or holds no plain Ed25519 private key.
+        SettingsError: the file cannot be read or holds no unencrypted Ed25519 private key.
     """
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as exc:
-        raise SettingsError(f"key {path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise SettingsError(f"key {path}: {_expected('private', 'PRIVATE KEY')}") from exc
+    key = _read_key(path, f"key {path}", partial(load_pem_private_key, password=None))
     if not isinstance(key, Ed25519PrivateKey):
-        raise SettingsError(f"key {path}: {_expected('private', 'PRIVATE KEY')}")
+        raise SettingsError(f"key {path}: {_expected('private')}")
     return key
 
 
@@ -64,15 +62,15 @@ def read_trusted_keys(folder: Path, default: Path) -> TrustedKeys | None:
 
     Args:
         folder: the setting.
-        default: its default; where that folder is not there, no signature is asked for.
+        default: its default value; if that folder does not exist, no signature is required.
 
     Raises:
-        SettingsError: a folder that was named is not there, or a file in it is no key.
+        SettingsError: a folder that was named does not exist, or a file in it is not a key.
     """
     if folder == default and not folder.exists():
         return None
     if not folder.is_dir():
-        # Never no check at all because of a typing error.
+        # A typing error must not disable the check.
         raise SettingsError(f"setting trusted_keys = {str(folder)!r}: expected a folder")
     keys = [_read_public_key(path) for path in sorted(folder.glob("*.pem"))]
     return TrustedKeys(folder, {fingerprint(key): key for key in keys})
@@ -83,7 +81,7 @@ def sign_manifest(raw: bytes, key: Ed25519PrivateKey) -> bytes:
     document = {
         "algorithm": ALGORITHM,
         "key": fingerprint(key.public_key()),
-        "signature": base64.b64encode(key.sign(_CONTEXT + raw)).decode(),
+        "signature": encode_base64(key.sign(_CONTEXT + raw)),
     }
     return (json.dumps(document, indent=2) + "\n").encode()
 
@@ -93,17 +91,17 @@ def check_signature(raw: bytes, signature: bytes | None, trusted: TrustedKeys, f
 
     Args:
         raw: the manifest's bytes.
-        signature: the signature file's bytes, None when there is none.
-        trusted: the keys of whom packages are taken from.
+        signature: the signature file's bytes, None if there is none.
+        trusted: the accepted keys.
         file: what to call the package in an error.
 
     Raises:
-        PackageError: there is no signature, it is of a key that is not trusted, or it does
-            not belong to this manifest.
+        PackageError: there is no signature, its key is not trusted, or it is not valid for
+            this manifest.
     """
     if signature is None:
         raise PackageError(
-            file, "", f"is not signed, but trusted_keys = {trusted.folder} asks for a signature"
+            file, "", f"is not signed, but trusted_keys = {trusted.folder} requires a signature"
         )
     name, value = _parse(signature, f"{file}: {SIGNATURE_FILE}")
     if name not in trusted.keys:
@@ -119,10 +117,10 @@ def check_signature(raw: bytes, signature: bytes | None, trusted: TrustedKeys, f
 
 
 def signer(signature: bytes, file: str) -> str:
-    """Return the fingerprint that a signature file names, which proves nothing by itself.
+    """Return the fingerprint in a signature file, without checking the signature.
 
     Raises:
-        PackageError: it is no signature file.
+        PackageError: it is not a signature file.
     """
     return _parse(signature, file)[0]
 
@@ -139,16 +137,22 @@ def _parse(signature: bytes, file: str) -> tuple[str, bytes]:
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as exc:
-        raise SettingsError(f"trusted_keys: {path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise SettingsError(f"trusted_keys: {path}: {_expected('public', 'PUBLIC KEY')}") from exc
+    key = _read_key(path, f"trusted_keys: {path}", load_pem_public_key)
     if not isinstance(key, Ed25519PublicKey):
-        raise SettingsError(f"trusted_keys: {path}: {_expected('public', 'PUBLIC KEY')}")
+        raise SettingsError(f"trusted_keys: {path}: {_expected('public')}")
     return key
 
 
-def _expected(kind: str, label: str) -> str:
+def _read_key(path: Path, called: str, load: Callable[[bytes], object]) -> object:
+    """Load a key; None if the file does not hold one."""
+    try:
+        return load(path.read_bytes())
+    except OSError as exc:
+        raise SettingsError(f"{called} cannot be read: {exc.strerror}") from exc
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+
+
+def _expected(kind: str) -> str:
+    label = f"{kind.upper()} KEY"
     return f"expected an Ed25519 {kind} key without a password, as PEM (-----BEGIN {label}-----)"

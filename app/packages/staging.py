@@ -1,38 +1,37 @@
-"""Changing the weights folder: a kill at any moment leaves it as before or as after.
+"""Changes of the weights folder: a kill at any moment leaves the state before or after.
 
-Whatever is made or thrown away lies in a hidden staging folder of the weights folder, and one
-rename, under the lock of the weights folder, makes the change. What a killed process has
-left in staging is read by nobody, and the next change deletes it.
+New and removed files lie in a hidden staging folder inside the weights folder. One rename,
+under the lock of the weights folder, makes the change. The next change deletes the staging
+folders of killed processes.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from app.errors import PackageError
-from app.packages.store import ACTIVE_FILE, version_folders
+from app.packages.store import ACTIVE_FILE, visible_folders
+from app.system.files import atomic_write, claim_folder, file_lock, remove_abandoned, sync
 
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"
 
 MAX_PREVIOUS = 16
-"""How many versions back a rollback can go."""
+"""Maximum number of versions that a rollback can go back."""
 
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """Give an empty hidden folder; make it the target when all went well.
+    """Give an empty hidden folder, which becomes the target when the block succeeds.
 
-    Everything is on the disk before the rename, so a power cut leaves the whole target or
-    none. A second version leaves the first one active.
+    All files are on the disk before the rename, so a power cut leaves the whole target or
+    none. Adding a second version leaves the first one active.
 
     Args:
-        target: the folder to make, ``weights/NAME/VERSION``; its parents are made when they
-            are not there.
+        target: the folder to create, ``weights/NAME/VERSION``, with its parents.
 
     Raises:
         PackageError: the target exists, or cannot be written.
@@ -45,67 +44,43 @@ def staged_folder(target: Path) -> Iterator[Path]:
         yield folder
         for path in (*folder.rglob("*"), folder, folder.parent):
             sync(path)
-        with locked(weights_dir):
+        with weights_lock(weights_dir):
             _publish(folder, target, staging)
 
 
-@contextmanager
-def locked(weights_dir: Path) -> Iterator[None]:
-    """Hold the lock of a weights folder, which every change of it takes; it is not reentrant."""
-    weights_dir.mkdir(parents=True, exist_ok=True)
-    # Read-only is enough for flock, also for an account that did not make the file.
-    descriptor = os.open(weights_dir / LOCK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def weights_lock(weights_dir: Path) -> AbstractContextManager[None]:
+    """Take the lock that every change of a weights folder holds; it is not reentrant."""
+    # Readable for all: an administrator's command and the service's account share it.
+    return file_lock(weights_dir / LOCK_FILE, 0o644)
 
 
 @contextmanager
 def staging_folder(weights_dir: Path) -> Iterator[Path]:
-    """Give a hidden folder that is deleted at the end; not to be entered under the lock.
+    """Give a hidden folder that is deleted afterwards; not to be called under the lock.
 
     Args:
-        weights_dir: the folder ``weights``; it is made when it is not there.
+        weights_dir: the folder ``weights``, created if it does not exist.
 
     Raises:
-        PackageError: the operating system refused something in the block.
+        PackageError: an OSError in the block.
     """
     try:
-        with locked(weights_dir):
-            _sweep(weights_dir)
-            # Not tempfile.mkdtemp: it hides the folder from the account that the service runs as.
+        weights_dir.mkdir(parents=True, exist_ok=True)
+        with weights_lock(weights_dir):
+            remove_abandoned(weights_dir.glob(f"{STAGING_PREFIX}*/"))
+            # Not tempfile.mkdtemp: its mode would lock out the account of the service.
             folder = weights_dir / f"{STAGING_PREFIX}{secrets.token_hex(8)}"
             folder.mkdir()
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells a sweep that its owner lives
+            claim = claim_folder(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
+            os.close(claim)
     except OSError as exc:
         raise PackageError(
             str(weights_dir), "", f"cannot be changed: {exc.filename or ''} {exc.strerror}"
         ) from exc
-
-
-def _sweep(weights_dir: Path) -> None:
-    """Delete the staging folders of processes that were killed."""
-    for folder in weights_dir.glob(f"{STAGING_PREFIX}*"):
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # its owner has just deleted it
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _publish(folder: Path, target: Path, staging: Path) -> None:
@@ -117,27 +92,25 @@ def _publish(folder: Path, target: Path, staging: Path) -> None:
         return
     # Another process may have built the same version in the meantime.
     _refuse_existing(target)
-    versions = version_folders(name_folder)
+    versions = visible_folders(name_folder)
     if len(versions) == 1 and not (name_folder / ACTIVE_FILE).exists():
-        # Active so far because it is the only one; with a second one none would be.
+        # It was active as the only version; with a second one, no version would be.
         write_active(name_folder, [*versions], staging)
     folder.rename(target)
     sync(name_folder)
 
 
 def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> None:
-    """Replace ACTIVE in one rename; to be called under the lock.
+    """Replace ACTIVE; to be called under the lock.
 
     Args:
         name_folder: ``weights/NAME``.
-        versions: the active version, then those before it, the latest first.
+        versions: the active version, then those active before it, the latest first.
         staging: a folder of staging_folder.
     """
-    path = staging / ACTIVE_FILE
-    path.write_text("".join(f"{version}\n" for version in versions[: 1 + MAX_PREVIOUS]))
-    sync(path)
-    path.rename(name_folder / ACTIVE_FILE)
-    sync(name_folder)
+    lines = "".join(f"{version}\n" for version in versions[: 1 + MAX_PREVIOUS])
+    with atomic_write(name_folder / ACTIVE_FILE, draft_folder=staging) as stream:
+        stream.write(lines.encode())
 
 
 def _refuse_existing(target: Path) -> None:
@@ -145,12 +118,3 @@ def _refuse_existing(target: Path) -> None:
         raise PackageError(
             str(target), "", "exists already; choose another version, or remove this one first"
         )
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,7 @@
-"""The weights folder: which packages there are, and which version of each is active."""
+"""The weights folder: which packages it holds, and which version of each is active."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import PackageError
@@ -8,20 +9,19 @@ from app.packages.manifest import MANIFEST_FILE
 from app.packages.schema import is_identifier
 
 ACTIVE_FILE = "ACTIVE"
-"""A text file ``weights/NAME/ACTIVE``: the version that is served in its first line, then the
-versions that were served before it, the latest first, one a line. As it is one file, an
-activation and a rollback are one rename each."""
+"""A text file ``weights/NAME/ACTIVE``: the active version in its first line, then those
+active before it, the latest first, one a line. As it is one file, an activation or a
+rollback is one rename."""
 
 
 @dataclass(frozen=True)
 class DesiredVersion:
-    """What the store wants served under one deploy name.
+    """The version to serve under one deploy name.
 
     Attributes:
-        generation: a text that is another one after every change of ACTIVE or of the active
-            version's manifest.
+        generation: a text that changes with ACTIVE and with the active version's manifest.
         folder: the active version, None when there is none.
-        previous: the versions that were active before and are still there, the latest first.
+        previous: existing versions that were active before, the latest first.
         problem: why there is no active version.
     """
 
@@ -31,65 +31,33 @@ class DesiredVersion:
     problem: PackageError | None = None
 
 
-@dataclass
-class StoreListing:
-    """What lies in a weights folder.
-
-    Attributes:
-        active: the folder of the active version, by deploy name, in order of the names.
-        broken: why a name has no active version, by that name.
-    """
-
-    active: dict[str, Path] = field(default_factory=dict)
-    broken: dict[str, PackageError] = field(default_factory=dict)
-
-
-def active_versions(weights_dir: Path) -> StoreListing:
-    """List the active version of every package, without opening the packages.
-
-    A hidden folder (its name starts with a dot) is one that is being written or removed,
-    and a plain file is none of ours; both are passed over.
-
-    Args:
-        weights_dir: the folder ``weights``.
-
-    Raises:
-        PackageError: the folder itself cannot be read. What is wrong with one name is in
-            the listing and hides no other.
-    """
-    listing = StoreListing()
-    for folder in _visible_folders(weights_dir):
-        try:
-            listing.active[folder.name] = active_version(folder)
-        except PackageError as exc:
-            listing.broken[folder.name] = exc
-    return listing
-
-
 def desired_versions(weights_dir: Path) -> dict[str, DesiredVersion]:
-    """Say for every deploy name what is to be served, without opening the packages.
+    """Find the version to serve for each deploy name, in order, without opening the packages.
+
+    Hidden folders are in the middle of a change; they and plain files are ignored.
 
     Raises:
-        PackageError: the folder itself cannot be read.
+        PackageError: the folder itself cannot be read. A problem of one name is in its
+            DesiredVersion and hides no other name.
     """
-    return {folder.name: wanted_version(folder) for folder in _visible_folders(weights_dir)}
+    return {name: desired_version(path) for name, path in visible_folders(weights_dir).items()}
 
 
-def wanted_version(name_folder: Path) -> DesiredVersion:
-    """Say for one deploy name what is to be served; see wanted_versions."""
-    # Read first: what is changed after it has another generation and is seen the next time.
-    mark = _mark(name_folder / ACTIVE_FILE)
+def desired_version(name_folder: Path) -> DesiredVersion:
+    """Find the version to serve for one deploy name; see desired_versions."""
+    # Before the rest: a change in between then gives another generation in the next call.
+    stamp = _stamp(name_folder / ACTIVE_FILE)
     try:
         folder = active_version(name_folder)
         previous = tuple(name_folder / version for version in previous_versions(name_folder))
     except PackageError as exc:
-        return DesiredVersion(f"{mark} {exc}", problem=exc)
-    return DesiredVersion(f"{mark} {source_of(folder)}", folder, previous)
+        return DesiredVersion(f"{stamp} {exc}", problem=exc)
+    return DesiredVersion(f"{stamp} {source_of(folder)}", folder, previous)
 
 
 def source_of(folder: Path) -> str:
-    """A text that is another one once a version's manifest was replaced."""
-    return f"{folder.name} {_mark(folder / MANIFEST_FILE)}"
+    """Identify a version and its manifest file by a text that changes when it is replaced."""
+    return f"{folder.name} {_stamp(folder / MANIFEST_FILE)}"
 
 
 def existing_name(weights_dir: Path, name: str) -> Path:
@@ -98,11 +66,7 @@ def existing_name(weights_dir: Path, name: str) -> Path:
     Raises:
         PackageError: there is none.
     """
-    names = version_folders(weights_dir)
-    if name not in names:
-        known = ", ".join(names) or "none"
-        raise PackageError(str(weights_dir), "", f"found no package {name!r}; there are: {known}")
-    return names[name]
+    return _pick(weights_dir, name, "package")
 
 
 def existing_version(weights_dir: Path, name: str, version: str) -> Path:
@@ -111,34 +75,39 @@ def existing_version(weights_dir: Path, name: str, version: str) -> Path:
     Raises:
         PackageError: there is none.
     """
-    name_folder = existing_name(weights_dir, name)
-    versions = version_folders(name_folder)
-    if version not in versions:
-        known = ", ".join(versions) or "none"
-        raise PackageError(
-            str(name_folder), "", f"found no version {version!r}; there are: {known}"
-        )
-    return versions[version]
+    return _pick(existing_name(weights_dir, name), version, "version")
 
 
-def version_folders(name_folder: Path) -> dict[str, Path]:
-    """The folder of each version of a package, by version.
+def _pick(parent: Path, name: str, kind: str) -> Path:
+    folders = visible_folders(parent)
+    if name not in folders:
+        known = ", ".join(folders) or "none"
+        raise PackageError(str(parent), "", f"found no {kind} {name!r}; there are: {known}")
+    return folders[name]
+
+
+def visible_folders(parent: Path) -> dict[str, Path]:
+    """List the folders that are not hidden, by name: the packages, or one's versions.
 
     Raises:
-        PackageError: the folder cannot be read.
+        PackageError: the parent cannot be read.
     """
-    return {folder.name: folder for folder in _visible_folders(name_folder)}
+    try:
+        entries = sorted(parent.iterdir())
+        return {e.name: e for e in entries if e.is_dir() and not e.name.startswith(".")}
+    except OSError as exc:
+        raise PackageError(str(parent), "", f"cannot be read: {exc.strerror}") from exc
 
 
 def previous_versions(name_folder: Path) -> list[str]:
-    """The versions that ACTIVE names as active before and that are still there, latest first.
+    """List the versions that were active before and still exist, the latest first.
 
     Raises:
         PackageError: ACTIVE or the folder cannot be read.
     """
     if not (name_folder / ACTIVE_FILE).exists():
         return []
-    versions = version_folders(name_folder)
+    versions = visible_folders(name_folder)
     _, *earlier = _read_active(name_folder / ACTIVE_FILE)
     return [version for version in earlier if version in versions]
 
@@ -150,11 +119,11 @@ def active_version(name_folder: Path) -> Path:
         name_folder: ``weights/NAME``.
 
     Returns:
-        The version that ACTIVE names, or without that file the only one.
+        The version that ACTIVE names; without that file, the only version.
 
     Raises:
-        PackageError: the folder's name cannot be a deploy name, it has no version, several
-            without ACTIVE, or ACTIVE names one that is not there.
+        PackageError: the folder's name is not a deploy name, it has no version, it has
+            several without ACTIVE, or ACTIVE names one that does not exist.
     """
     if not is_identifier(name_folder.name):
         raise PackageError(
@@ -163,7 +132,7 @@ def active_version(name_folder: Path) -> Path:
             "expected a deploy name: 1 to 64 of A-Z a-z 0-9 _ . -, a letter or digit first, "
             "no two dots in a row",
         )
-    versions = version_folders(name_folder)
+    versions = visible_folders(name_folder)
     if (name_folder / ACTIVE_FILE).exists():
         return _named_version(name_folder / ACTIVE_FILE, versions)
     if len(versions) != 1:
@@ -178,25 +147,7 @@ def active_version(name_folder: Path) -> Path:
     return next(iter(versions.values()))
 
 
-def _read_active(active_file: Path) -> list[str]:
-    """The lines of ACTIVE; at least one, which is empty when the file is."""
-    try:
-        text = active_file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise PackageError(str(active_file), "", "expected a text file with a version") from exc
-    return [line.strip() for line in text.strip().split("\n")]
-
-
-def _mark(path: Path) -> str:
-    """What tells a replaced file from the one before, without opening it."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return "-"
-    return f"{stat.st_ino}.{stat.st_mtime_ns}"
-
-
-def _named_version(active_file: Path, versions: dict[str, Path]) -> Path:
+def _named_version(active_file: Path, versions: Mapping[str, Path]) -> Path:
     version = _read_active(active_file)[0]
     if version not in versions:
         raise PackageError(
@@ -208,9 +159,19 @@ def _named_version(active_file: Path, versions: dict[str, Path]) -> Path:
     return versions[version]
 
 
-def _visible_folders(folder: Path) -> list[Path]:
+def _read_active(active_file: Path) -> list[str]:
+    """Read the lines of ACTIVE: at least one, which may be empty."""
     try:
-        entries = sorted(folder.iterdir())
-        return [entry for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    except OSError as exc:
-        raise PackageError(str(folder), "", f"cannot be read: {exc.strerror}") from exc
+        text = active_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise PackageError(str(active_file), "", "expected a text file with a version") from exc
+    return [line.strip() for line in text.strip().split("\n")]
+
+
+def _stamp(path: Path) -> str:
+    """Tell a replaced file from the one before, without opening it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "-"
+    return f"{stat.st_ino}.{stat.st_mtime_ns}"

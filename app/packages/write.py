@@ -1,7 +1,6 @@
-"""Writing a model package so that it appears whole or not at all."""
+"""Writes a model package, which appears complete or not at all."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.packages.manifest import FORMAT, MANIFEST_FILE
+from app.packages.manifest import FORMAT, MANIFEST_FILE, dump_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
 
@@ -18,7 +17,7 @@ MODEL_FILE = "model.pt"
 LABELS_FILE = "labels.txt"
 GOLDEN_SCORES_FILE = "golden.f32"
 TOP_LABELS = 5
-"""Labels that a golden sample names, to notice a label file in another order."""
+"""Labels in each golden sample, which reveal a label file in another order."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class GoldenDraft:
     """Images and their reference scores.
 
     Attributes:
-        tolerance: the largest difference of a score that is let pass.
+        tolerance: the largest tolerated difference of a score.
         images: the bytes of each image file.
         scores: float32 (images, classes).
     """
@@ -38,7 +37,7 @@ class GoldenDraft:
 
 @dataclass(frozen=True)
 class PackageDraft:
-    """What a builder knows about a package.
+    """The content of a package to write.
 
     Attributes:
         name: the deploy name.
@@ -47,9 +46,9 @@ class PackageDraft:
         preprocess: the manifest's ``preprocess`` as JSON values.
         output: the manifest's ``output`` as JSON values.
         labels: the name of each class, by class index.
-        save_model: writes the TorchScript file to the path that it is given.
-        golden: the images with known scores, or None to have none.
-        scaled_decode: whether large jpgs may be decoded smaller.
+        save_model: writes the TorchScript file to a path.
+        golden: the images with known scores, None for none.
+        scaled_decode: whether large jpgs may be decoded at a reduced size.
     """
 
     name: str
@@ -66,18 +65,18 @@ class PackageDraft:
 def write_package(
     weights_dir: Path, draft: PackageDraft, check: Callable[[Package], object] = lambda _: None
 ) -> Package:
-    """Write a package to ``weights/NAME/VERSION`` and check it on the way.
+    """Write a package to ``weights/NAME/VERSION`` and check it.
 
-    A version never changes once it is there, so that its digest names its content.
+    A version never changes once it exists, so that its digest identifies its content.
 
     Args:
-        weights_dir: the folder ``weights``; it is made when it is not there.
+        weights_dir: the folder ``weights``, created if it does not exist.
         draft: what to write.
-        check: called with the whole package before it takes its place; it may refuse.
+        check: called with the complete package before it is put in place; may raise.
 
     Raises:
-        PackageError: the version exists already, the draft makes no valid package, or the
-            check refused it; then nothing is left behind.
+        PackageError: the version exists already, the draft is not a valid package, or the
+            check raised it; nothing is left behind.
     """
     target = weights_dir / draft.name / draft.version
     with staged_folder(target) as folder:
@@ -91,21 +90,20 @@ def write_package(
 
 
 def _write_golden(draft: PackageDraft, folder: Path) -> dict[str, Any]:
-    """Write the golden files and return what the manifest says of them."""
+    """Write the golden files and return their part of the manifest."""
     golden = draft.golden
     if golden is None:
         return {}
     golden.scores.astype("<f4").tofile(folder / GOLDEN_SCORES_FILE)
     samples = []
     for index, (data, scores) in enumerate(zip(golden.images, golden.scores, strict=True)):
-        # The suffix is for people; the server goes by the file's magic.
+        # The suffix is for people; the server identifies formats by the first bytes.
         path = folder / f"golden-{index}{_suffix(data)}"
         path.write_bytes(data)
         top = np.argsort(-scores, kind="stable")[:TOP_LABELS]
         samples.append({**_file_reference(path), "top": [draft.labels[label] for label in top]})
     scores_file = _file_reference(folder / GOLDEN_SCORES_FILE)
-    block = {"tolerance": golden.tolerance, "scores": scores_file, "samples": samples}
-    return {"golden": block}
+    return {"golden": {"tolerance": golden.tolerance, "scores": scores_file, "samples": samples}}
 
 
 def _suffix(data: bytes) -> str:
@@ -124,9 +122,7 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
-    if draft.scaled_decode:
-        document["scaled_decode"] = True
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    return dump_manifest(document | ({"scaled_decode": True} if draft.scaled_decode else {}))
 
 
 def _file_reference(path: Path) -> dict[str, str]:

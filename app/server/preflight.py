@@ -10,7 +10,7 @@ from app.access_tokens import read_tokens
 from app.errors import PackageError, SettingsError
 from app.observability.log_file import RotatedFileHandler
 from app.observability.log_ids import advance_block
-from app.packages.store import active_versions
+from app.packages.store import desired_versions
 from app.settings import PROJECT_ROOT, Settings
 
 SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
@@ -35,8 +35,7 @@ def check_start(settings: Settings) -> None:
             f"setting state_dir = {str(settings.state_dir)!r} cannot be written: "
             f"{exc.strerror}; create the folder or name another one"
         ) from exc
-    listing = active_versions(settings.weights_dir)
-    if not listing.active and not listing.broken:
+    if not desired_versions(settings.weights_dir):
         raise PackageError(
             str(settings.weights_dir), "", "no model package is here; make demo builds one"
         )
@@ -138,7 +137,8 @@ def free_slot(taken: Iterable[int]) -> int:
 def describe_start(settings: Settings) -> str:
     """Write where the server can be called and tried, and where its log is."""
     base = local_url(settings)
-    names = sorted(active_versions(settings.weights_dir).active)
+    versions = desired_versions(settings.weights_dir)
+    names = [name for name, version in versions.items() if version.folder]
     urls = [f"{base}/{name}/ImageClassification" for name in names]
     lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]
     if urls and SAMPLE_PHOTO.exists():

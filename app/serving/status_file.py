@@ -1,7 +1,7 @@
-"""What each worker serves, in a file of its own under the state folder.
+"""What each worker serves, in one file per worker under the state folder.
 
-``classifyd package activate --wait`` reads these files: workers share no memory, and a
-request over HTTP reaches one of them by chance.
+``classifyd package activate --wait`` reads these files: workers share no memory, and an HTTP
+request reaches an arbitrary one of them.
 """
 
 import json
@@ -10,6 +10,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from app.system.files import atomic_write
+
 WORKERS_FOLDER = "workers"
 
 _log = logging.getLogger(__name__)
@@ -17,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NameStatus:
-    """What one worker does under one deploy name.
+    """What one worker serves under one deploy name.
 
     Attributes:
-        generation: the state of the store that it has seen, see app.packages.store.DesiredVersion.
-        version: what it serves, empty for nothing.
-        problem: why it does not serve what the store wants, empty when it does.
+        generation: of the app.packages.store.DesiredVersion that the worker last acted on.
+        version: the version it serves, empty for none.
+        problem: why it does not serve the desired version, empty if it does.
     """
 
     generation: str
@@ -35,11 +37,11 @@ class WorkerStatus:
     """One worker's file.
 
     Attributes:
-        pid: its process.
-        started: when the process began, in clock ticks since the machine's start: a process
-            id alone may have passed to another process.
+        pid: its process id.
+        started: start time of the process in clock ticks since boot, as process ids are
+            reused.
         weights_dir: the weights folder that it serves.
-        names: by deploy name; empty as long as the worker starts.
+        names: by deploy name; empty while the worker starts.
     """
 
     pid: int
@@ -54,7 +56,7 @@ class StatusFile:
     Args:
         state_dir: the state folder.
         weights_dir: the weights folder that the worker serves.
-        slot: the worker's place.
+        slot: the worker's number, from 0.
     """
 
     def __init__(self, state_dir: Path, weights_dir: Path, slot: int) -> None:
@@ -64,20 +66,20 @@ class StatusFile:
         self.write({})
 
     def write(self, names: dict[str, NameStatus]) -> None:
-        """Replace the file; a disk that is full or lost is logged and stops nothing."""
+        """Replace the file; if the disk is full or lost, that is logged."""
         pid = os.getpid()
         status = WorkerStatus(pid, _started(pid), self._weights_dir, names)
-        temporary = self._path.with_suffix(".tmp")
         try:
             self._path.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps(asdict(status)), encoding="utf-8")
-            temporary.rename(self._path)
+            # After a reboot the process is gone, and with it the meaning of the file.
+            with atomic_write(self._path, durable=False) as stream:
+                stream.write(json.dumps(asdict(status)).encode())
         except OSError as exc:
             _log.error("worker status %s cannot be written: %s", self._path, exc)
 
 
 def live_workers(state_dir: Path, weights_dir: Path) -> list[WorkerStatus]:
-    """List the workers that run now and serve a weights folder."""
+    """List the running workers that serve a weights folder."""
     found = map(_read, (state_dir / WORKERS_FOLDER).glob("*.json"))
     return [
         status
@@ -99,7 +101,7 @@ def _read(path: Path) -> WorkerStatus | None:
         names = {name: NameStatus(**status) for name, status in document.pop("names").items()}
         return WorkerStatus(**document, names=names)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # gone in the meantime, or of another release
+        return None  # deleted meanwhile, or written by another release
 
 
 def _is_alive(status: WorkerStatus) -> bool:
@@ -107,10 +109,10 @@ def _is_alive(status: WorkerStatus) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Field 22 of proc_pid_stat(5), empty when there is no such process."""
+    """Read field 22 of proc_pid_stat(5), empty if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    # The second field is the command's name, which may hold anything, brackets included.
+    # The second field is the command's name, which may contain anything, even parentheses.
     return text.rpartition(")")[2].split()[19]

@@ -119,6 +119,25 @@ def test_tokens_file_is_the_owners_alone_and_names_are_unique(tmp_path: Path) ->
     assert [token.name for token in read_tokens(path)] == ["a"]
 
 
+def test_concurrent_changes_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    for name in ("kept", "revoked"):
+        add_token(path, name)
+    added = [f"new-{index}" for index in range(12)]
+    changes = [("add", name) for name in added]
+    changes.insert(6, ("revoke", "revoked"))
+    command = [sys.executable, "-m", "app.cli", "token"]
+    processes = [
+        subprocess.Popen(
+            [*command, *change, "--tokens-file", path], cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL
+        )
+        for change in changes
+    ]
+    assert [process.wait() for process in processes] == [0] * len(changes)
+    assert sorted(token.name for token in read_tokens(path)) == sorted(["kept", *added])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_wrong_use_of_the_command_is_one_line(tmp_path: Path) -> None:
     ended = _token(tmp_path, "revoke", "nobody")
     assert ended.returncode == 2

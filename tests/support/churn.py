@@ -13,7 +13,7 @@ from app.packages.archive import install_archive
 from app.packages.changes import activate, remove_name, remove_version, roll_back
 from app.packages.package import load_package
 from app.packages.staging import STAGING_PREFIX
-from app.packages.store import active_version, existing_name, version_folders
+from app.packages.store import active_version, existing_name, visible_folders
 
 
 def churn(weights_dir: Path, archives: list[Path]) -> None:
@@ -43,11 +43,11 @@ def check_store(weights_dir: Path) -> bool:
         Whether the kill came in the middle of a change, which has left something hidden.
     """
     hidden = any(weights_dir.glob(f"{STAGING_PREFIX}*"))
-    if "pets" not in version_folders(weights_dir):
+    if "pets" not in visible_folders(weights_dir):
         return hidden
     folder = existing_name(weights_dir, "pets")
-    assert active_version(folder).name in version_folders(folder)
-    for version in version_folders(folder).values():
+    assert active_version(folder).name in visible_folders(folder)
+    for version in visible_folders(folder).values():
         load_package(version)
     return hidden
 

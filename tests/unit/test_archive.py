@@ -1,4 +1,4 @@
-"""Archives: the same bytes each time, and nothing unpacked that does not belong."""
+"""Archives: the same bytes each time, and nothing unexpected is unpacked."""
 
 import io
 import shutil
@@ -50,7 +50,7 @@ def trust(folder: Path) -> TrustedKeys:
 
 
 def rewrite(archive: Path, change: Change, extra: str = "", only: str = "") -> None:
-    """Write the archive again with changed headers, and a file more."""
+    """Write the archive again with changed headers and an extra file."""
     with tarfile.open(archive) as old:
         files = {member.name: old.extractfile(member) for member in old}
         contents = {name: stream.read() for name, stream in files.items() if stream}
@@ -102,15 +102,15 @@ def set_type(kind: bytes) -> Change:
 
 
 def nothing(info: tarfile.TarInfo) -> None:
-    """Leave the header as it is."""
+    """Leave the header unchanged."""
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/b", "extra.txt", "labels.txt"])
-def test_a_file_that_the_manifest_does_not_name_once_is_refused(
+def test_a_file_not_in_the_manifest_or_there_twice_is_refused(
     archive: Path, store: Path, name: str
 ) -> None:
     rewrite(archive, nothing, extra=name)
-    with pytest.raises(PackageError, match="which the manifest does not name once"):
+    with pytest.raises(PackageError, match="which is not in the manifest or comes twice"):
         install_archive(archive, store, None)
     assert [path.name for path in store.iterdir()] == [LOCK_FILE]
     assert not (store.parent / "evil").exists()
@@ -132,18 +132,18 @@ def test_a_file_that_the_manifest_does_not_name_once_is_refused(
         tarfile.XGLTYPE,
     ],
 )
-def test_what_is_no_plain_file_is_refused(archive: Path, store: Path, kind: bytes) -> None:
+def test_only_regular_files_are_accepted(archive: Path, store: Path, kind: bytes) -> None:
     rewrite(archive, set_type(kind), only="labels.txt")
-    with pytest.raises(PackageError, match="which is no plain file"):
+    with pytest.raises(PackageError, match="which is not a regular file"):
         install_archive(archive, store, None)
     assert not store.exists()
 
 
-def test_a_size_beyond_the_bound_is_refused_before_it_is_read(archive: Path, store: Path) -> None:
+def test_a_file_over_the_limit_is_refused_before_it_is_read(archive: Path, store: Path) -> None:
     info = tarfile.TarInfo("manifest.json")
     info.size = 8 * 1024**3 - 1
     archive.write_bytes(info.tobuf(tarfile.USTAR_FORMAT))
-    with pytest.raises(PackageError, match="at most 4194304 wanted"):
+    with pytest.raises(PackageError, match="at most 4194304 allowed"):
         install_archive(archive, store, None)
     info.size = 2**40
     archive.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
@@ -151,7 +151,7 @@ def test_a_size_beyond_the_bound_is_refused_before_it_is_read(archive: Path, sto
         install_archive(archive, store, None)
 
 
-def test_every_cut_is_noticed(archive: Path, store: Path) -> None:
+def test_a_truncated_archive_is_refused(archive: Path, store: Path) -> None:
     whole = archive.read_bytes()
     cuts = [*range(0, 4096, 256), *range(4096, len(whole.rstrip(b"\0")), 2048)]
     for cut in cuts:
@@ -161,7 +161,7 @@ def test_every_cut_is_noticed(archive: Path, store: Path) -> None:
         assert not (store / "pets").exists()
 
 
-def test_a_changed_byte_is_noticed_wherever_it_is(archive: Path, store: Path) -> None:
+def test_a_changed_byte_is_detected_anywhere(archive: Path, store: Path) -> None:
     whole = archive.read_bytes()
     for position in range(0, len(whole.rstrip(b"\0")), 1499):
         changed = bytearray(whole)
@@ -175,20 +175,20 @@ def test_a_changed_byte_is_noticed_wherever_it_is(archive: Path, store: Path) ->
             raise AssertionError(f"byte {position} was changed and nobody noticed")
 
 
-def test_what_follows_the_end_is_refused(archive: Path, store: Path) -> None:
+def test_data_after_the_end_is_refused(archive: Path, store: Path) -> None:
     archive.write_bytes(archive.read_bytes() + b"\0" * 4096 + b"more")
-    with pytest.raises(PackageError, match="goes on after its end"):
+    with pytest.raises(PackageError, match="has data after its end"):
         install_archive(archive, store, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x1f\x8b\x08", b"\xff" * 2048])
-def test_what_is_no_archive_is_refused(tmp_path: Path, store: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, store: Path, content: bytes) -> None:
     (tmp_path / "other").write_bytes(content)
-    with pytest.raises(PackageError, match="is no archive of a package, or is damaged"):
+    with pytest.raises(PackageError, match="is not a package archive, or is damaged"):
         install_archive(tmp_path / "other", store, None)
 
 
-def test_an_archive_that_is_not_there_is_named(tmp_path: Path, store: Path) -> None:
+def test_a_missing_archive_is_named(tmp_path: Path, store: Path) -> None:
     with pytest.raises(OperatorError, match="missing.tar cannot be read: No such file"):
         install_archive(tmp_path / "missing.tar", store, None)
 
@@ -222,7 +222,7 @@ def test_without_a_valid_signature_of_a_trusted_key_nothing_is_installed(
     assert not store.exists()
 
 
-def test_keys_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_keys_are_refused(tmp_path: Path) -> None:
     private = generate_private_key(SECP256R1())
     wrong = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     secret = Ed25519PrivateKey.generate().private_bytes(
@@ -238,7 +238,7 @@ def test_keys_that_are_none_are_refused(tmp_path: Path) -> None:
         read_private_key(tmp_path / "missing.pem")
 
 
-def test_a_trusted_folder_that_is_named_must_be_there(tmp_path: Path) -> None:
+def test_a_configured_trusted_folder_must_exist(tmp_path: Path) -> None:
     missing = tmp_path / "trusted"
     assert read_trusted_keys(missing, default=missing) is None
     with pytest.raises(SettingsError, match="expected a folder"):

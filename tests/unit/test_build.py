@@ -8,7 +8,7 @@ import torch
 import yaml
 from click.testing import Result
 
-from app.packages.build.foreign import import_torchvision
+from app.packages.build.foreign import import_extra
 from app.packages.build.labels import read_label_source
 from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
@@ -138,7 +138,9 @@ def test_steps_come_from_a_file(tmp_path: Path, checkpoint: Path, form: str) -> 
 
 def test_torchvision_with_the_transforms_of_its_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = import_torchvision("this test").models.get_model("squeezenet1_1", num_classes=5)
+    network = import_extra("torchvision", "this test").models.get_model(
+        "squeezenet1_1", num_classes=5
+    )
     torch.save({"model": network.state_dict()}, tmp_path / "model.pth")
     enum = "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     source = ("--torchvision", "squeezenet1_1", "--checkpoint", tmp_path / "model.pth")
@@ -149,7 +151,7 @@ def test_torchvision_with_the_transforms_of_its_weights(tmp_path: Path) -> None:
 
 def test_timm_with_its_data_configuration(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "labels.txt", [f"class {index}" for index in range(5)])
-    # In a process of its own: here, another test may have made torchvision importable.
+    # In a separate process: in this one, another test may have made torchvision importable.
     run_classifyd(
         "package", "build", "model", "1", "--factory", "timm:create_model", "--factory-args",
         json.dumps({"model_name": "test_resnet", "num_classes": 5}), "--timm-config", "model",

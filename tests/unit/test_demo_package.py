@@ -1,4 +1,4 @@
-"""The demo package with its real weights, against what its authors did with Pillow."""
+"""The demo package with its real weights, compared with its authors' Pillow code."""
 
 import subprocess
 import sys
@@ -105,7 +105,7 @@ def test_the_labels_are_in_the_standard_order() -> None:
 
 
 def test_another_build_gives_the_same_bytes(package: Package, tmp_path: Path) -> None:
-    # In a process of its own: TorchScript numbers the classes that a process has traced.
+    # In a separate process: TorchScript numbers the classes that a process has traced.
     run("-m", "app.packages.demo", "--weights", str(tmp_path))
     assert load_package(tmp_path / "imagenet" / "1").digest == package.digest
 

@@ -1,4 +1,4 @@
-"""Licences against recorded machines: who is let in, who is not, and what they are told."""
+"""Licences on recorded machines: which are accepted, and the reasons for refusals."""
 
 import base64
 import json
@@ -95,7 +95,7 @@ def test_a_longer_licence_warns_only_in_its_last_30_days(
 
 
 @pytest.mark.parametrize("fact", ["machine_id", "board", "cpu", "disk", "network"])
-def test_any_one_changed_fact_is_no_outage(
+def test_one_changed_fact_is_tolerated(
     customer: Customer, publisher: Ed25519PrivateKey, fact: str
 ) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets")
@@ -105,7 +105,7 @@ def test_any_one_changed_fact_is_no_outage(
     assert [kind for kind, found in verdict.matches.items() if found != "matched"] == [fact]
 
 
-def test_two_changed_facts_are_served_for_the_days_of_grace(
+def test_two_changed_facts_are_tolerated_for_the_grace_days(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     licence = write_licence(customer.path, publisher, customer.fingerprint(), "pets")
@@ -131,7 +131,7 @@ def test_three_changed_facts_are_another_machine(
     assert "another machine: 2 of 5" in customer.check().detail
 
 
-def test_a_lost_clock_record_is_no_outage_but_begins_no_second_grace(
+def test_a_lost_clock_record_is_tolerated_but_starts_no_second_grace(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     long_ago = int(time.time()) - 100 * DAY_S
@@ -151,7 +151,7 @@ def test_a_lost_clock_record_is_no_outage_but_begins_no_second_grace(
     assert customer.check().state == "refused"
 
 
-def test_no_licence_says_whom_to_ask(customer: Customer) -> None:
+def test_a_missing_licence_names_the_publisher(customer: Customer) -> None:
     customer.fingerprint()
     verdict = customer.check()
     assert verdict.state == "refused"
@@ -159,7 +159,7 @@ def test_no_licence_says_whom_to_ask(customer: Customer) -> None:
     assert "licence@example.com" in verdict.advice
 
 
-def test_a_server_that_never_took_a_fingerprint_is_told_so(
+def test_a_missing_machine_key_is_reported(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets")
@@ -197,19 +197,21 @@ def test_another_state_folder_on_the_same_machine_opens_nothing(
     assert "another machine key" in customer.check().detail
 
 
-def test_a_cpu_licence_is_none_for_a_card(customer: Customer, publisher: Ed25519PrivateKey) -> None:
+def test_a_cpu_licence_does_not_cover_a_gpu(
+    customer: Customer, publisher: Ed25519PrivateKey
+) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets")
     assert "for a cpu" in customer.check("gpu", CARD).detail
 
 
-def test_a_card_licence_is_for_that_card_alone(
+def test_a_gpu_licence_covers_only_that_gpu(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     fingerprint = customer.fingerprint()
     card = next(iter(fingerprint.cards))
     write_licence(customer.path, publisher, fingerprint, "pets", device="gpu", card=card)
     assert customer.check("gpu", CARD).state == "valid"
-    assert "another card" in customer.check("gpu", CARD.replace("8f2a", "0000")).detail
+    assert "another GPU" in customer.check("gpu", CARD.replace("8f2a", "0000")).detail
     assert "for a gpu" in customer.check("cpu").detail
 
 
@@ -229,7 +231,7 @@ def test_a_licence_ends_with_its_last_second(
     assert "expired" in customer.check().detail
 
 
-def test_an_edited_expiry_is_found(customer: Customer, publisher: Ed25519PrivateKey) -> None:
+def test_an_edited_expiry_is_detected(customer: Customer, publisher: Ed25519PrivateKey) -> None:
     licence = write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
     assert licence.expires is not None
     text = customer.path.read_text()
@@ -244,7 +246,7 @@ def test_an_edited_expiry_is_found(customer: Customer, publisher: Ed25519Private
     assert "wrong signature" in verdict.advice
 
 
-def test_a_licence_that_an_editor_has_saved_anew_is_refused(
+def test_a_licence_saved_by_an_editor_is_refused(
     customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets")
@@ -274,7 +276,7 @@ def test_a_clock_set_back_gains_nothing(
     monkeypatch.setattr("app.licence.folder.time.time", lambda: now + 19 * DAY_S)
     verdict = customer.check()
     assert "clock was set back" in verdict.detail
-    # A correction by seconds is none, and a renewed licence begins anew.
+    # A correction by seconds is tolerated, and a renewed licence starts a new record.
     monkeypatch.setattr("app.licence.folder.time.time", lambda: now + 20 * DAY_S - 60)
     assert customer.check().state == "valid"
     monkeypatch.setattr("app.licence.folder.time.time", lambda: now)
@@ -306,7 +308,7 @@ def test_the_best_of_several_licences_counts(
     assert customer.check().days_left == 300
 
 
-def test_no_licence_is_issued_for_what_any_machine_could_claim(
+def test_no_licence_is_issued_without_facts_unique_to_a_machine(
     publisher: Ed25519PrivateKey,
 ) -> None:
     fingerprint = Fingerprint(bytes(16), {"cpu": ["00"]}, {}, bytes(32))
@@ -314,9 +316,7 @@ def test_no_licence_is_issued_for_what_any_machine_could_claim(
         issue_licence(publisher, fingerprint, "A Customer", ["pets"])
 
 
-def test_a_manifest_edited_to_need_no_licence_has_no_model_to_run(
-    sealed: Package, tmp_path: Path
-) -> None:
+def test_a_sealed_model_does_not_run_with_an_open_manifest(sealed: Package, tmp_path: Path) -> None:
     folder = shutil.copytree(sealed.folder.parent, tmp_path / "pets") / "1"
     manifest = folder / "manifest.json"
     text = manifest.read_text()
@@ -337,7 +337,7 @@ def test_a_sealed_package_travels_in_an_archive(sealed: Package, tmp_path: Path)
 def test_a_package_under_another_publishers_key_does_not_open(
     sealed: Package, tmp_path: Path, customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
-    """Signing the manifest anew, with a licence of one's own, opens no model either."""
+    """A manifest signed again, with one's own licence, does not decrypt the model either."""
     thief = Ed25519PrivateKey.generate()
     folder = shutil.copytree(sealed.folder.parent, tmp_path / "pets") / "1"
     _sign_anew(folder, thief)
@@ -350,7 +350,7 @@ def test_a_package_under_another_publishers_key_does_not_open(
 
 
 @pytest.mark.parametrize("part", ["name", "version", "publisher"])
-def test_a_sealed_model_opens_as_what_it_was_sealed_for_alone(
+def test_a_sealed_model_decrypts_only_under_its_own_identity(
     sealed: Package, publisher: Ed25519PrivateKey, part: str
 ) -> None:
     key, manifest = content_key(publisher, "pets"), sealed.manifest
@@ -367,7 +367,7 @@ def test_a_sealed_model_opens_as_what_it_was_sealed_for_alone(
         unseal_model(sealed.model_path, key, other)
 
 
-def test_requests_pass_while_a_licence_is_good_and_not_after(
+def test_requests_are_answered_only_while_the_licence_is_valid(
     sealed: Package,
     customer: Customer,
     publisher: Ed25519PrivateKey,
@@ -393,7 +393,7 @@ def test_requests_pass_while_a_licence_is_good_and_not_after(
     assert licences.describe()["pets"]["state"] == "refused"
 
 
-def test_a_licence_that_is_being_replaced_is_looked_at_twice(
+def test_an_unreadable_licence_is_refused_only_at_the_second_check(
     sealed: Package, customer: Customer, publisher: Ed25519PrivateKey
 ) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
@@ -419,7 +419,7 @@ def _refresh(licences: Licences, customer: Customer) -> None:
     licences.refresh(lambda _: None, {"pets": {customer.spec.publisher_key}})
 
 
-def test_any_single_changed_byte_is_found_and_named(
+def test_any_single_changed_byte_is_detected_and_named(
     sealed: Package, customer: Customer, publisher: Ed25519PrivateKey, tmp_path: Path
 ) -> None:
     write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=400)

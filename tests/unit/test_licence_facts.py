@@ -20,7 +20,7 @@ def test_facts_of_a_server_are_the_stable_ones(tmp_path: Path) -> None:
     }
 
 
-def test_cards_are_named_by_the_driver(tmp_path: Path) -> None:
+def test_gpus_are_read_from_the_driver(tmp_path: Path) -> None:
     root = build_machine(tmp_path, has_card=True)
     assert read_facts(root)["gpu"] == (CARD,)
     assert gpu_models(root) == {CARD: "NVIDIA A10"}
@@ -32,7 +32,7 @@ def test_an_address_that_changes_on_reboot_is_left_out(tmp_path: Path) -> None:
     assert "network" not in read_facts(root)
 
 
-def test_a_bonded_card_keeps_its_permanent_address(tmp_path: Path) -> None:
+def test_a_bonded_interface_keeps_its_permanent_address(tmp_path: Path) -> None:
     root = build_machine(tmp_path)
     (root / "sys/class/net/eno1/addr_assign_type").write_text("3\n")
     (root / "sys/class/net/eno1/bonding_slave").mkdir()
@@ -77,7 +77,7 @@ def test_the_serial_of_a_scsi_disk_is_read_from_its_vpd_page(tmp_path: Path) -> 
     assert read_facts(root)["disk"] == ("WD-12345",)
 
 
-def test_a_fingerprint_names_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_a_fingerprint_reveals_no_fact_of_the_machine(tmp_path: Path) -> None:
     root = build_machine(tmp_path, has_card=True)
     taken = take_fingerprint(read_facts(root), gpu_models(root), bytes(32))
     text = fingerprint_bytes(taken).decode().lower()
@@ -88,7 +88,7 @@ def test_a_fingerprint_names_nothing_of_the_machine(tmp_path: Path) -> None:
     assert again.facts != taken.facts
 
 
-def test_a_fingerprint_damaged_on_its_way_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_fingerprint_is_refused(tmp_path: Path) -> None:
     taken = take_fingerprint(read_facts(build_machine(tmp_path / "root")), {}, bytes(32))
     path = tmp_path / "fingerprint.json"
     path.write_bytes(fingerprint_bytes(taken))

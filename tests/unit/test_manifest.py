@@ -121,15 +121,15 @@ def test_a_byte_order_mark_is_accepted() -> None:
         (b"", "expected JSON"),
         (b"{", "expected JSON"),
         (b"[" * 100_000, "expected JSON"),
-        (b'{"a": 1, "a": 2}', "the key 'a' is there twice"),
-        (b'{"a": NaN}', "NaN is no JSON number"),
-        (b'{"a": Infinity}', "Infinity is no JSON number"),
+        (b'{"a": 1, "a": 2}', "duplicate key 'a'"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": Infinity}', "Infinity is not a JSON number"),
         (b"\xff\xfe", "expected UTF-8"),
         (b"[]", "found [], expected a JSON object"),
         (b"{}", "missing: format, name, version"),
     ],
 )
-def test_what_is_no_manifest_at_all_is_refused(raw: bytes, problem: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(raw: bytes, problem: str) -> None:
     with pytest.raises(PackageError) as caught:
         parse_manifest(raw, "weights/a/1/manifest.json")
     assert caught.value.file == "weights/a/1/manifest.json"
@@ -196,7 +196,7 @@ def test_an_unknown_field_is_refused(path: tuple[str | int, ...]) -> None:
 @pytest.mark.parametrize(
     "value", ["", "a/b", "..", "a..b", ".a", "-a", "a b", "é", "a\n", "a" * 65, 1, None]
 )
-def test_a_name_that_is_no_folder_and_url_segment_is_refused(field: str, value: object) -> None:
+def test_a_name_must_be_a_folder_name_and_url_segment(field: str, value: object) -> None:
     with pytest.raises(PackageError, match="expected 1 to 64 of A-Z a-z 0-9") as caught:
         parse({**DOCUMENT, field: value})
     assert caught.value.field == field
@@ -318,7 +318,7 @@ def test_a_sampling_that_does_not_exist_is_refused(
 
 
 @pytest.mark.parametrize("behind", [[], [EXACT], [SCALE]])
-def test_a_shortest_side_resize_without_a_crop_behind_it_is_refused(behind: list[Document]) -> None:
+def test_a_shortest_side_resize_without_a_crop_after_it_is_refused(behind: list[Document]) -> None:
     shortest = DOCUMENT["preprocess"][1]
     with pytest.raises(PackageError, match="expected a center_crop directly after shortest_side"):
         parse(with_steps(COLOR, shortest, *behind))

@@ -55,7 +55,7 @@ def failure(folder: Path) -> PackageError:
     return caught.value
 
 
-def test_a_sound_package_is_loaded(folder: Path) -> None:
+def test_a_valid_package_is_loaded(folder: Path) -> None:
     package = load_package(folder)
     assert package.folder == folder
     assert package.manifest.name == "pets"
@@ -88,7 +88,7 @@ def test_a_package_in_a_folder_of_another_name_is_refused(
     shutil.move(folder, moved)
     error = failure(moved)
     assert error.field == field
-    assert "the name of the folder it lies in" in error.problem
+    assert "the name of its folder" in error.problem
 
 
 @pytest.mark.parametrize(("field", "file"), [("model", MODEL_FILE), ("labels", LABELS_FILE)])
@@ -152,7 +152,7 @@ def test_only_a_newline_ends_a_label(tmp_path: Path) -> None:
         ("a\nb".encode("utf-16"), "", "expected UTF-8, byte 0 is not"),
     ],
 )
-def test_labels_that_are_no_clean_lines_are_refused(
+def test_labels_that_are_not_clean_lines_are_refused(
     folder: Path, raw: bytes, field: str, problem: str
 ) -> None:
     rewrite_labels(folder, raw)
@@ -169,9 +169,7 @@ def test_a_written_version_is_never_overwritten(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"labels": ["one"]}, {"preprocess": []}, {"name": "a b"}])
-def test_a_draft_that_makes_no_package_leaves_nothing_behind(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_an_invalid_draft_leaves_nothing_behind(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(PackageError):
         write_package(tmp_path, draft(**changes))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [LOCK_FILE]

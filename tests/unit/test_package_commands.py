@@ -1,4 +1,4 @@
-"""``classifyd package`` as a script sees it: output, status and what lies on the disk."""
+"""``classifyd package`` as a script sees it: output, status and files."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_rollback_and_remove(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["pets"], ["pets", "1", "--all"]])
-def test_remove_wants_a_version_or_all(weights: Path, arguments: list[str]) -> None:
+def test_remove_requires_a_version_or_all(weights: Path, arguments: list[str]) -> None:
     result = CliRunner().invoke(cli, ["package", "remove", *arguments])
     assert result.exit_code == 2
     assert "give either VERSION or --all" in result.output
@@ -91,7 +91,7 @@ def test_unsigned_archives_are_refused_where_keys_are_named(weights: Path, tmp_p
         run(tmp_path / "other", "install", str(file), "--trusted-keys", str(keys))
 
 
-def test_a_path_that_the_system_refuses_is_no_traceback() -> None:
+def test_an_unusable_path_gives_no_traceback() -> None:
     ended = run_classifyd("package", "verify", "n" * 300, status=2)
     assert ended.stderr.startswith("classifyd: nnn")
     assert ended.stderr.endswith("File name too long\n")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import PackageError
-from app.packages.store import active_versions
+from app.packages.store import desired_versions
 
 
 @pytest.fixture
@@ -20,40 +20,49 @@ def make(weights: Path, name: str, *versions: str, active: str | None = None) ->
     return weights / name
 
 
+def active_folders(weights: Path) -> dict[str, Path]:
+    versions = desired_versions(weights)
+    return {name: version.folder for name, version in versions.items() if version.folder}
+
+
+def problems(weights: Path) -> dict[str, PackageError]:
+    versions = desired_versions(weights)
+    return {name: version.problem for name, version in versions.items() if version.problem}
+
+
 def test_the_only_version_is_active(weights: Path) -> None:
     folder = make(weights, "pets", "1")
-    listing = active_versions(weights)
-    assert listing.active == {"pets": folder / "1"}
-    assert listing.broken == {}
+    assert active_folders(weights) == {"pets": folder / "1"}
+    assert problems(weights) == {}
 
 
 @pytest.mark.parametrize("text", ["2", "2\n", " 2\r\n", "\ufeff2\n"])
 def test_active_names_the_version(weights: Path, text: str) -> None:
     folder = make(weights, "pets", "1", "2", active=text)
-    assert active_versions(weights).active == {"pets": folder / "2"}
+    assert active_folders(weights) == {"pets": folder / "2"}
 
 
 def test_names_come_in_order(weights: Path) -> None:
     for name in ("b", "c", "a"):
         make(weights, name, "1")
-    assert list(active_versions(weights).active) == ["a", "b", "c"]
+    assert list(desired_versions(weights)) == ["a", "b", "c"]
 
 
-def test_hidden_folders_and_plain_files_are_passed_over(weights: Path) -> None:
+def test_hidden_folders_and_plain_files_are_ignored(weights: Path) -> None:
     folder = make(weights, "pets", "1", ".2.being-written")
     make(weights, ".trash", "1")
     (weights / "README.md").touch()
     (folder / "notes.txt").touch()
-    assert active_versions(weights).active == {"pets": folder / "1"}
+    assert active_folders(weights) == {"pets": folder / "1"}
 
 
 def test_an_empty_folder_has_no_packages(weights: Path) -> None:
-    assert active_versions(weights).active == {}
+    assert active_folders(weights) == {}
 
 
-def test_a_weights_folder_that_is_not_there_is_named(weights: Path) -> None:
+def test_a_missing_weights_folder_is_named(weights: Path) -> None:
     with pytest.raises(PackageError, match="cannot be read: No such file or directory") as caught:
-        active_versions(weights / "missing")
+        desired_versions(weights / "missing")
     assert caught.value.file == str(weights / "missing")
 
 
@@ -74,15 +83,14 @@ def test_a_name_without_an_active_version_is_broken_and_hides_no_other(
 ) -> None:
     make(weights, name, *versions, active=active)
     sound = make(weights, "sound", "1")
-    listing = active_versions(weights)
-    assert listing.active == {"sound": sound / "1"}
-    assert list(listing.broken) == [name]
-    assert problem in listing.broken[name].problem
+    assert active_folders(weights) == {"sound": sound / "1"}
+    assert list(problems(weights)) == [name]
+    assert problem in problems(weights)[name].problem
 
 
-def test_an_active_file_that_is_no_text_is_broken(weights: Path) -> None:
+def test_an_active_file_that_is_not_text_is_broken(weights: Path) -> None:
     folder = make(weights, "pets", "1")
     (folder / "ACTIVE").write_bytes(b"\xff\xfe1")
-    error = active_versions(weights).broken["pets"]
+    error = problems(weights)["pets"]
     assert error.file == str(folder / "ACTIVE")
     assert error.problem == "expected a text file with a version"

@@ -1,6 +1,5 @@
-"""Installing, activating, rolling back and removing, on the disk alone."""
+"""Installing, activating, rolling back and removing, without a server."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 from app.errors import PackageError
 from app.packages.changes import activate, remove_name, remove_version, roll_back, undo
 from app.packages.staging import LOCK_FILE, staged_folder
-from app.packages.store import ACTIVE_FILE, active_version, previous_versions, wanted_version
+from app.packages.store import ACTIVE_FILE, active_version, desired_version, previous_versions
+from app.system.files import claim_folder
 from tests.support.packages import build_colour_package
 
 LABELS = ["red", "green", "blue"]
@@ -42,27 +42,27 @@ def test_rollback_goes_back_one_version_at_a_time(weights: Path) -> None:
     assert active(weights) == "1"
 
 
-def test_rollback_passes_over_a_version_that_was_removed(weights: Path) -> None:
+def test_rollback_skips_a_removed_version(weights: Path) -> None:
     activate(weights, "pets", "2")
     activate(weights, "pets", "3")
     remove_version(weights, "pets", "2")
     assert roll_back(weights, "pets").folder.name == "1"
 
 
-def test_activating_to_and_fro_records_each_version_once(weights: Path) -> None:
+def test_activating_back_and_forth_records_each_version_once(weights: Path) -> None:
     for _ in range(20):
         activate(weights, "pets", "2")
         activate(weights, "pets", "1")
     assert (weights / "pets" / ACTIVE_FILE).read_text() == "1\n2\n"
 
 
-def test_a_version_written_by_hand_is_kept_as_the_one_before(weights: Path) -> None:
+def test_a_version_written_by_hand_becomes_the_previous_one(weights: Path) -> None:
     (weights / "pets" / ACTIVE_FILE).write_text("2")
     activate(weights, "pets", "3")
     assert previous_versions(weights / "pets") == ["2"]
 
 
-def test_a_name_that_has_lost_its_active_version_can_be_mended(weights: Path) -> None:
+def test_a_name_without_its_active_version_can_be_repaired(weights: Path) -> None:
     (weights / "pets" / ACTIVE_FILE).write_text("9")
     activate(weights, "pets", "3")
     assert active(weights) == "3"
@@ -77,7 +77,7 @@ def test_a_name_that_has_lost_its_active_version_can_be_mended(weights: Path) ->
         ("..", "1", r"found no package '\.\.'"),
     ],
 )
-def test_what_is_not_there_is_named_with_what_is(
+def test_an_error_names_the_existing_packages_or_versions(
     weights: Path, name: str, version: str, told: str
 ) -> None:
     for change in (activate, remove_version):
@@ -107,19 +107,19 @@ def test_a_whole_name_is_removed(weights: Path) -> None:
 def test_each_activation_has_another_generation_even_of_the_same_version(weights: Path) -> None:
     generations = {activate(weights, "pets", "1").generation for _ in range(20)}
     assert len(generations) == 20
-    assert wanted_version(weights / "pets").generation in generations
+    assert desired_version(weights / "pets").generation in generations
 
 
 def test_a_replaced_manifest_is_another_generation(weights: Path) -> None:
-    before = wanted_version(weights / "pets").generation
+    before = desired_version(weights / "pets").generation
     path = weights / "pets" / "1" / "manifest.json"
     content = json.loads(path.read_text())
     path.unlink()
     path.write_text(json.dumps(content))
-    assert wanted_version(weights / "pets").generation != before
+    assert desired_version(weights / "pets").generation != before
 
 
-def test_an_activation_is_taken_back_unless_another_came_after(weights: Path) -> None:
+def test_an_activation_is_undone_unless_another_came_after(weights: Path) -> None:
     activate(weights, "pets", "2")
     third = activate(weights, "pets", "3")
     assert undo(weights, third)
@@ -130,15 +130,14 @@ def test_an_activation_is_taken_back_unless_another_came_after(weights: Path) ->
     assert active(weights) == "1"
 
 
-def test_what_a_killed_process_left_is_deleted_and_what_a_live_one_holds_is_kept(
+def test_staging_of_killed_processes_is_deleted_and_of_live_ones_kept(
     weights: Path,
 ) -> None:
     dead, live = weights / ".staging-dead", weights / ".staging-live"
     for folder in (dead, live):
         (folder / "pets" / "4").mkdir(parents=True)
-    descriptor = os.open(live, os.O_RDONLY)
+    descriptor = claim_folder(live)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         activate(weights, "pets", "2")
     finally:
         os.close(descriptor)
@@ -157,7 +156,7 @@ def test_a_failed_first_install_leaves_no_name_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
 
 
-def test_what_the_operating_system_refuses_is_told(tmp_path: Path) -> None:
+def test_errors_of_the_operating_system_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(PackageError, match="cannot be changed: .*Not a directory|File exists"),

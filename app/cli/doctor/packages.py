@@ -9,7 +9,7 @@ from app.cli.licences import judge_licences, unlock
 from app.cli.package.verify import verify_package
 from app.errors import LockedPackage, PackageError
 from app.packages.package import Package, load_package
-from app.packages.store import active_versions
+from app.packages.store import desired_versions
 from app.reporting.counts import pluralise
 from app.settings import Settings
 
@@ -19,13 +19,13 @@ HOW_TO_BUILD = "ask its builder for a package with golden samples, see docs/pack
 def check_packages(settings: Settings) -> Findings:
     """Check the files and golden samples of every active package."""
     try:
-        listing = active_versions(settings.weights_dir)
+        versions = desired_versions(settings.weights_dir).values()
     except PackageError as exc:
         yield Finding("failure", "packages", str(exc), "set weights_dir, or create the folder")
         return
-    problems = [str(error) for error in listing.broken.values()]
+    problems = [str(version.problem) for version in versions if version.problem]
     serving = (fetch_readiness(settings) or {}).get("serving", {})
-    for folder in listing.active.values():
+    for folder in filter(None, (version.folder for version in versions)):
         try:
             package = load_package(folder)
         except PackageError as exc:
@@ -37,7 +37,7 @@ def check_packages(settings: Settings) -> Findings:
             yield check_golden_samples(package, serving.get(package.manifest.name), settings)
     for problem in problems:
         yield Finding("failure", "packages", problem, "install the package again")
-    if not listing.active and not problems:
+    if not versions:
         yield Finding("failure", "packages", f"none in {settings.weights_dir}", "install one")
 
 

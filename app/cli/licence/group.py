@@ -13,13 +13,13 @@ from app.cli.licences import judge_licences
 from app.cli.options import json_option, resolve_options, settings_options
 from app.cli.output import print_facts, print_json, writing
 from app.licence.clock import ClockRecord
-from app.licence.documents import write_whole
 from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
 from app.licence.folder import Decision
 from app.licence.keys import clock_key, ensure_machine_key
 from app.licence.licence import Licence, read_licence, to_time
 from app.reporting.counts import pluralise
+from app.system.files import atomic_write
 
 
 @click.group()
@@ -49,8 +49,8 @@ def fingerprint(out: Path, **options: str | None) -> None:
         key = ensure_machine_key(settings.state_dir)
         ClockRecord(settings.state_dir, clock_key(key)).create()
     taken = take_fingerprint(facts, gpu_models(), key.public_key().public_bytes_raw())
-    with writing(out):
-        write_whole(out, fingerprint_bytes(taken))
+    with writing(out), atomic_write(out) as stream:
+        stream.write(fingerprint_bytes(taken))
     found, gpus = pluralise(len(taken.facts), "fact"), pluralise(len(taken.cards), "GPU")
     print(f"{out}: written, with {found} and {gpus}")
     if missing := [kind for kind in MACHINE_FACTS if kind not in facts]:

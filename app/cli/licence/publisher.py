@@ -7,12 +7,13 @@ import click
 
 from app.cli.output import writing
 from app.errors import LicenceError
-from app.licence.documents import write_whole
 from app.licence.fingerprint import Fingerprint, read_fingerprint
 from app.licence.issue import GRACE_DAYS, issue_licence, seal_package
-from app.licence.keys import make_publisher_key, read_publisher_key
+from app.licence.keys import make_publisher_key
 from app.licence.licence import LICENCE_SUFFIX, read_licence, sign_licence, to_time
+from app.packages.signing import read_private_key
 from app.settings import PROJECT_ROOT
+from app.system.files import atomic_write
 
 TRIAL_DAYS = 30
 
@@ -45,7 +46,7 @@ def keygen(key: Path) -> None:
 )
 def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:
     """Write a copy of a PACKAGE, NAME/VERSION, that requires a licence."""
-    sealed = seal_package(package, weights_dir, read_publisher_key(key), contact)
+    sealed = seal_package(package, weights_dir, read_private_key(key), contact)
     print(f"{sealed.folder}: sealed; deliver this folder, and keep the original private")
 
 
@@ -79,7 +80,7 @@ def issue(
     """Sign a licence for the FINGERPRINT file of a customer."""
     if trial + permanent + (days is not None) != 1:
         raise click.UsageError("give one of --trial, --days and --permanent")
-    publisher, machine = read_publisher_key(key), read_fingerprint(fingerprint)
+    publisher, machine = read_private_key(key), read_fingerprint(fingerprint)
     granted = issue_licence(
         publisher,
         machine,
@@ -91,8 +92,8 @@ def issue(
         grace_days=grace_days,
     )
     path = out or Path(f"{granted.serial}{LICENCE_SUFFIX}")
-    with writing(path):
-        write_whole(path, sign_licence(granted, publisher))
+    with writing(path), atomic_write(path) as stream:
+        stream.write(sign_licence(granted, publisher))
     read_licence(path)
     end = "without expiry" if granted.expires is None else f"until {to_time(granted.expires)}"
     print(f"{path}: {', '.join(names)} on one {granted.device} machine of {licensee}, {end}")

@@ -1,6 +1,7 @@
 """``classifyd package build``: build a package from a model, labels and preprocessing."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
 
 
 def _source(options: dict[str, Any]) -> "Source":
-    from app.packages.build.models import FactorySource, TorchScriptSource, TorchvisionSource
+    from app.packages.build import models
 
     checkpoint, key = options["checkpoint"], options["checkpoint_key"]
     given = [name for name in ("torchscript", "torchvision", "factory") if options[name]]
@@ -169,12 +170,15 @@ def _source(options: dict[str, Any]) -> "Source":
     if options["torchscript"]:
         if checkpoint:
             raise click.UsageError("a TorchScript file contains its weights; omit --checkpoint")
-        return TorchScriptSource(options["torchscript"])
+        return models.Source(lambda _: models.read_torchscript(options["torchscript"]))
     if options["factory"]:
-        return FactorySource(options["factory"], options["factory_args"], checkpoint, key)
+        factory, arguments = options["factory"], options["factory_args"]
+        return models.Source(lambda _: models.call_factory(factory, arguments), checkpoint, key)
     if checkpoint is None:
         raise click.UsageError("--torchvision requires --checkpoint; nothing is downloaded")
-    return TorchvisionSource(options["torchvision"], checkpoint, key)
+    return models.Source(
+        partial(models.create_torchvision, options["torchvision"]), checkpoint, key
+    )
 
 
 def _preset(options: dict[str, Any], model: "Module") -> "Preset":

@@ -17,7 +17,7 @@ from app.packages.store import (
     existing_name,
     existing_version,
     previous_versions,
-    version_folders,
+    visible_folders,
 )
 from app.serving.status_file import live_workers
 
@@ -37,7 +37,7 @@ def list_packages(as_json: bool, **options: str | None) -> None:
     weights_dir = resolve_options(options).settings.weights_dir
     rows = [
         row
-        for folder in version_folders(weights_dir).values()
+        for folder in visible_folders(weights_dir).values()
         for row in _describe_versions(folder)
     ]
     if as_json:
@@ -79,7 +79,7 @@ def _describe_versions(name_folder: Path) -> list[Row]:
     active, problem = _active(name_folder)
     rows = [
         {"name": name_folder.name, "version": version, "active": version == active, "problem": ""}
-        for version in version_folders(name_folder)
+        for version in visible_folders(name_folder)
     ]
     if active:
         return rows

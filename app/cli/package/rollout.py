@@ -8,7 +8,7 @@ import click
 
 from app.cli.output import clear_status, show_status
 from app.errors import OperatorError
-from app.packages.store import wanted_version
+from app.packages.store import desired_version
 from app.reporting.counts import pluralise
 from app.serving.status_file import WorkerStatus, live_workers
 from app.settings import Settings
@@ -79,7 +79,7 @@ def _has_applied(worker: WorkerStatus, activation: "Activation") -> bool:
 
 def _require_current(activation: "Activation") -> None:
     name_folder = activation.folder.parent
-    if wanted_version(name_folder).generation != activation.generation:
+    if desired_version(name_folder).generation != activation.generation:
         raise OperatorError(
             f"{name_folder.name}/{activation.folder.name} was activated, but the package was "
             "changed again before every worker served it"

@@ -21,13 +21,13 @@ def install(archive: Path, as_json: bool, **options: str | None) -> None:
     """Check and unpack an archive; the first version of a name is activated."""
     from app.packages.archive import install_archive
     from app.packages.signing import read_trusted_keys
-    from app.packages.store import wanted_version
+    from app.packages.store import desired_version
 
     settings = resolve_options(options).settings
     trusted = read_trusted_keys(settings.trusted_keys, Settings().trusted_keys)
     installed = install_archive(archive, settings.weights_dir, trusted)
     name, version = installed.manifest.name, installed.manifest.version
-    is_active = wanted_version(installed.folder.parent).folder == installed.folder
+    is_active = desired_version(installed.folder.parent).folder == installed.folder
     row = {
         "name": name,
         "version": version,

@@ -4,7 +4,6 @@
 loading every candidate takes, and an engine that crashes must not take the worker down.
 """
 
-import fcntl
 import json
 import logging
 import subprocess
@@ -19,6 +18,7 @@ from app.inference.engines.openvino import clear_cache
 from app.inference.tuning.comparison import Progress, select_engine
 from app.inference.tuning.selection import EngineRequirements, EngineSelection, SelectionStore
 from app.packages.package import Package, load_package
+from app.system.files import file_lock
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def tune_in_process(package: Package, requirements: EngineRequirements, state_di
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process measure at a time, also of different packages."""
-    with (folder.parent / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Readable for all: an administrator's command and the service's account share it.
+    with file_lock(folder.parent / "lock", 0o644):
         yield
 
 

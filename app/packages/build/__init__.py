@@ -1,1 +1,1 @@
-"""Building a package from what people have: a model, a checkpoint, labels, transforms."""
+"""Builds packages from a model or a checkpoint, labels and a preprocessing."""

@@ -1,4 +1,4 @@
-"""From a model, labels and a preprocessing to a package that is proven equal to them."""
+"""Builds a package from a model, labels and a preprocessing, and checks it against them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from app.errors import OperatorError, PackageError
-from app.imaging.steps import Color, Geometry, Sampling, Step, fixed_output_size
+from app.imaging.steps import Color, Geometry, Step, fixed_output_size
 from app.packages.build.golden import (
     EXACT_TOLERANCE,
     FAST_TOLERANCE,
@@ -34,12 +34,13 @@ class BuildRequest:
         version: the version.
         source: where the eager module comes from.
         labels: by class index.
-        preset: gives the preprocessing, from the loaded module.
+        preset: returns the preprocessing for the loaded module.
         kind: ``logits`` or ``probabilities``.
         task: ``single_label`` or ``multi_label``.
         method: ``trace`` or ``script``.
-        golden: files for golden samples; see read_golden_images.
-        tolerance: of a golden score, or None for that of the resampling.
+        golden: files of golden samples; see read_golden_images.
+        tolerance: largest allowed difference of a golden score; None for the default of the
+            resampling.
     """
 
     name: str
@@ -65,31 +66,32 @@ def build_package(
     Args:
         weights_dir: the folder ``weights``.
         request: what to build.
-        check: called with the finished package before it takes its place.
-        report: called with a line of text as each stage begins.
+        check: called with the complete package before it is put in place.
+        report: called with a line of text when each stage starts.
 
     Raises:
-        OperatorError: a part cannot be read, or the parts do not fit; nothing is left behind.
+        OperatorError: a part cannot be read, or the parts do not fit together; nothing is
+            left behind.
     """
     report("loading the model")
     model = request.source.load(len(request.labels))
     preset = request.preset(model)
     steps = parse_preprocess(preset.steps, preset.origin)
-    spec = _input(steps, preset.origin)
+    input_spec = _input_spec(steps, preset.origin)
     images = read_golden_images(request.golden)
     report("running the reference on the golden samples")
     inputs = preprocess_golden(images, preset.transform or transform_of(steps))
     model = fit_outputs(model, inputs, len(request.labels), request.kind)
     output = (request.kind, request.task)
-    tolerance = request.tolerance or _tolerance(steps)
+    tolerance = request.tolerance or _default_tolerance(steps)
     golden = draft_golden(images, inputs, model, output, request.labels, tolerance)
-    report(f"making TorchScript ({request.method}) and comparing it with the model")
+    report(f"converting to TorchScript ({request.method}) and comparing it with the model")
     scripted = to_torchscript(model, inputs, request.method)
     report("checking the package as a server would")
     draft = PackageDraft(
         name=request.name,
         version=request.version,
-        input=spec,
+        input=input_spec,
         preprocess=preset.steps,
         output={"kind": request.kind, "task": request.task, "classes": len(request.labels)},
         labels=request.labels,
@@ -99,28 +101,22 @@ def build_package(
     return write_package(weights_dir, draft, check)
 
 
-def _input(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
+def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
     size = fixed_output_size(tuple(step for step in steps if isinstance(step, Geometry)))
     if size is None:
         raise OperatorError(
-            f"{origin}: the steps end in a size that depends on the image; add --crop HxW behind "
+            f"{origin}: the steps end in a size that depends on the image; add --crop HxW after "
             "--resize-shortest, or use --resize HxW"
         )
     channels = next((step.channels for step in steps if isinstance(step, Color)), 3)
     contradiction = find_contradiction(steps, size.height, size.width, channels)
     if contradiction is not None:
         raise PackageError(origin, contradiction.field, contradiction.problem)
-    return {
-        "height": size.height,
-        "width": size.width,
-        "channels": channels,
-        "layout": "NCHW",
-        "dtype": "float32",
-    }
+    shape = {"height": size.height, "width": size.width, "channels": channels}
+    return {**shape, "layout": "NCHW", "dtype": "float32"}
 
 
-def _tolerance(steps: tuple[Step, ...]) -> float:
-    samplings = [getattr(step, "sampling", None) for step in steps]
-    known = [sampling for sampling in samplings if isinstance(sampling, Sampling)]
-    exact = all(sampling.resampling == "exact" for sampling in known)
+def _default_tolerance(steps: tuple[Step, ...]) -> float:
+    samplings = [step.sampling for step in steps if hasattr(step, "sampling")]
+    exact = all(sampling.resampling == "exact" for sampling in samplings)
     return EXACT_TOLERANCE if exact else FAST_TOLERANCE

@@ -1,4 +1,4 @@
-"""A checkpoint's weights into a module, with every difference named."""
+"""Loads a checkpoint's weights into a module and names every difference."""
 
 import pickle
 from pathlib import Path
@@ -9,23 +9,23 @@ import torch
 from app.errors import OperatorError
 
 KEYS = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
-"""Under which training code keeps the weights, in the order in which they are looked for."""
+"""Keys under which training code stores the weights, in search order."""
 
 MAX_NAMED = 5
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""Added to every name by DataParallel and torch.compile."""
 
 
 def load_checkpoint(model: torch.nn.Module, path: Path, key: str | None = None) -> None:
-    """Load a checkpoint's weights; every name must fit.
+    """Load a checkpoint's weights; all names and shapes must match.
 
     Args:
         model: the eager module, changed in place.
-        path: what ``torch.save`` wrote: a state_dict, or an object with one under a key.
-        key: where the state_dict lies, ``a.b`` for nested ones; found by itself otherwise.
+        path: a file of ``torch.save``: a state_dict, or a dictionary that contains one.
+        key: the key of the state_dict, ``a.b`` for nested ones; None to search for it.
 
     Raises:
-        OperatorError: the file holds more than weights, no weights, or not this model's.
+        OperatorError: the file holds more than weights, no weights, or another model's.
     """
     state = _strip_prefixes(_find_state(_read(path), key, path))
     expected = model.state_dict()
@@ -56,7 +56,7 @@ def _read(path: Path) -> Any:
         raise OperatorError(f"checkpoint {path} cannot be read: {exc.strerror}") from exc
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as exc:
         raise OperatorError(
-            f"checkpoint {path} holds more than weights, or is none; a pickled module could run "
+            f"checkpoint {path} holds more than weights, or none; a pickled module could run "
             "any code and is not loaded: save model.state_dict() instead"
         ) from exc
 

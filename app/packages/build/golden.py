@@ -1,4 +1,4 @@
-"""Golden samples: images with the scores that the reference path gives."""
+"""Golden samples: images with their scores from the reference path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from app.packages.write import GoldenDraft
 
 FAST_TOLERANCE = 0.005
 EXACT_TOLERANCE = 0.0005
-"""Of a score: what fast and exact resampling are allowed to cost."""
+"""Largest difference of a score that fast and exact resampling may cause."""
 
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image of which the scores are to be known.
+    """An image that becomes a golden sample.
 
     Attributes:
-        name: what to call it.
+        name: what to call it in an error.
         data: the file's bytes.
-        label: the label that must come first, or None when nobody knows.
+        label: the label that must score highest, None if unknown.
     """
 
     name: str
@@ -33,21 +33,18 @@ class GoldenImage:
 
 
 def read_golden_images(arguments: Sequence[str]) -> list[GoldenImage]:
-    """Read the user's images, or the builder's own photos when there are none.
+    """Read the user's images, or the builder's own photos if none are given.
 
     Args:
-        arguments: a FILE each, or ``LABEL=FILE`` to say which label must come first.
+        arguments: each ``FILE``, or ``LABEL=FILE`` with the label that must score highest.
 
     Raises:
         OperatorError: a file cannot be read.
     """
     if not arguments:
         photos = sorted(files("app.packages").joinpath("photos").iterdir(), key=lambda p: p.name)
-        return [
-            GoldenImage(photo.name, photo.read_bytes())
-            for photo in photos
-            if photo.name.endswith(".jpg")
-        ]
+        jpgs = (photo for photo in photos if photo.name.endswith(".jpg"))
+        return [GoldenImage(photo.name, photo.read_bytes()) for photo in jpgs]
     return [_read_image(argument) for argument in arguments]
 
 
@@ -69,7 +66,7 @@ def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> to
         float32 (N, C, H, W).
 
     Raises:
-        OperatorError: an image cannot be read by Pillow.
+        OperatorError: Pillow cannot read an image.
     """
     return torch.stack([transform(open_picture(image.data, image.name)) for image in images])
 
@@ -82,18 +79,18 @@ def draft_golden(
     labels: Sequence[str],
     tolerance: float,
 ) -> GoldenDraft:
-    """Compute the reference scores and check the labels that the user knows.
+    """Compute the reference scores and check them against the user's labels.
 
     Args:
         images: the golden images.
-        inputs: from preprocess_golden.
+        inputs: float32 (N, C, H, W), from preprocess_golden.
         model: the eager module.
         output: its kind and task.
         labels: by class index.
-        tolerance: the largest difference of a score that is let pass.
+        tolerance: the largest difference of a score that is tolerated.
 
     Raises:
-        OperatorError: another label comes first than the user said.
+        OperatorError: another label than the user's scores highest.
     """
     scores = reference_scores(model, inputs, *output)
     for image, row in zip(images, scores, strict=True):
@@ -101,7 +98,7 @@ def draft_golden(
         if image.label is not None and image.label != top:
             raise OperatorError(
                 f"--golden {image.label}={image.name}: the reference says {top!r} "
-                f"({row.max():.3f}); likely cause: the label file is another one or in another "
-                "order, or the preprocessing is not the one of the training"
+                f"({row.max():.3f}); likely cause: the label file is wrong or in another "
+                "order, or the preprocessing differs from the training"
             )
     return GoldenDraft(tolerance, [image.data for image in images], scores)

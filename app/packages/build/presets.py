@@ -1,7 +1,7 @@
-"""The preprocessing of a package, from where people have it written down.
+"""The preprocessing of a package, from where training code defines it.
 
-Each source gives the manifest's steps; those that come with transforms of their own
-(torchvision, timm) give these as the reference too.
+Each source gives the manifest's steps; torchvision and timm give their own transforms too,
+which are then the reference.
 """
 
 import json
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from app.errors import OperatorError
-from app.packages.build.foreign import import_extra, import_torchvision
+from app.packages.build.foreign import import_extra
+from app.packages.build.labels import read_text
 from app.packages.build.reference import Transform
 
 Steps = list[dict[str, Any]]
@@ -28,8 +29,8 @@ class Preset:
 
     Attributes:
         steps: as the manifest lists them.
-        transform: the source's own transforms, or None when the steps are all there is.
-        origin: what to call it in an error.
+        transform: the source's own transforms, None if it has only the steps.
+        origin: what to call the source in an error.
     """
 
     steps: Steps
@@ -63,7 +64,7 @@ def preset_from_weights_enum(name: str, resampling: str) -> Preset:
         OperatorError: there is no such enum, or its transforms are not the classification
             preset.
     """
-    torchvision = import_torchvision("--weights-enum")
+    torchvision = import_extra("torchvision", "--weights-enum")
     try:
         transform = torchvision.models.get_weight(name).transforms()
         resize, crop = transform.resize_size, transform.crop_size
@@ -73,23 +74,16 @@ def preset_from_weights_enum(name: str, resampling: str) -> Preset:
             "expected for instance ResNet18_Weights.IMAGENET1K_V1"
         ) from exc
     sampling = _sampling(transform.interpolation.value, resampling, name)
-    height, width = crop[0], crop[-1]
-    resized = (
-        {"step": "resize", "mode": "shortest_side", "size": resize[0], **sampling}
-        if len(resize) == 1
-        else _exact(resize[0], resize[1], sampling)
-    )
-    steps = [
-        {"step": "color", "order": "RGB"},
-        resized,
-        {"step": "center_crop", "height": height, "width": width, "pad": [0, 0, 0]},
-        *_normalized(transform.mean, transform.std),
-    ]
+    if len(resize) == 1:
+        resized = _resize("shortest_side", sampling, size=resize[0])
+    else:
+        resized = _resize("exact", sampling, height=resize[0], width=resize[1])
+    steps = _evaluation_steps(resized, crop[0], crop[-1], transform.mean, transform.std)
     return Preset(steps, transform, f"--weights-enum {name}")
 
 
 def preset_from_timm(source: str, model: torch.nn.Module, resampling: str) -> Preset:
-    """Take a timm data configuration: that of the model, or of a JSON file.
+    """Take a timm data configuration, from the model or from a JSON file.
 
     Args:
         source: ``model``, or the path of a JSON file with timm's keys (``input_size``,
@@ -99,7 +93,7 @@ def preset_from_timm(source: str, model: torch.nn.Module, resampling: str) -> Pr
         resampling: ``fast`` or ``exact``.
 
     Raises:
-        OperatorError: the file has none, or it says what the server has no step for.
+        OperatorError: there is no configuration, or the server has no step for a part of it.
     """
     timm = import_extra("timm.data", "--timm-config")
     origin = f"--timm-config {source}"
@@ -124,28 +118,25 @@ def _timm_steps(config: dict[str, Any], resampling: str, origin: str) -> Steps:
             "expected three channels and center (of a square) or squash"
         )
     sampling = _sampling(config["interpolation"], resampling, origin)
-    # timm.data.transforms_factory.transforms_imagenet_eval
-    resized_height, resized_width = math.floor(height / fraction), math.floor(width / fraction)
-    return [
-        {"step": "color", "order": "RGB"},
-        {"step": "resize", "mode": "shortest_side", "size": resized_height, **sampling}
-        if mode == "center"
-        else _exact(resized_height, resized_width, sampling),
-        {"step": "center_crop", "height": height, "width": width, "pad": [0, 0, 0]},
-        *_normalized(config["mean"], config["std"]),
-    ]
+    # As in timm.data.transforms_factory.transforms_imagenet_eval.
+    before_crop = {"height": math.floor(height / fraction), "width": math.floor(width / fraction)}
+    if mode == "center":
+        resized = _resize("shortest_side", sampling, size=before_crop["height"])
+    else:
+        resized = _resize("exact", sampling, **before_crop)
+    return _evaluation_steps(resized, height, width, config["mean"], config["std"])
 
 
 @dataclass(frozen=True)
 class FlagValues:
-    """A preprocessing as flags say it; None and empty mean not given.
+    """A preprocessing from command line flags; None and empty mean not given.
 
     Attributes:
         color: ``RGB``, ``BGR`` or ``GRAY``.
         crop_fraction: of the shortest side, cropped before the resize.
-        resize: (height, width) that both sides become, without proportions.
-        resize_shortest: what the shortest side becomes.
-        letterbox: (height, width) that the whole image is fitted in.
+        resize: (height, width) to resize to, without keeping the aspect ratio.
+        resize_shortest: the length of the shortest side after the resize.
+        letterbox: (height, width) that the whole image is fitted into.
         crop: (height, width) cropped after the resize.
         filter: one of FILTERS.
         antialias: whether the filter is widened when shrinking.
@@ -172,13 +163,13 @@ class FlagValues:
 
 
 def preset_from_flags(flags: FlagValues) -> Preset:
-    """Join the steps that the flags name, in the one order in which they make sense.
+    """Arrange the steps of the flags in the only valid order.
 
     Raises:
         OperatorError: not exactly one resize, or a mean without std.
     """
-    channels = 1 if flags.color == "GRAY" else 3
-    resizes = _flag_resizes(flags, channels)
+    pad = list(flags.pad) * (3 if flags.color != "GRAY" and len(flags.pad) == 1 else 1)
+    resizes = _flag_resizes(flags, pad)
     if len(resizes) != 1:
         raise OperatorError(
             "expected one of --resize, --resize-shortest and --letterbox, or --preprocess, "
@@ -192,7 +183,6 @@ def preset_from_flags(flags: FlagValues) -> Preset:
     steps += resizes
     if flags.crop is not None:
         height, width = flags.crop
-        pad = _per_channel(flags.pad, channels)
         steps.append({"step": "center_crop", "height": height, "width": width, "pad": pad})
     if flags.scale != (1, 0):
         steps.append({"step": "scale", "multiply": flags.scale[0], "add": flags.scale[1]})
@@ -201,61 +191,53 @@ def preset_from_flags(flags: FlagValues) -> Preset:
     return Preset(steps, None, "the flags")
 
 
-def _flag_resizes(flags: FlagValues, channels: int) -> Steps:
-    sampling = {
-        "filter": flags.filter,
-        "antialias": flags.antialias and flags.filter != "nearest",
-        # What exists in one form only; see app.packages.consistency.
-        "resampling": "exact" if flags.filter == "lanczos" else flags.resampling,
-    }
+def _flag_resizes(flags: FlagValues, pad: list[int]) -> Steps:
+    sampling = _sampling(flags.filter, flags.resampling, "--filter", flags.antialias)
     steps: Steps = []
     if flags.resize is not None:
-        steps.append(_exact(*flags.resize, sampling))
+        height, width = flags.resize
+        steps.append(_resize("exact", sampling, height=height, width=width))
     if flags.resize_shortest is not None:
-        size = flags.resize_shortest
-        steps.append({"step": "resize", "mode": "shortest_side", "size": size, **sampling})
+        steps.append(_resize("shortest_side", sampling, size=flags.resize_shortest))
     if flags.letterbox is not None:
-        pad = _per_channel(flags.pad, channels)
-        steps.append({**_exact(*flags.letterbox, sampling), "mode": "letterbox", "pad": pad})
+        height, width = flags.letterbox
+        steps.append(_resize("letterbox", sampling, height=height, width=width) | {"pad": pad})
     return steps
 
 
-def _per_channel(values: tuple[int, ...], channels: int) -> list[int]:
-    return list(values) * channels if len(values) == 1 else list(values)
-
-
-def _exact(height: int, width: int, sampling: dict[str, Any]) -> dict[str, Any]:
-    return {"step": "resize", "mode": "exact", "height": height, "width": width, **sampling}
-
-
-def _sampling(name: str, resampling: str, origin: str) -> dict[str, Any]:
-    """On a Pillow image torchvision and timm always antialias."""
-    if name not in FILTERS:
-        raise OperatorError(f"{origin}: the interpolation {name!r} is none of {', '.join(FILTERS)}")
-    return {
-        "filter": name,
-        "antialias": name != "nearest",
-        "resampling": "exact" if name == "lanczos" else resampling,
-    }
-
-
-def _normalized(mean: Any, std: Any) -> Steps:
+def _evaluation_steps(
+    resize: dict[str, Any], height: int, width: int, mean: Any, std: Any
+) -> Steps:
     return [
+        {"step": "color", "order": "RGB"},
+        resize,
+        {"step": "center_crop", "height": height, "width": width, "pad": [0, 0, 0]},
         {"step": "scale", "multiply": 1 / 255, "add": 0},
         {"step": "normalize", "mean": list(mean), "std": list(std)},
     ]
 
 
+def _resize(mode: str, sampling: dict[str, Any], **size: int) -> dict[str, Any]:
+    return {"step": "resize", "mode": mode, **size, **sampling}
+
+
+def _sampling(name: str, resampling: str, origin: str, antialias: bool = True) -> dict[str, Any]:
+    """Torchvision and timm always antialias a Pillow image; see app.packages.consistency."""
+    if name not in FILTERS:
+        raise OperatorError(f"{origin}: the interpolation {name!r} is none of {', '.join(FILTERS)}")
+    return {
+        "filter": name,
+        "antialias": antialias and name != "nearest",
+        "resampling": "exact" if name == "lanczos" else resampling,
+    }
+
+
 def _read_document(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise OperatorError(f"{path} cannot be read: {reason}") from exc
+    text = read_text(path, str(path))
     load: Callable[[str], Any] = json.loads
     if path.suffix in {".yaml", ".yml"}:
         load = import_extra("yaml", "a YAML file").safe_load
     try:
         return load(text)
     except Exception as exc:
-        raise OperatorError(f"{path} is no {path.suffix[1:].upper() or 'JSON'}: {exc}") from exc
+        raise OperatorError(f"{path} is not {path.suffix[1:].upper() or 'JSON'}: {exc}") from exc

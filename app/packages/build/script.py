@@ -1,4 +1,4 @@
-"""The eager module as TorchScript, proven equal to it."""
+"""Converts the eager module to TorchScript and checks that both give the same output."""
 
 import warnings
 
@@ -7,17 +7,17 @@ import torch
 from app.errors import OperatorError
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of an output, relative to the largest output or 1. A faithful trace gives 0; a fused
-operation may round otherwise."""
+"""Of an output, relative to the largest output or 1. A correct trace gives 0; a fused
+operation may round differently."""
 
 BATCHES = (1, 3)
-"""A trace at batch 1 must be right at another size, or the batch was traced as a constant."""
+"""A trace at batch 1 must be right at another size too, or it has frozen the batch size."""
 
 
 def to_torchscript(
     model: torch.nn.Module, images: torch.Tensor, method: str
 ) -> torch.jit.ScriptModule:
-    """Trace or script a module and compare the outcome with it.
+    """Trace or script a module and compare the outputs of both.
 
     Args:
         model: the eager module in evaluation mode.
@@ -25,7 +25,7 @@ def to_torchscript(
         method: ``trace`` or ``script``.
 
     Raises:
-        OperatorError: the module cannot be traced or scripted, or the outcome differs.
+        OperatorError: the module cannot be traced or scripted, or the outputs differ.
     """
     if isinstance(model, torch.jit.ScriptModule):
         return model
@@ -42,8 +42,8 @@ def to_torchscript(
 
 def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch.jit.ScriptModule:
     with torch.inference_mode(), warnings.catch_warnings():
-        # The tracer warns of Python conditions on shapes, which are the same for every
-        # image, and that TorchScript itself will not be developed further.
+        # Of Python conditions on shapes, which are the same for every image, and of the
+        # deprecation of TorchScript.
         warnings.simplefilter("ignore")
         if method == "script":
             scripted: torch.jit.ScriptModule = torch.jit.script(model)
@@ -53,7 +53,7 @@ def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch
 
 
 def _test_inputs(images: torch.Tensor) -> torch.Tensor:
-    """The real inputs and as much noise in the same range, so that no branch hides."""
+    """Add noise in the same range to the real inputs, to reach more branches."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(BATCHES[-1], *images.shape[1:], generator=generator)
     return torch.cat([images, noise * (images.max() - images.min()) + images.min()])

@@ -1,0 +1,120 @@
+"""Files that several processes share: atomic writes and advisory locks."""
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(
+    path: Path,
+    mode: int = 0o644,
+    *,
+    durable: bool = True,
+    owner_of: Path | None = None,
+    draft_folder: Path | None = None,
+) -> Iterator[BinaryIO]:
+    """Open a stream whose content replaces a file when the block succeeds.
+
+    Readers see the old content or the new, never a part of it. After an exception the file
+    is unchanged.
+
+    Args:
+        path: the file; its folder must exist.
+        mode: permissions of the new file, limited by the umask.
+        durable: wait until the content and the name are on the disk, so that a power cut
+            leaves the old file or the new one. False only for what a reboot makes useless.
+        owner_of: when root writes, the file gets the owner of this path.
+        draft_folder: where the draft is written, on the same file system; default is the
+            file's folder. A killed process leaves its draft behind.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    draft = (draft_folder or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            if owner_of is not None and os.geteuid() == 0:
+                owner = owner_of.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            if durable:
+                os.fsync(descriptor)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def file_lock(path: Path, mode: int = 0o640) -> Iterator[None]:
+    """Hold an exclusive lock; see acquire_lock. It is not reentrant."""
+    descriptor = acquire_lock(path, mode)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def acquire_lock(path: Path, mode: int = 0o640, *, wait: bool = True) -> int:
+    """Take the exclusive flock(2) of a file, which is created if it does not exist.
+
+    Args:
+        path: the file; nothing is read from it or written to it.
+        mode: permissions of a new file. Any account that can read it can hold the lock.
+        wait: wait while another process holds the lock.
+
+    Returns:
+        A descriptor. The lock is released when every process that has it, forked children
+        included, has closed it or ended.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and wait is False.
+        OSError: the file cannot be opened.
+    """
+    # O_NONBLOCK: opening a FIFO must not wait for its other end.
+    flags = os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        # NFS grants an exclusive lock only on a descriptor that is open for writing.
+        descriptor = os.open(path, flags | os.O_RDWR, mode)
+    except PermissionError:
+        descriptor = os.open(path, flags | os.O_RDONLY, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def claim_folder(folder: Path) -> int:
+    """Mark a temporary folder as in use until the descriptor returned is closed everywhere."""
+    return acquire_lock(folder / ".lock", 0o644)
+
+
+def remove_abandoned(folders: Iterable[Path]) -> None:
+    """Delete the folders that no running process has claimed."""
+    for folder in folders:
+        try:
+            descriptor = acquire_lock(folder / ".lock", 0o644, wait=False)
+        except OSError:
+            continue  # in use, deleted meanwhile, or another account's
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)

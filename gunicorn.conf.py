@@ -19,7 +19,7 @@ from app.server.preflight import (
     listen_address,
     open_log_file,
 )
-from app.server.worker import tls_context
+from app.server.worker import Worker, tls_context
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
 from app.system.heap import bound_heap
@@ -63,6 +63,8 @@ ssl_context = tls_context
 
 def on_starting(server):
     """Refuse to start where no worker could work."""
+    if server.cfg.worker_class is not Worker or server.cfg.http_protocols != ["h1"]:
+        sys.exit("classifyd: worker_class and http_protocols of gunicorn cannot be changed")
     try:
         check_start(settings)
         os.environ[FOLDER_KEY] = str(open_metrics_folder(settings.state_dir))

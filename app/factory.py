@@ -1,6 +1,5 @@
 """The only place that joins the parts."""
 
-import os
 from functools import partial
 
 from flask import Flask
@@ -107,8 +106,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         recorder=Recorder(models, metrics),
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
         watchdog=watchdog,
-        image_threads=int(os.environ.get("IMAGE_THREADS", 0))
-        or IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
+        image_threads=IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import PROJECT_ROOT
+from tests.support.certificates import make_certificate
 from tests.support.packages import build_colour_package
 from tests.support.server import Server
 
@@ -41,3 +42,9 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the demo model's real weights, which ``make test`` has built."""
     with Server(DEMO_PACKAGE.parent, tmp_path_factory.mktemp("state")) as running:
         yield running
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    return make_certificate(tmp_path)

@@ -87,29 +87,36 @@ class Front:
     def _answer(self, environ: Environ, body: RequestBody, started: float) -> Answer:
         if takes_image(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return self._answer_image(environ, body, started)
-        environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic())
-        return self._page_threads.run(self._call_app, environ, b"")
+        return self._answer_page(environ, started)
 
     def _answer_image(self, environ: Environ, body: RequestBody, started: float) -> Answer:
         shed = self._shed(environ, started)
         if shed:
             return shed
         with self._body_memory.reserve(partial(_evict, gevent.getcurrent())) as reservation:
-            data, failure = b"", None
             limit = MAX_BATCH_BODY_BYTES if _is_batch(environ) else MAX_BODY_BYTES
             try:
                 data = body.read(limit, reservation, self._body_timeouts)
             except ApiError as exc:
-                failure = exc
+                # The views know what comes before the body in the order of checks.
+                return self._answer_page(environ, started, exc)
             shed = self._shed(environ, started)
             if shed:
                 return shed
             with self._admission.admit() as is_admitted:
-                environ[RECEIVED_KEY] = ReceivedRequest(
-                    started, time.monotonic(), is_admitted, failure
-                )
-                threads = self._image_threads if is_admitted else self._page_threads
-                return threads.run(self._call_app, environ, data)
+                if not is_admitted:
+                    return self._answer_page(environ, started)
+                environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
+                return self._image_threads.run(self._call_app, environ, data)
+
+    def _answer_page(
+        self, environ: Environ, started: float, body_failure: ApiError | None = None
+    ) -> Answer:
+        """Let the views answer what needs no image thread."""
+        environ[RECEIVED_KEY] = ReceivedRequest(
+            started, time.monotonic(), body_failure=body_failure
+        )
+        return self._page_threads.run(self._call_app, environ, b"")
 
     def _shed(self, environ: Environ, started: float) -> Answer | None:
         return self._shedder.shed(environ, started) if self._admission.is_full() else None

@@ -11,7 +11,6 @@ from gunicorn.http.errors import ParseException
 
 from app.errors import InvalidArgument, InvalidImageSize
 from app.limits.body_memory import Reservation
-from app.settings import Settings
 
 READ_STEP_BYTES = 256 * 1024
 """How much is reserved before it is read: most bodies take one step."""
@@ -42,11 +41,6 @@ class BodyTimeouts:
 
     pause_s: float
     total_s: float
-
-
-def body_timeouts(settings: Settings) -> BodyTimeouts:
-    """Take the timeouts from the settings."""
-    return BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)
 
 
 class RequestBody:

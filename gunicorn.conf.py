@@ -6,6 +6,7 @@ not survive a fork, and a small master survives everything.
 
 import os
 import sys
+from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -32,6 +33,11 @@ except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
 
 bound_heap()
+
+# On SIGUSR2 gunicorn runs sys.argv again. After "python -m gunicorn" that is a path in its own
+# package, whose module http would hide the standard library's.
+if Path(sys.argv[0]).name == "__main__.py":
+    sys.argv[0] = str(Path(sys.executable).with_name("gunicorn"))
 
 MAX_CONNECTIONS = 16384
 """Of a worker, at some kilobytes each; beyond it the longest idle one makes room."""

@@ -198,25 +198,3 @@ def test_idle_connections_do_not_delay_a_stop(
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 15
-
-
-def test_max_requests_of_gunicorn_replaces_the_worker_and_loses_nothing(
-    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--max-requests 10")
-    with Server(colour_weights, tmp_path) as server:
-        (first,) = server.worker_pids()
-        codes = [server.classify("colours", {"image": RED}).code for _ in range(30)]
-        assert codes == [0] * 30
-        wait_until(lambda: first not in server.worker_pids(), wait_s=WAIT_S, pause_s=0.1)
-        assert server.classify("colours", {"image": RED}).code == 0
-
-
-def test_worker_class_of_gunicorn_cannot_be_replaced(
-    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-class gthread")
-    server = Server(colour_weights, tmp_path)
-    server.start()
-    assert server.running.wait(WAIT_S) != 0
-    assert "worker_class" in server.log_text()

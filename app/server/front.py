@@ -128,7 +128,8 @@ class Front:
         return Answer(status, headers.to_wsgi_list(), b"".join(pieces))
 
     def _fail_pending(self, error: ModelUnavailable) -> None:
-        self._image_threads.fail_pending(error)
+        for threads in (self._image_threads, self._page_threads):
+            threads.fail_pending(error)
 
 
 def _is_batch(environ: Environ) -> bool:

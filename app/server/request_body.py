@@ -12,8 +12,11 @@ from gunicorn.http.errors import ParseException
 from app.errors import InvalidArgument, InvalidImageSize
 from app.limits.body_memory import Reservation
 
+FIRST_STEP_BYTES = 16 * 1024
+"""What a client that sends nothing reserves."""
+
 READ_STEP_BYTES = 256 * 1024
-"""How much is reserved before it is read: most bodies take one step."""
+"""What is reserved before it is read, once a body has begun to arrive."""
 
 MAX_DISCARD_BYTES = 64 * 1024 * 1024
 """A client that sends somewhat too much can still read the error; a longer body is cut off."""
@@ -115,10 +118,11 @@ class RequestBody:
         self.is_unfinished = left <= 0
 
     def _read_steps(self, max_bytes: int, reservation: Reservation) -> bytes:
-        pieces, received = [], 0
+        pieces: list[bytes] = []
+        received = 0
         while received <= max_bytes and received != self._length:
             missing = max_bytes + 1 if self._length is None else self._length
-            step = min(missing - received, READ_STEP_BYTES)
+            step = min(missing - received, READ_STEP_BYTES if pieces else FIRST_STEP_BYTES)
             reservation.grow(step)
             piece = self._stream.read(step)
             if not piece:

@@ -8,12 +8,14 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
   ``handle`` for each connection, and on ``alive = False`` waits for them;
 - ``AsyncWorker.handle_request``, which calls ``wsgi`` and raises StopIteration to close;
 - ``Worker.load_wsgi``, ``wsgi``, ``alive``, ``cfg``, ``log``, ``sockets``, ``worker_connections``;
+- ``Arbiter.WORKER_BOOT_ERROR``, and the classes of ``gunicorn.http.errors``;
 - ``gunicorn.http.get_parser``: an iterator of requests whose ``unreader`` has ``take_buffered``
   and ``unread``;
 - ``start_response.__self__.force_close`` and the keys ``wsgi.input`` and ``gunicorn.socket`` of
   the environ (``app.server.front``, ``app.server.request_body``);
 - of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
-  ``event.AsyncResult`` and ``ssl.SSLContext``.
+  ``event.AsyncResult``, ``ssl.SSLContext``, and of ``StreamServer`` ``do_read``, ``max_accept``,
+  ``stop_accepting`` and ``start_accepting``.
 """
 
 import logging
@@ -73,7 +75,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*arguments, **keywords)
         self._connections = 0
         # In the order in which they became idle.
-        self._idle: dict[gevent.Greenlet, None] = {}
+        self._idle: dict[Any, None] = {}
 
     def patch(self) -> None:
         """Make the listening sockets cooperative, and leave the standard library alone."""
@@ -111,8 +113,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().notify()
         if not self.alive:
             self.balance.clear(self.slot)
-            for greenlet in list(self._idle):
-                gevent.kill(greenlet, block=False)
+            for client in list(self._idle):
+                _end_reading(client)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve the requests of a connection until it ends."""
@@ -168,19 +170,25 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             return next(parser)
 
     def _wait_for_bytes(self, client: Any) -> bytes:
-        greenlet = gevent.getcurrent()
-        self._idle[greenlet] = None
+        self._idle[client] = None
         try:
             client.settimeout(self.cfg.keepalive)
             received: bytes = client.recv(RECEIVE_BYTES)
             return received
         finally:
-            del self._idle[greenlet]
+            del self._idle[client]
 
     def _close_longest_idle(self) -> None:
         longest = next(iter(self._idle), None)
         if longest is not None:
-            gevent.kill(longest, block=False)
+            _end_reading(longest)
+
+
+def _end_reading(client: Any) -> None:
+    """Let a waiting connection see its end; a request that arrives right now is still answered."""
+    with suppress(OSError):
+        # The base class's method: that of a TLS socket would end the encryption.
+        gevent.socket.socket.shutdown(client, socket.SHUT_RD)
 
 
 def _close(client: Any) -> None:
@@ -191,7 +199,6 @@ def _close(client: Any) -> None:
     """
     with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_S):
         client.settimeout(LINGER_S)
-        # The base class's method: that of a TLS socket would end the encryption.
         gevent.socket.socket.shutdown(client, socket.SHUT_WR)
         left = LINGER_BYTES
         while left > 0 and (piece := client.recv(RECEIVE_BYTES)):

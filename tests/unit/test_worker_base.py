@@ -112,6 +112,12 @@ def test_tls_context_leaves_the_handshake_to_the_worker(
     assert tls_context.__doc__
 
 
+def test_nothing_is_monkey_patched() -> None:
+    assert "monkey.patch_all()" in _source(GeventWorker.patch)
+    assert "super().patch" not in _source(Worker)
+    assert "monkey" not in _source(Worker)
+
+
 def test_worker_is_small() -> None:
     lines = _source(Worker).splitlines()
     assert len(lines) < 140

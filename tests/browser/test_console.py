@@ -16,16 +16,11 @@ from PIL import Image
 
 from tests.support.images import GREEN, PHOTOS, solid
 from tests.support.server import Server
+from tests.support.tools import find_program, import_package
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs chromium (or CHROMIUM set to its path)", allow_module_level=True)
-playwright_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs: pip install -e '.[browser]'"
-)
-axe_api = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="needs: pip install -e '.[browser]'"
-)
+CHROMIUM = os.environ.get("CHROMIUM") or find_program("chromium")
+playwright_api = import_package("playwright.sync_api")
+axe_api = import_package("axe_playwright_python.sync_playwright")
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -292,10 +287,9 @@ def _copy_program(page: Any, language: str, folder: Path) -> str:
 
 
 def _run_program(command: str, folder: Path) -> str:
-    missing = [word for word in re.findall(r"(?:^|&& )(\S+)", command) if not shutil.which(word)]
-    if missing:
-        pytest.skip(f"{missing[0]} is not installed here")
-    # The language at work here, which has no package of this project's.
+    for program in re.findall(r"(?:^|&& )(\S+)", command):
+        find_program(program)
+    # This Python, isolated from the packages of this project.
     command = re.sub("^python3 ", f"{sys.executable} -I ", command)
     ended = subprocess.run(
         ["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False, timeout=120

@@ -5,7 +5,6 @@ import grp
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.packages import build_failing_package
 from tests.support.server import Server
+from tests.support.tools import find_program
 
 
 def _logs(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
@@ -112,7 +112,7 @@ def _logrotate(folder: Path, log: Path, more: str) -> None:
     text = example.replace("/var/log/classifyd/classifyd.log", str(log))
     config.write_text(owner + text.replace("    daily\n", f"    daily\n    {more}\n"))
     config.chmod(0o644)
-    command = ["logrotate", "--force", "--state", str(folder / "status"), str(config)]
+    command = [find_program("logrotate"), "--force", "--state", str(folder / "status"), str(config)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -124,7 +124,6 @@ def _wait_for_a_line(log: Path) -> None:
         time.sleep(INTERVAL_S / 10)
 
 
-@pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
 @pytest.mark.parametrize("more", ["", "create 0640"])
 def test_logrotate_loses_no_line_of_a_server_under_load(
     colour_weights: Path, tmp_path: Path, more: str

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import time
@@ -15,12 +14,11 @@ import pytest
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.server import Server, free_port
+from tests.support.tools import find_program
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx is not installed"
-)
+NGINX, OPENSSL = find_program("nginx"), find_program("openssl")
 
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 60
 
 
 class Proxy:
@@ -44,7 +42,7 @@ class Proxy:
             f"daemon off; pid {folder}/pid; error_log {folder}/error.log; {account} events {{}}\n"
             f"http {{ access_log off;\n{temporary}{site}}}\n"
         )
-        self.process = subprocess.Popen(["nginx", "-c", config], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([NGINX, "-c", config], stderr=subprocess.DEVNULL)
 
     def post(self, path: str, body: bytes) -> tuple[int, str, bytes]:
         """Status, Content-Type and body of one request over TLS."""
@@ -72,7 +70,7 @@ class Proxy:
 
 def _make_certificate(folder: Path) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+        [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
          "-keyout", folder / "classifyd.key", "-out", folder / "classifyd.crt"],
         check=True, capture_output=True,
     )  # fmt: skip

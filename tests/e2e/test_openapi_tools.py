@@ -1,17 +1,15 @@
-"""What others make of /openapi.json: a tester that invents requests, a generated client.
-
-Neither tool is a dependency: CONTRIBUTING.md says where the tests look for them.
-"""
+"""/openapi.json in other tools: a tester that generates requests, and a generated client."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.support.images import PHOTOS, to_base64
 from tests.support.server import Server
+from tests.support.tools import find_program
+
+SCHEMATHESIS = find_program("schemathesis")
+CLIENT_GENERATOR = find_program("openapi-python-client")
 
 PARTIAL_ANSWERS = """
 # A string in JSON may be no picture, which no schema can say: then it is 336003 to 336005.
@@ -24,17 +22,10 @@ ALL_ARE_200 = ["negative_data_rejection", "unsupported_method"]
 a wrong method included, because deployed clients need it (docs/errors.md)."""
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed here")
-    return found
-
-
 def _try_everything(server: Server, folder: Path, *options: str) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(PARTIAL_ANSWERS, encoding="utf-8")
-    command = [_tool("schemathesis"), "--config-file", str(config), "run"]
+    command = [SCHEMATHESIS, "--config-file", str(config), "run"]
     address = f"http://127.0.0.1:{server.port}/openapi.json"
     bounds = ["--seed", "1", "--max-examples", "100", "--continue-on-failure"]
     ended = subprocess.run(
@@ -103,7 +94,6 @@ with Client(base_url=url) as client:
 def test_generated_client_is_made_without_a_warning_and_works(
     demo_server: Server, tmp_path: Path
 ) -> None:
-    tool = _tool("openapi-python-client")
     described = tmp_path / "openapi.json"
     described.write_bytes(demo_server.request("GET", "/openapi.json").body)
     config = tmp_path / "config.json"
@@ -111,14 +101,14 @@ def test_generated_client_is_made_without_a_warning_and_works(
     config.write_text(json.dumps({"post_hooks": []}), encoding="utf-8")
     out = ["--output-path", str(tmp_path / "generated"), "--meta", "none"]
     made = subprocess.run(
-        [tool, "generate", "--path", str(described), "--config", str(config), *out],
+        [CLIENT_GENERATOR, "generate", "--path", str(described), "--config", str(config), *out],
         capture_output=True,
         text=True,
     )
     assert made.returncode == 0, made.stdout + made.stderr
     assert "warning" not in (made.stdout + made.stderr).lower()
     photo = to_base64((PHOTOS / "coffee.jpg").read_bytes())
-    python = Path(tool).resolve().with_name("python")
+    python = Path(CLIENT_GENERATOR).resolve().with_name("python")
     ended = subprocess.run(
         [python, "-c", CALL, f"http://127.0.0.1:{demo_server.port}"],
         cwd=tmp_path,

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 import threading
 import urllib.parse
@@ -23,14 +22,14 @@ from tests.support.images import GREEN, RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.packages import build_colour_package, build_slow_package
 from tests.support.server import Server, free_port
+from tests.support.tools import find_program
 from tests.support.waiting import wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
 WAIT_S = 90
 
 _wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.2)
-if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-    pytest.skip("needs prometheus and promtool", allow_module_level=True)
+PROMETHEUS, PROMTOOL = find_program("prometheus"), find_program("promtool")
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -44,7 +43,7 @@ ALERTS = {rule["alert"] for rule in _rules()}
 
 def _promtool(*arguments: object) -> None:
     ended = subprocess.run(
-        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False
+        [PROMTOOL, *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
@@ -140,7 +139,7 @@ class Prometheus:
         self._log = (folder / "prometheus.log").open("wb")
         self.process = subprocess.Popen(
             [
-                "prometheus",
+                PROMETHEUS,
                 f"--config.file={file}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address={self.address}",

@@ -1,5 +1,6 @@
 """A real gunicorn with the real app, for the length of a test."""
 
+import contextlib
 import json
 import os
 import signal
@@ -122,9 +123,10 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End the master and its workers at once."""
-        for process in [*psutil.Process(self.running.pid).children(recursive=True)]:
-            process.kill()
+        """Kill the master and its workers."""
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+            for process in psutil.Process(self.running.pid).children(recursive=True):
+                process.kill()
         self.running.kill()
         self.running.wait()
 

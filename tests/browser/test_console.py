@@ -5,9 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from PIL import Image
 from tests.support.images import GREEN, PHOTOS, solid
 from tests.support.server import Server
 from tests.support.tools import find_program, import_package
+from tests.support.website import website
 
 CHROMIUM = os.environ.get("CHROMIUM") or find_program("chromium")
 playwright_api = import_package("playwright.sync_api")
@@ -342,27 +341,11 @@ def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_pat
         watched.context.close()
 
 
-class _Page(BaseHTTPRequestHandler):
-    """An empty page of somebody else's web site."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep the tests' output clean."""
-
-
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """The origin of a web site that is not the server's."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_port}"
-        site.shutdown()
-        thread.join()
+    """The origin of another web site."""
+    with website() as origin:
+        yield origin
 
 
 _CALL = """async ([url, image, token]) => {

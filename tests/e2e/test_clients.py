@@ -1,11 +1,9 @@
-"""Clients as they are deployed: the vendor's SDK, curl, requests, urllib."""
+"""Clients that callers have deployed: the vendor's SDK, curl, requests, urllib."""
 
 import json
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import requests
 
 from tests.support.images import PHOTOS, RED, solid, to_base64
 from tests.support.server import Server
+from tests.support.website import website
 
 
 @pytest.fixture
@@ -20,33 +19,12 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}/colours/ImageClassification"
 
 
-class _TokenService(BaseHTTPRequestHandler):
-    """The address that the vendor's SDK asks for a token before its first call."""
-
-    def do_GET(self) -> None:
-        body = json.dumps(
-            {"access_token": "24.abc", "expires_in": 2592000, "scope": "brain_all_scope"}
-        ).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay quiet."""
-
-
 @pytest.fixture
 def token_url() -> Iterator[str]:
-    service = HTTPServer(("127.0.0.1", 0), _TokenService)
-    thread = threading.Thread(target=service.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{service.server_port}/oauth/2.0/token"
-    service.shutdown()
-    thread.join()
-    service.server_close()
+    """The address where the vendor's SDK gets a token before its first call."""
+    token = {"access_token": "24.abc", "expires_in": 2592000, "scope": "brain_all_scope"}
+    with website(json.dumps(token).encode(), "application/json") as origin:
+        yield f"{origin}/oauth/2.0/token"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

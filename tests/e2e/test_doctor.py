@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import tarfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE
 from tests.support.commands import run_classifyd
 from tests.support.server import Server, free_port
+from tests.support.website import website
 
 Rows = list[dict[str, str]]
 
@@ -86,10 +86,8 @@ def test_a_version_that_is_active_and_not_served_is_told(tmp_path: Path, weights
 
 
 def test_a_port_that_another_program_holds_is_a_failure(tmp_path: Path, weights: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        other.listen()
-        other.settimeout(30)
+    with website() as origin:
+        port = origin.rpartition(":")[2]
         rows = diagnose(tmp_path, "--weights-dir", weights, "--port", port, status=1)
     [(level, text)] = about(rows, "port")
     assert level == "failure"

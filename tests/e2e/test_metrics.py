@@ -7,7 +7,6 @@ import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Self
@@ -21,9 +20,6 @@ from tests.support.packages import build_slow_package
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 
-WAIT_S = 30
-
-_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.1)
 BODIES = [
     {"image": RED},
     {"image": GREEN, "top_num": 1},
@@ -64,15 +60,15 @@ def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server:
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 2})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 2})
         counted = _ask(server, 10)
         victim = server.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 3})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 3})
         counted += _ask(server, 10)
         before = set(server.worker_pids())
         server.running.send_signal(signal.SIGHUP)
-        _wait_until(lambda: before.isdisjoint(server.worker_pids()))
+        wait_until(lambda: before.isdisjoint(server.worker_pids()))
         counted += _ask(server, 10)
         assert _samples(server, "classifyd_requests_total") == dict(counted)
         durations = _samples(server, "classifyd_request_duration_seconds_count")
@@ -172,20 +168,20 @@ def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
         Server(colour_weights, tmp_path, workers=2, access_tokens="on") as server,
         ThreadPoolExecutor(1) as pool,
     ):
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
         scraped = pool.submit(_scrape_until, server, scraper, ended)
         try:
             with Clients(server, tokens | {"_rejected": "wrong"}) as clients:
                 for starts in (3, 4, 5):
                     more = clients.answered() + 50
-                    _wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
+                    wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
                     os.kill(server.worker_pids()[0], signal.SIGKILL)
-                    _wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
+                    wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
                 before = set(server.worker_pids())
                 server.running.send_signal(signal.SIGHUP)
-                _wait_until(lambda: before.isdisjoint(server.worker_pids()))
+                wait_until(lambda: before.isdisjoint(server.worker_pids()))
                 more = clients.answered() + 50
-                _wait_until(lambda: clients.answered() > more)
+                wait_until(lambda: clients.answered() > more)
         finally:
             ended.set()
         seen = scraped.result()
@@ -238,16 +234,16 @@ def test_load_and_shed_requests_are_shown(tmp_path: Path) -> None:
 
         asking = [pool.submit(ask_until_seen, index) for index in range(5)]
         try:
-            _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
-            _wait_until(lambda: _samples(server, "classifyd_queue_depth")[()] > 0)
-            _wait_until(lambda: bool(_samples(server, "classifyd_requests_shed_total")))
+            wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
+            wait_until(lambda: _samples(server, "classifyd_queue_depth")[()] > 0)
+            wait_until(lambda: bool(_samples(server, "classifyd_requests_shed_total")))
         finally:
             seen.set()
         codes = [code for future in asking for code in future.result()]
         assert set(codes) == {0, 336100}
         shed = _samples(server, "classifyd_requests_shed_total")
         assert shed == {("slow", "busy"): codes.count(336100)}
-        _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] == 0)
+        wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] == 0)
         serving = {("slow", "cpu", "torchscript", "1"): 1}
         assert _samples(server, "classifyd_model_info") == serving
         (worker,) = server.worker_pids()

@@ -4,7 +4,6 @@ import json
 import os
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -15,10 +14,9 @@ from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.server import Server, free_port
 from tests.support.tools import find_program
+from tests.support.waiting import wait_until
 
 NGINX, OPENSSL = find_program("nginx"), find_program("openssl")
-
-START_TIMEOUT_S = 60
 
 
 class Proxy:
@@ -55,17 +53,18 @@ class Proxy:
         finally:
             connection.close()
 
-    def wait(self) -> None:
-        """Wait until it listens."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                self.post("/healthz", b"")
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            else:
-                return
+    def listens(self) -> bool:
+        """Whether it answers."""
+        try:
+            self.post("/healthz", b"")
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait()
 
 
 def _make_certificate(folder: Path) -> None:
@@ -80,11 +79,10 @@ def _make_certificate(folder: Path) -> None:
 def proxy(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     running = Proxy(tmp_path_factory.mktemp("nginx"), server.port)
     try:
-        running.wait()
+        wait_until(running.listens, "nginx")
         yield running
     finally:
-        running.process.terminate()
-        running.process.wait(10)
+        running.stop()
 
 
 def test_a_classification_goes_through(proxy: Proxy) -> None:
@@ -110,11 +108,10 @@ def test_an_unknown_name_and_an_unknown_path_are_json(proxy: Proxy) -> None:
 def test_a_server_that_is_down_is_336100(tmp_path: Path) -> None:
     running = Proxy(tmp_path, free_port())
     try:
-        running.wait()
+        wait_until(running.listens, "nginx")
         status, _, answer = running.post("/colours/ImageClassification", b"{}")
         assert status == 200
         assert json.loads(answer)["error_code"] == 336100
         assert json.loads(answer)["log_id"] > 0
     finally:
-        running.process.terminate()
-        running.process.wait(10)
+        running.stop()

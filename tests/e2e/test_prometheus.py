@@ -8,7 +8,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ from tests.support.tools import find_program
 from tests.support.waiting import wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
-WAIT_S = 90
-
-_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.2)
 PROMETHEUS, PROMTOOL = find_program("prometheus"), find_program("promtool")
 
 
@@ -151,7 +147,7 @@ class Prometheus:
     def ask(self, path: str, **query: str) -> Any:
         """Ask its API."""
         address = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=10) as response:
+        with urllib.request.urlopen(address, timeout=60) as response:
             answer = json.load(response)
         assert answer["status"] == "success"
         return answer["data"]
@@ -166,7 +162,7 @@ class Prometheus:
         """Whether it answers."""
         assert self.process.poll() is None, "prometheus ended"
         try:
-            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=10):
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=60):
                 return True
         except OSError:
             return False
@@ -174,7 +170,7 @@ class Prometheus:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait()
         self._log.close()
 
 
@@ -197,7 +193,7 @@ def scraped(tmp_path: Path) -> Iterator[Prometheus]:
             for index in range(8):
                 pool.submit(_ask_all_the_time, server, token, index, ended)
             try:
-                _wait_until(prometheus.is_ready)
+                wait_until(prometheus.is_ready)
                 yield prometheus
             finally:
                 ended.set()
@@ -229,7 +225,7 @@ def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> N
             .replace("$deploy_name", ".*")
         )
         assert "$" not in filled
-        _wait_until(lambda filled=filled: bool(scraped.values(filled)), filled)  # type: ignore[misc]  # bound early
+        wait_until(lambda filled=filled: bool(scraped.values(filled)), filled)  # type: ignore[misc]  # bound early
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = variable["query"]["query"][len("label_values(") : -1].split(", ")
@@ -238,7 +234,7 @@ def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> N
     groups = scraped.ask("rules")["groups"]
     loaded = {rule["name"]: rule for group in groups for rule in group["rules"]}
     assert set(loaded) == ALERTS
-    _wait_until(lambda: _are_well(scraped))
+    wait_until(lambda: _are_well(scraped))
     licence = next(rule for rule in _loaded(scraped) if rule["name"] == "ClassifydLicenceEnds")
     assert licence["state"] == "firing"  # 20 days are left
     assert "sealed expires in 20 days" in licence["alerts"][0]["annotations"]["summary"]

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +16,11 @@ from tests.support.commands import run_classifyd
 from tests.support.images import BLUE, GREEN, RED
 from tests.support.packages import build_colour_package
 from tests.support.server import Answer, Server
+from tests.support.waiting import wait_until
 
 LABELS = {"1": ["red", "green", "blue"], "2": ["rot", "grün", "blau"]}
 FACTORS = {"1": 10.0, "2": 5.0}
 IMAGES = {"red": RED, "green": GREEN, "blue": BLUE}
-WAIT_S = 30
 
 
 @pytest.fixture
@@ -53,13 +52,15 @@ def package(
 
 def wait_for(server: Server, *, code: int = 0, version: str | None = None, name: str) -> Answer:
     """Ask until the answer has this code and comes from this version."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        answer = server.classify(name, {"image": RED})
-        if answer.code == code and answer.headers.get("X-Model-Version") == version:
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"not within {WAIT_S} s: {server.log_text()}")
+    answers: list[Answer] = []
+
+    def is_expected() -> bool:
+        answers.append(server.classify(name, {"image": RED}))
+        found = (answers[-1].code, answers[-1].headers.get("X-Model-Version"))
+        return found == (code, version)
+
+    wait_until(is_expected, server)
+    return answers[-1]
 
 
 def test_under_load_every_answer_is_one_version_s_answer(
@@ -126,10 +127,8 @@ def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
     wait_for(own_server, name="pets", version="1")
 
     activate(weights, "pets", "3")
-    deadline = time.monotonic() + WAIT_S
-    while not (ready := own_server.request("GET", "/readyz")).json["pending"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: bool(own_server.request("GET", "/readyz").json["pending"]), own_server)
+    ready = own_server.request("GET", "/readyz")
     assert ready.status == 200
     assert ready.json["serving"]["pets"]["version"] == "1"
     assert ready.json["pending"]["pets"]["version"] == "3"
@@ -176,10 +175,7 @@ def test_a_weights_folder_that_is_lost_stops_nothing(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     weights.rename(weights.with_name("lost"))
-    deadline = time.monotonic() + WAIT_S
-    while "stay in place" not in own_server.log_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "stay in place" in own_server.log_text(), own_server)
     assert own_server.classify("pets", {"image": RED}).code == 0
     weights.with_name("lost").rename(weights)
     activate(weights, "pets", "2")

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -47,21 +46,21 @@ def logged(server: Server, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def small_server(colour_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server of its own, whose log holds nothing but what is sent here."""
+    """A server that gets no other requests than those of these tests."""
     with Server(colour_weights, tmp_path_factory.mktemp("state")) as running:
         yield running
 
 
+# Its last requests may be logged late: no other test here counts those of this name.
 def test_a_closed_loop_counts_what_the_server_logs(small_server: Server) -> None:
     before = len(logged(small_server, "farben"))
     result = run_load(target_of(small_server, "farben"), ClosedLoop(3), 1)
     answered = len(result.answered())
     assert answered > 3
     assert set(result.latencies_ms) == {0}
-    # The last request of each connection is sent and, as the time is over, not waited for.
+    # The last request of each connection is sent, but its answer comes after the end.
     assert answered <= result.sent <= answered + 3
     assert result.results_in_time == answered
-    time.sleep(1)
     assert answered <= len(logged(small_server, "farben")) - before <= result.sent
     assert {"decode", "infer"} <= result.stages_ms.keys()
     assert b'"results"' in result.last_answer
@@ -71,21 +70,19 @@ def test_a_closed_loop_counts_what_the_server_logs(small_server: Server) -> None
 def test_an_open_loop_sends_its_rate_and_every_answer_is_counted(
     small_server: Server, processes: int
 ) -> None:
-    before = len(logged(small_server, "farben"))
-    result = run_load(target_of(small_server, "farben"), OpenLoop(30, processes), 2)
+    before = len(logged(small_server, "colours"))
+    result = run_load(target_of(small_server), OpenLoop(30, processes), 2)
     assert result.processes == processes
     assert result.sent == len(result.late_ms) == pytest.approx(60, abs=processes)
     assert sum(map(len, result.latencies_ms.values())) == result.sent
     assert set(result.latencies_ms) == {0}
     assert min(result.late_ms) >= 0
-    time.sleep(1)
-    assert len(logged(small_server, "farben")) - before == result.sent
+    assert len(logged(small_server, "colours")) - before == result.sent
 
 
 def test_processes_take_turns_with_the_photos(small_server: Server) -> None:
     before = len(logged(small_server, "colours"))
-    run_load(target_of(small_server, "colours"), OpenLoop(20, processes=2), 1)
-    time.sleep(1)
+    run_load(target_of(small_server), OpenLoop(20, processes=2), 1)
     images = Counter(line["image"] for line in logged(small_server, "colours")[before:])
     assert images == Counter(2 * _photo_names())
 

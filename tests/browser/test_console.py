@@ -126,7 +126,7 @@ def _large(folder: Path) -> Path:
     return path
 
 
-def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: Path) -> None:
+def test_photos_are_classified_and_errors_explained(opened: Watched, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((PHOTOS / "coffee.jpg").read_bytes()[:2000])
     opened.open()
@@ -156,7 +156,7 @@ def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: P
     opened.check()
 
 
-def test_language_can_be_switched_and_is_kept(opened: Watched, tmp_path: Path) -> None:
+def test_language_can_be_switched_and_is_remembered(opened: Watched, tmp_path: Path) -> None:
     opened.open()
     before = opened.page.locator("html").get_attribute("lang")
     opened.page.click("#language")
@@ -259,7 +259,7 @@ def _tab_to(page: Any, identity: str) -> None:
     raise AssertionError(f"Tab does not lead to {identity}")
 
 
-def test_picture_can_be_dropped_and_pasted(desktop: Watched) -> None:
+def test_photo_can_be_dropped_and_pasted(desktop: Watched) -> None:
     desktop.open()
     for event in ("drop", "paste"):
         desktop.page.evaluate(_SEND, [event, list(solid((10, 250, 10), kind="PNG"))])
@@ -313,7 +313,7 @@ def _run_program(command: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str) -> None:
+def test_copied_code_sample_runs(desktop: Watched, tmp_path: Path, language: str) -> None:
     picture = Path(shutil.copy(PHOTOS / "coffee.jpg", tmp_path))
     desktop.open()
     assert desktop.page.locator("#client option").all_inner_texts() == LANGUAGES
@@ -327,7 +327,9 @@ def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str)
     desktop.check()
 
 
-def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_path: Path) -> None:
+def test_access_token_is_requested_and_used(
+    browser: Any, colour_weights: Path, tmp_path: Path
+) -> None:
     from app.access_tokens import add_token
 
     picture = tmp_path / "green.png"
@@ -375,7 +377,7 @@ _CALL = """async ([url, image, token]) => {
 }"""
 
 
-def test_page_of_an_allowed_origin_may_call_and_no_other(
+def test_only_pages_of_an_allowed_origin_may_call(
     browser: Any, colour_weights: Path, tmp_path: Path, elsewhere: str
 ) -> None:
     from app.access_tokens import add_token

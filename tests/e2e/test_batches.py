@@ -56,7 +56,7 @@ def crops() -> list[bytes]:
 
 
 @pytest.mark.weights
-def test_each_answer_is_that_of_its_own_image(tmp_path: Path) -> None:
+def test_each_request_gets_the_answer_for_its_own_image(tmp_path: Path) -> None:
     images = crops()
     local = LocalClassifier(load_package(DEMO_PACKAGE / "1"))
     expected = list(local.map(local.score, images))

@@ -1,4 +1,4 @@
-"""Each client that the console and the documents offer, run as it stands."""
+"""Each code sample of the console and the documents, run unchanged."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ RUN: dict[str, list[list[str]]] = {
 }
 
 
-def test_every_client_is_run() -> None:
+def test_every_client_file_has_a_command() -> None:
     assert {path.name for path in CLIENTS.iterdir()} == set(RUN)
 
 

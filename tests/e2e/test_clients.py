@@ -42,7 +42,7 @@ def test_vendor_sdk_reads_results_and_errors(
     assert client.predictImage(url, b"no image")["error_code"] == 336005
 
 
-def test_curl_with_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
+def test_curl_can_send_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
     photo = (PHOTOS / "coffee.jpg").read_bytes()
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"image": to_base64(photo + b"\0" * 2**20)}))
@@ -51,13 +51,13 @@ def test_curl_with_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
     assert len(json.loads(answer)["results"]) == 3
 
 
-def test_requests_without_a_content_type(url: str) -> None:
+def test_requests_works_with_and_without_a_content_type(url: str) -> None:
     body = json.dumps({"image": RED, "top_num": 1})
     assert requests.post(url, data=body, timeout=30).json()["results"][0]["name"] == "red"
     assert requests.post(url, json={"image": RED}, timeout=30).json()["results"]
 
 
-def test_urllib_sends_json_under_a_form_type_and_a_foreign_host(url: str) -> None:
+def test_urllib_can_send_json_with_a_form_content_type_and_another_host(url: str) -> None:
     request = urllib.request.Request(
         url, json.dumps({"image": RED}).encode(), {"Host": "aip.baidubce.com"}
     )
@@ -66,7 +66,7 @@ def test_urllib_sends_json_under_a_form_type_and_a_foreign_host(url: str) -> Non
     assert request.get_header("Content-type") == "application/x-www-form-urlencoded"
 
 
-def test_requests_streams_a_chunked_body(url: str) -> None:
+def test_requests_can_stream_a_chunked_body(url: str) -> None:
     body = json.dumps({"image": RED}).encode()
     pieces = (body[start : start + 50] for start in range(0, len(body), 50))
     assert requests.post(url, data=pieces, timeout=30).json()["results"][0]["name"] == "red"

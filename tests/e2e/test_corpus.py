@@ -9,7 +9,7 @@ from tests.unit.test_corpus import CORPUS, MANIFEST, expected_outcomes
 MAX_GROWTH_BYTES = 250 * 2**20
 
 
-def test_every_file_gets_its_answer_from_one_and_the_same_worker(server: Server) -> None:
+def test_one_worker_answers_every_file_as_expected(server: Server) -> None:
     pids = server.worker_pids()
     worker = psutil.Process(pids[0])
     before = worker.memory_info().rss

@@ -1,4 +1,4 @@
-"""The log file under rotation, and finding a request in it again."""
+"""Rotation of the log file, and searching it for a request."""
 
 import getpass
 import grp
@@ -57,7 +57,7 @@ def test_rotation_loses_no_line_of_two_workers(
     assert len(list(log.parent.glob("access.log.*"))) > 1
 
 
-def test_emptied_file_is_filled_from_its_beginning(colour_weights: Path, tmp_path: Path) -> None:
+def test_truncated_log_file_is_written_from_its_start(colour_weights: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with Server(colour_weights, tmp_path, log_file=log) as server:
         server.classify("colours", {"image": RED})
@@ -94,7 +94,7 @@ def test_request_is_found_by_id_code_name_and_time(tmp_path: Path) -> None:
     assert str(wrong).encode() in piped.stdout
 
 
-def test_missing_log_is_said_in_one_line(tmp_path: Path) -> None:
+def test_missing_log_is_reported_in_one_line(tmp_path: Path) -> None:
     ended = _logs("--file", str(tmp_path / "none.log"), "5")
     assert ended.returncode == 2
     assert ended.stderr.decode().startswith(f"classifyd: {tmp_path / 'none.log'} cannot be read")
@@ -102,11 +102,11 @@ def test_missing_log_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def _logrotate(program: str, folder: Path, log: Path, more: str) -> None:
-    """Rotate as the example of deploy/ does, at once and in another folder."""
+    """Rotate with the configuration of deploy/, now and in another folder."""
     example = (PROJECT_ROOT / "deploy" / "logrotate.conf").read_text(encoding="utf-8")
     assert "/var/log/classifyd/classifyd.log {" in example
     config = folder / "logrotate.conf"
-    # As root, logrotate wants to be told who owns a folder that is not root's alone.
+    # As root, logrotate needs the owner of a folder that others can write to.
     owner = f"su {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name}\n"
     text = example.replace("/var/log/classifyd/classifyd.log", str(log))
     config.write_text(owner + text.replace("    daily\n", f"    daily\n    {more}\n"))
@@ -117,7 +117,7 @@ def _logrotate(program: str, folder: Path, log: Path, more: str) -> None:
 
 
 @pytest.mark.parametrize("more", ["", "create 0640"])
-def test_logrotate_loses_no_line_of_a_server_under_load(
+def test_logrotate_loses_no_line_under_load(
     colour_weights: Path, tmp_path: Path, more: str
 ) -> None:
     logrotate = find_program("logrotate")
@@ -132,7 +132,7 @@ def test_logrotate_loses_no_line_of_a_server_under_load(
             asking = [pool.submit(server.classify, "colours", {"image": RED}) for _ in range(60)]
             for future in asking[:20]:
                 future.result()
-            _logrotate(logrotate, tmp_path, log, more)  # while 40 are on their way
+            _logrotate(logrotate, tmp_path, log, more)  # while 40 are in flight
             answered += [future.result().json["log_id"] for future in asking]
         found = str(answered[0])
         assert f"log_id={found}" in _logs("--file", str(log), found).stdout.decode()

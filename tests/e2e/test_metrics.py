@@ -1,4 +1,4 @@
-"""Metrics of a real server, through deaths and reloads of its workers."""
+"""Metrics of a real server while its workers are killed and reloaded."""
 
 import json
 import os
@@ -31,7 +31,7 @@ BODIES = [
 
 
 def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...], float]:
-    """The samples of one name, by the values of their labels in alphabetical order."""
+    """The samples of one name, keyed by their label values in alphabetical order of the labels."""
     answer = server.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
     assert answer.status == 200, answer.body
     text = answer.body.decode()
@@ -44,7 +44,7 @@ def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...]
 
 
 def _ask(server: Server, rounds: int) -> Counter[tuple[str, str]]:
-    """Send every kind of body; count the answers that came, by code."""
+    """Send every kind of body; count the answers by code."""
     counted: Counter[tuple[str, str]] = Counter()
 
     def one(index: int) -> None:
@@ -56,7 +56,7 @@ def _ask(server: Server, rounds: int) -> Counter[tuple[str, str]]:
     return counted
 
 
-def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
+def test_metrics_match_the_clients_counts_across_a_kill_and_a_reload(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server:
@@ -85,7 +85,7 @@ def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
 
 
 class Clients:
-    """Clients that ask until they are told to end, and count what they got.
+    """Clients that send requests until the end of the block, and count the answers.
 
     Attributes:
         codes: answers of single calls, by code.
@@ -114,7 +114,7 @@ class Clients:
             thread.join()
 
     def answered(self) -> int:
-        """How many calls were answered by now."""
+        """The number of calls answered so far."""
         with self._lock:
             return self.codes.total() + self.batches
 
@@ -147,18 +147,18 @@ class Clients:
 
 
 def _scrape_until(server: Server, token: str, ended: threading.Event) -> list[float]:
-    """Scrape without pause; the calls that each scrape saw."""
+    """Scrape without a pause; returns the number of calls in each scrape."""
     seen = []
     while not ended.is_set():
         try:
             samples = _samples(server, "classifyd_requests_total", token)
         except (OSError, HTTPException):
-            continue  # the worker that was asked has just been killed
+            continue  # the worker has just been killed
         seen.append(sum(samples.values()))
     return seen
 
 
-def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
+def test_metrics_match_the_clients_counts_while_workers_are_replaced_under_load(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     tokens = {name: add_token(tmp_path / "tokens.json", name) for name in ("till-1", "till-2")}
@@ -187,7 +187,7 @@ def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
         seen = scraped.result()
         assert len(seen) > 10
         assert seen == sorted(seen)  # no scrape missed a worker's numbers
-        # What a killed worker had counted but not yet sent is in the metrics alone.
+        # An answer that a killed worker had counted but not sent is only in the metrics.
         codes = _samples(server, "classifyd_requests_total", scraper)
         expected = {code: count for code, count in clients.codes.items() if code != "0"}
         expected["0"] = clients.codes["0"] + clients.batches
@@ -209,7 +209,7 @@ def _starts(server: Server, token: str) -> float:
         return 0
 
 
-def test_made_up_deploy_names_share_one_series(server: Server) -> None:
+def test_unknown_deploy_names_share_one_series(server: Server) -> None:
     for index in range(5):
         server.classify(f"name{index}", {"image": RED})
     server.request("GET", "/_unknown/ImageClassification")
@@ -251,7 +251,7 @@ def test_load_and_shed_requests_are_shown(tmp_path: Path) -> None:
         assert 0.5 < shown / psutil.Process(worker).memory_info().rss < 2
 
 
-def test_folders_of_ended_servers_are_removed_and_those_of_running_ones_kept(
+def test_metrics_folders_of_dead_servers_are_removed_and_those_of_running_ones_kept(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path) as first:

@@ -1,4 +1,4 @@
-"""The reverse proxy example, in a real nginx with a real certificate."""
+"""The reverse proxy example in a real nginx, with TLS."""
 
 import json
 import os
@@ -20,7 +20,7 @@ NGINX, OPENSSL = find_program("nginx"), find_program("openssl")
 
 
 class Proxy:
-    """nginx with ``deploy/nginx.conf``, moved to free ports and a folder of its own."""
+    """nginx with ``deploy/nginx.conf``, changed to free ports and a temporary folder."""
 
     def __init__(self, folder: Path, server_port: int) -> None:
         self.port = free_port()
@@ -34,7 +34,7 @@ class Proxy:
             f"{kind}_temp_path {folder}/{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        # Its workers would run as another account, to which pytest's folders are closed.
+        # By default its workers run as another account, which cannot enter pytest's folders.
         account = "user root;" if os.geteuid() == 0 else ""
         config.write_text(
             f"daemon off; pid {folder}/pid; error_log {folder}/error.log; {account} events {{}}\n"
@@ -85,7 +85,7 @@ def proxy(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         running.stop()
 
 
-def test_a_classification_goes_through(proxy: Proxy) -> None:
+def test_a_classification_passes_through_the_proxy(proxy: Proxy) -> None:
     body = json.dumps({"image": RED}).encode()
     status, kind, answer = proxy.post("/colours/ImageClassification", body)
     assert (status, kind.split(";")[0]) == (200, "application/json")
@@ -93,19 +93,19 @@ def test_a_classification_goes_through(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("size_mb", [5, 20, 40])
-def test_an_image_that_is_too_large_is_told_so_in_json(proxy: Proxy, size_mb: int) -> None:
+def test_an_image_that_is_too_large_gets_a_json_error(proxy: Proxy, size_mb: int) -> None:
     body = b'{"image":"' + b"A" * (size_mb * 2**20) + b'"}'
     status, _, answer = proxy.post("/colours/ImageClassification", body)
     assert (status, json.loads(answer)["error_code"]) == (200, 336004)
     assert "输入文件大小不合法" in answer.decode()
 
 
-def test_an_unknown_name_and_an_unknown_path_are_json(proxy: Proxy) -> None:
+def test_an_unknown_name_and_an_unknown_path_get_json_errors(proxy: Proxy) -> None:
     assert json.loads(proxy.post("/nobody/ImageClassification", b"{}")[2])["error_code"] == 336001
     assert json.loads(proxy.post("/elsewhere", b"{}")[2])["error_code"] == 336001
 
 
-def test_a_server_that_is_down_is_336100(tmp_path: Path) -> None:
+def test_a_server_that_is_down_gives_336100(tmp_path: Path) -> None:
     running = Proxy(tmp_path, free_port())
     try:
         wait_until(running.listens, "nginx")

@@ -11,20 +11,20 @@ from tests.support.tools import find_program
 SCHEMATHESIS = find_program("schemathesis")
 CLIENT_GENERATOR = find_program("openapi-python-client")
 
-PARTIAL_ANSWERS = """
-# A string in JSON may be no picture, which no schema can say: then it is 336003 to 336005.
+CONFIGURATION = """
+# No schema can express that a string is an image: others are 336003 to 336005.
 [[operations]]
 include-method = "POST"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "413", "415"]
 """
-ALL_ARE_200 = ["negative_data_rejection", "unsupported_method"]
-"""These look at the status alone, and ``compat`` answers 200 to everything on the path of a call,
-a wrong method included, because deployed clients need it (docs/errors.md)."""
+STATUS_CHECKS = ["negative_data_rejection", "unsupported_method"]
+"""These check only the status, and ``compat`` answers 200 to everything on the path of a call,
+including a wrong method, because deployed clients need it (docs/errors.md)."""
 
 
-def _try_everything(server: Server, folder: Path, *options: str) -> None:
+def _run_schemathesis(server: Server, folder: Path, *options: str) -> None:
     config = folder / "schemathesis.toml"
-    config.write_text(PARTIAL_ANSWERS, encoding="utf-8")
+    config.write_text(CONFIGURATION, encoding="utf-8")
     command = [SCHEMATHESIS, "--config-file", str(config), "run"]
     address = f"http://127.0.0.1:{server.port}/openapi.json"
     bounds = ["--seed", "1", "--max-examples", "100", "--continue-on-failure"]
@@ -35,19 +35,19 @@ def _try_everything(server: Server, folder: Path, *options: str) -> None:
     assert "No issues found" in ended.stdout
 
 
-def test_no_invented_request_breaks_the_description_in_rest(
+def test_generated_requests_are_answered_as_described_in_rest(
     rest_server: Server, tmp_path: Path
 ) -> None:
-    _try_everything(rest_server, tmp_path)
+    _run_schemathesis(rest_server, tmp_path)
 
 
-def test_no_invented_request_breaks_the_description_in_compat(
+def test_generated_requests_are_answered_as_described_in_compat(
     server: Server, tmp_path: Path
 ) -> None:
-    _try_everything(server, tmp_path, "--exclude-checks", ",".join(ALL_ARE_200))
+    _run_schemathesis(server, tmp_path, "--exclude-checks", ",".join(STATUS_CHECKS))
 
 
-def test_description_with_access_tokens_says_where_they_are_needed(
+def test_description_declares_which_paths_need_an_access_token(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     from app.access_tokens import add_token
@@ -64,7 +64,7 @@ def test_description_with_access_tokens_says_where_they_are_needed(
         }
         assert open_paths == {"/healthz", "/readyz", "/openapi.json"}
         token = add_token(tmp_path / "tokens.json", "tester")
-        _try_everything(server, tmp_path, "--header", f"Authorization: Bearer {token}")
+        _run_schemathesis(server, tmp_path, "--header", f"Authorization: Bearer {token}")
 
 
 CALL = """
@@ -91,13 +91,13 @@ with Client(base_url=url) as client:
 """
 
 
-def test_generated_client_is_made_without_a_warning_and_works(
+def test_client_is_generated_without_a_warning_and_works(
     demo_server: Server, tmp_path: Path
 ) -> None:
     described = tmp_path / "openapi.json"
     described.write_bytes(demo_server.request("GET", "/openapi.json").body)
     config = tmp_path / "config.json"
-    # Formatting what was made is no part of this, and asks for another tool.
+    # Formatting the generated code needs another tool.
     config.write_text(json.dumps({"post_hooks": []}), encoding="utf-8")
     out = ["--output-path", str(tmp_path / "generated"), "--meta", "none"]
     made = subprocess.run(

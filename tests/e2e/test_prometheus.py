@@ -49,7 +49,7 @@ def test_promtool_accepts_the_files() -> None:
     _promtool("check", "config", "--lint-fatal", DEPLOY / "prometheus.yml")
 
 
-WELL = {
+HEALTHY = {
     "classifyd_requests_total{code='0',deploy_name='pets'": "0+600x60",
     "classifyd_requests_total{code='336000',deploy_name='pets'": "0x60",
     "classifyd_requests_total{code='337000',deploy_name='pets'": "0+1x60",
@@ -63,7 +63,7 @@ WELL = {
     "classifyd_licence_days_left{deploy_name='pets'": "31x60",
     "up{": "1x60",
 }
-ILL = {
+UNHEALTHY = {
     "classifyd_requests_total{code='336000',deploy_name='pets'": "0+1x60",
     "classifyd_requests_total{code='337000',deploy_name='pets'": "0+60x60",
     "classifyd_requests_shed_total{deploy_name='pets',reason='busy'": "0+60x60",
@@ -73,7 +73,7 @@ ILL = {
     "classifyd_licence_days_left{deploy_name='pets'": "29x60",
     "up{": "0x60",
 }
-WEEK = "0+450x384"  # of 500 images each half hour, for eight days
+WEEK = "0+450x384"  # the sum over 500 images each half hour, for eight days
 DRIFT = {
     "classifyd_top_score_count{deploy_name='pets'": "0+500x384",
     "classifyd_top_score_sum{deploy_name='pets'": "0+450x376 169300+250x8",
@@ -103,11 +103,11 @@ def _case(series: dict[str, str], interval: str, at: str, firing: set[str]) -> d
     }
 
 
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+def test_each_alert_fires_only_when_it_should(tmp_path: Path) -> None:
     drift = "ClassifydScoresDrift"
     cases = [
-        _case(WELL, "1m", "59m", set()),
-        _case(WELL | ILL, "1m", "59m", ALERTS - {drift}),
+        _case(HEALTHY, "1m", "59m", set()),
+        _case(HEALTHY | UNHEALTHY, "1m", "59m", ALERTS - {drift}),
         _case(DRIFT | {"classifyd_top_score_sum{deploy_name='pets'": WEEK}, "30m", "190h", set()),
         _case(DRIFT, "30m", "191h", {drift}),
     ]
@@ -145,7 +145,7 @@ class Prometheus:
         )
 
     def ask(self, path: str, **query: str) -> Any:
-        """Ask its API."""
+        """Send a query to its API."""
         address = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(address, timeout=60) as response:
             answer = json.load(response)
@@ -153,7 +153,7 @@ class Prometheus:
         return answer["data"]
 
     def values(self, expression: str) -> list[float]:
-        """The numbers that an expression has now, but those that are none."""
+        """The current values of an expression, without NaN."""
         result = self.ask("query", query=expression)["result"]
         values = [float(sample["value"][1]) for sample in result]
         return [value for value in values if not math.isnan(value)]
@@ -176,7 +176,7 @@ class Prometheus:
 
 @pytest.fixture
 def scraped(tmp_path: Path) -> Iterator[Prometheus]:
-    """A server of which everything can be seen, under load, and its Prometheus."""
+    """A server under load that exports every metric, and its Prometheus."""
     weights, state, licences = tmp_path / "weights", tmp_path / "state", tmp_path / "licences"
     publisher = Ed25519PrivateKey.generate()
     build_sealed_package(weights, "sealed", publisher)
@@ -214,7 +214,7 @@ def _ask_all_the_time(server: Server, token: str, index: int, ended: threading.E
             server.classify("colours", {"image": RED})
 
 
-def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> None:
+def test_every_query_of_the_dashboard_returns_data(scraped: Prometheus) -> None:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(asked) >= 20
@@ -234,9 +234,9 @@ def test_every_question_of_the_dashboard_has_an_answer(scraped: Prometheus) -> N
     groups = scraped.ask("rules")["groups"]
     loaded = {rule["name"]: rule for group in groups for rule in group["rules"]}
     assert set(loaded) == ALERTS
-    wait_until(lambda: _are_well(scraped))
+    wait_until(lambda: _are_healthy(scraped))
     licence = next(rule for rule in _loaded(scraped) if rule["name"] == "ClassifydLicenceEnds")
-    assert licence["state"] == "firing"  # 20 days are left
+    assert licence["state"] == "firing"  # it ends in 20 days
     assert "sealed expires in 20 days" in licence["alerts"][0]["annotations"]["summary"]
 
 
@@ -244,5 +244,5 @@ def _loaded(prometheus: Prometheus) -> list[dict[str, Any]]:
     return [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
 
 
-def _are_well(prometheus: Prometheus) -> bool:
+def _are_healthy(prometheus: Prometheus) -> bool:
     return all(rule["health"] == "ok" for rule in _loaded(prometheus))

@@ -14,14 +14,14 @@ from tests.support.server import Server
 from tests.support.waiting import wait_until
 
 
-def test_hung_inference_is_answered_logged_and_its_worker_replaced(tmp_path: Path) -> None:
+def test_hung_inference_is_answered_and_logged_and_its_worker_replaced(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     build_hanging_package(weights, "hanging")
     settings = {"hang_timeout_s": 1, "inference_threads": 1, "http_status": "rest"}
     with Server(weights, tmp_path, **settings) as server, ThreadPoolExecutor(1) as pool:
         (before,) = server.worker_pids()
         hung = pool.submit(server.classify, "hanging", {"image": RED})
-        # The first one that waits behind the red image; those before it get a result.
+        # Green images get a result until one waits behind the red image.
         wait_until(lambda: server.classify("hanging", {"image": GREEN}).code == 336100, server)
         assert hung.result().code == 336100
         wait_until(lambda: before not in server.worker_pids(), server)
@@ -32,7 +32,7 @@ def test_hung_inference_is_answered_logged_and_its_worker_replaced(tmp_path: Pat
         assert "hang_timeout_s" in line["message"]
 
 
-def test_engine_auto_measures_once_and_answers_the_same(tmp_path: Path) -> None:
+def test_engine_auto_measures_once_and_keeps_its_choice(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     build_colour_package(weights, "colours", ["red", "green", "blue"])
     with Server(weights, tmp_path, engine="auto") as server:

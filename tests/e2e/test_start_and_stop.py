@@ -26,13 +26,13 @@ def slow_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_sigterm_answers_what_is_in_flight_and_refuses_the_rest(
+def test_sigterm_answers_requests_in_flight_and_refuses_new_ones(
     slow_weights: Path, tmp_path: Path
 ) -> None:
     settings = {"inference_threads": 1}
     with Server(slow_weights, tmp_path, **settings) as server, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(server.classify, "slow", {"image": RED}) for _ in range(4)]
-        # The others came at the same time, and each takes as long as the first.
+        # All were sent at the same time, and each takes as long as the first.
         wait(asked, return_when=FIRST_COMPLETED)
         assert server.stop() == 0
         assert [future.result().code for future in asked] == [0, 0, 0, 0]
@@ -70,7 +70,7 @@ def test_connections_are_spread_over_the_workers(colour_weights: Path, tmp_path:
 
 
 def _spread(server: Server, number: int) -> list[int]:
-    """Open so many connections that stay, one after the other; count them by worker."""
+    """Open connections one after the other and keep them; count them by worker."""
     connections = [server.connect() for _ in range(number)]
     for connection in connections:
         connection.request("GET", "/healthz")
@@ -210,7 +210,7 @@ def test_server_with_nothing_to_serve_refuses_to_start(tmp_path: Path, workers: 
     assert "Traceback" not in ended.stderr
 
 
-def test_first_worker_greets_with_a_curl_line_that_works(
+def test_first_worker_prints_a_curl_command_that_works(
     demo_server: Server,
 ) -> None:
     greeting = demo_server.stdout_path.read_text()

@@ -1,4 +1,4 @@
-"""A running server and a weights folder that changes under it."""
+"""A running server whose weights folder changes."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def package(
 
 
 def wait_for(server: Server, *, code: int = 0, version: str | None = None, name: str) -> Answer:
-    """Ask until the answer has this code and comes from this version."""
+    """Send requests until the answer has this code and comes from this version."""
     answers: list[Answer] = []
 
     def is_expected() -> bool:
@@ -63,7 +63,7 @@ def wait_for(server: Server, *, code: int = 0, version: str | None = None, name:
     return answers[-1]
 
 
-def test_under_load_every_answer_is_one_version_s_answer(
+def test_under_load_every_answer_comes_from_exactly_one_version(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     expected: dict[tuple[str | None, str], object] = {}
@@ -109,14 +109,14 @@ def test_wait_returns_when_every_worker_serves_the_version(weights: Path, state:
 
 
 def break_model(weights: Path) -> None:
-    """Add a version 3 whose files are as its manifest says, and whose model is none of it."""
+    """Add a version 3 whose files match its manifest, but whose model does not."""
     folder = build_colour_package(weights, "pets", LABELS["1"], "3")
     four = build_colour_package(weights.parent / "other", "pets", ["a", "b", "c", "d"], "3")
     for file in ("labels.txt", "manifest.json"):
         shutil.copy(four / file, folder / file)
 
 
-def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
+def test_a_version_that_cannot_be_served_is_rolled_back_and_reported(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     break_model(weights)
@@ -140,7 +140,7 @@ def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
     assert own_server.request("GET", "/readyz").json["pending"] == {}
 
 
-def test_a_restart_with_a_version_that_cannot_be_served_serves_the_one_before(
+def test_a_restart_with_a_version_that_cannot_be_served_serves_the_previous_one(
     weights: Path, state: Path
 ) -> None:
     break_model(weights)
@@ -151,7 +151,7 @@ def test_a_restart_with_a_version_that_cannot_be_served_serves_the_one_before(
         assert server.request("GET", "/readyz").json["pending"]["pets"]["version"] == "3"
 
 
-def test_names_come_and_go_while_the_server_runs(
+def test_deploy_names_can_be_added_and_removed_while_the_server_runs(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     build_colour_package(weights, "cats", LABELS["1"])
@@ -171,7 +171,7 @@ def test_names_come_and_go_while_the_server_runs(
     assert own_server.classify("pets", {"image": RED}).code == 0
 
 
-def test_a_weights_folder_that_is_lost_stops_nothing(
+def test_a_missing_weights_folder_does_not_stop_serving(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     weights.rename(weights.with_name("lost"))
@@ -182,7 +182,7 @@ def test_a_weights_folder_that_is_lost_stops_nothing(
     wait_for(own_server, name="pets", version="2")
 
 
-def test_an_error_after_the_model_was_chosen_names_its_version(server: Server) -> None:
+def test_an_error_after_the_model_was_selected_names_its_version(server: Server) -> None:
     answer = server.classify("colours", {"image": "?"})
     assert answer.code == 336003
     assert answer.headers["X-Model-Version"] == "1"

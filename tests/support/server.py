@@ -1,4 +1,4 @@
-"""A real gunicorn with the real app, for the length of a test."""
+"""A real gunicorn with the real app, for the duration of a test."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ START_TIMEOUT_S = 180
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -45,9 +45,9 @@ class Server:
             "weights_dir": weights_dir,
             "state_dir": state_dir,
             "port": self.port,
-            # Named, so that nothing is measured at each start.
+            # Named, so that engines are not measured at every start.
             "engine": "torchscript",
-            # Of any machine the same, so that a bound of a worker is that of the server.
+            # The same on every machine, so that the limits of a worker are those of the server.
             "workers": 1,
         } | settings
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
@@ -127,7 +127,7 @@ class Server:
 
     def kill(self) -> None:
         """Kill the master and its workers."""
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has already exited
             for process in psutil.Process(self.running.pid).children(recursive=True):
                 process.kill()
         self.running.kill()
@@ -138,13 +138,13 @@ class Server:
         return [child.pid for child in psutil.Process(self.running.pid).children()]
 
     def log_text(self) -> str:
-        """Everything that the server has written to standard error."""
+        """The server's standard error so far."""
         return self.log_path.read_text(encoding="utf-8")
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The JSON log of a server with one worker, parsed, up to its last answer."""
         if self.running.poll() is None:
-            # Lines are written later than answers, but in their order: this one comes last.
+            # Lines are written after the answers but in their order, so this one is the last.
             self.log_line(self.request("GET", "/nowhere").json["log_id"])
         return self._parse_log()
 
@@ -174,7 +174,7 @@ class Server:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> "Answer":
-        """Send one request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = self.connect()
         try:
             connection.request(method, path, body, headers or {})
@@ -215,5 +215,5 @@ class Answer:
 
     @property
     def detail(self) -> str:
-        """What exactly was wrong."""
+        """The header X-Error-Detail."""
         return self.headers.get("X-Error-Detail", "")

@@ -1,4 +1,4 @@
-"""Servers shared by the tests of a session."""
+"""Servers that the tests of a session share, and the summary of skipped tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +48,15 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A self-signed certificate for localhost, and its key."""
     return make_certificate(tmp_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what the skipped tests need, and how to install it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in skipped}
+    if reasons:
+        needed = ", ".join(sorted(reason.removeprefix("needs ") for reason in reasons))
+        terminalreporter.write_line(
+            f"Skipped tests need: {needed}. To install it: "
+            "sudo .ci/install-packages (Debian) and make extras"
+        )

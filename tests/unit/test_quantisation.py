@@ -26,7 +26,7 @@ REQUIREMENTS = EngineRequirements(
     engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0
 )
 needs_nncf = pytest.mark.skipif(
-    not (openvino.is_installed() and find_spec("nncf")), reason="an optional extra"
+    not (openvino.is_installed() and find_spec("nncf")), reason="needs nncf and openvino"
 )
 
 
@@ -95,7 +95,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
 def test_a_package_without_samples_is_told_to_get_some(tmp_path: Path) -> None:
     package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
     if not openvino.is_installed():
-        pytest.skip("an optional extra")
+        pytest.skip("needs openvino")
     with pytest.raises(PackageError, match=r"it has none: build it again with photos .*--golden"):
         select_engine(package, REQUIREMENTS, tmp_path, lambda _: None)
 

@@ -12,7 +12,8 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
 - ``gunicorn.http.get_parser``: an iterator of requests whose ``unreader`` has ``take_buffered``
   and ``unread``;
 - ``start_response.__self__.force_close`` and the keys ``wsgi.input`` and ``gunicorn.socket`` of
-  the environ (``app.server.front``, ``app.server.request_body``);
+  the environ; of a body of known length ``reader.length`` and ``reader.unreader``
+  (``app.server.front``, ``app.server.request_body``);
 - of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
   ``event.AsyncResult``, ``ssl.SSLContext``, and of ``StreamServer`` ``do_read``, ``max_accept``,
   ``stop_accepting`` and ``start_accepting``.

@@ -4,6 +4,7 @@ The table in the wire contract is written here once: the registry is built from 
 subclasses, and the handlers in ``app.api.errors`` turn any of them into an answer.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -133,15 +134,15 @@ class PackageError(OperatorError):
 
     Args:
         file: the file at fault, relative to the weights folder or absolute.
-        field: the field in it, such as ``output.classes``; empty for the whole file.
         problem: what was found and what was expected.
+        field: the field in the file, such as ``output.classes``; empty for the whole file.
     """
 
-    def __init__(self, file: str, field: str, problem: str) -> None:
+    def __init__(self, file: str | Path, problem: str, *, field: str = "") -> None:
         super().__init__(f"{file}: {field}: {problem}" if field else f"{file}: {problem}")
-        self.file = file
-        self.field = field
+        self.file = str(file)
         self.problem = problem
+        self.field = field
 
 
 class TamperedPackage(PackageError):

@@ -69,8 +69,8 @@ def unlock(package: Package, settings: Settings) -> Package:
     decision = folder.best(manifest.name, manifest.licence, facts)
     if not decision.verdict.serves:
         raise LockedPackage(
-            str(package.folder),
-            "licence",
+            package.folder,
             f"the package is sealed, and {decision.verdict.detail}; {decision.verdict.advice}",
+            field="licence",
         )
     return replace(package, content_key=folder.content_key(decision, manifest.name))

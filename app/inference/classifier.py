@@ -94,16 +94,16 @@ class Classifier:
             output = warm_up(engine, batch)
         except Exception as exc:
             raise PackageError(
-                str(self.package.model_path),
-                "input",
+                self.package.model_path,
                 f"the model failed on an input of shape {batch.shape} as the manifest describes it",
+                field="input",
             ) from exc
         expected = (size, self.package.manifest.output.classes)
         if output.shape != expected:
             raise PackageError(
-                str(self.package.folder / "manifest.json"),
-                "output.classes",
+                self.package.folder / "manifest.json",
                 f"the model's output has shape {output.shape}, expected {expected}",
+                field="output.classes",
             )
 
 

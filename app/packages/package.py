@@ -81,7 +81,7 @@ class Package:
             return self.model_path
         if self.content_key is None:
             raise LockedPackage(
-                str(self.folder), "licence", "the package is sealed, and no licence has opened it"
+                self.folder, "the package is sealed, and no licence has opened it", field="licence"
             )
         return unseal_model(self.model_path, self.content_key, self.manifest)
 
@@ -105,9 +105,9 @@ def load_package(folder: Path) -> Package:
         declared = getattr(package.manifest, part)
         if declared != found:
             raise PackageError(
-                str(folder / MANIFEST_FILE),
-                part,
+                folder / MANIFEST_FILE,
                 f"found {declared!r}, expected {found!r}, the name of its folder",
+                field=part,
             )
     return package
 
@@ -152,16 +152,14 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise PackageError(str(path), "", f"expected UTF-8, byte {exc.start} is not") from exc
+        raise PackageError(path, f"expected UTF-8, byte {exc.start} is not") from exc
     lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
     for number, label in enumerate(lines, start=1):
         problem = _label_problem(label)
         if problem:
-            raise PackageError(str(path), f"line {number}", problem)
+            raise PackageError(path, problem, field=f"line {number}")
     if len(lines) != classes:
-        raise PackageError(
-            str(path), "", f"found {len(lines)} labels, expected {classes} (output.classes)"
-        )
+        raise PackageError(path, f"found {len(lines)} labels, expected {classes} (output.classes)")
     return tuple(lines)
 
 
@@ -182,8 +180,7 @@ def _read_golden(folder: Path, spec: GoldenSpec | None, classes: int) -> Golden 
     expected_bytes = len(spec.samples) * classes * 4
     if path.stat().st_size != expected_bytes:
         raise PackageError(
-            str(path),
-            "",
+            path,
             f"found {path.stat().st_size} bytes, expected {expected_bytes}: "
             f"{len(spec.samples)} images x {classes} classes x 4 bytes",
         )
@@ -206,12 +203,12 @@ def _check_file(folder: Path, field: str, reference: FileRef) -> Path:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         raise PackageError(
-            str(folder / MANIFEST_FILE),
-            f"{field}.file",
+            folder / MANIFEST_FILE,
             f"{reference.file} cannot be read: {exc.strerror}; expected a file beside the manifest",
+            field=f"{field}.file",
         ) from exc
     if found != reference.sha256:
         raise PackageError(
-            str(path), "", f"found SHA-256 {found}, expected {reference.sha256} ({field}.sha256)"
+            path, f"found SHA-256 {found}, expected {reference.sha256} ({field}.sha256)"
         )
     return path

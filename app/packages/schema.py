@@ -33,9 +33,9 @@ def parse_json(raw: bytes, file: str) -> Any:
             parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError as exc:
-        raise PackageError(file, "", "expected UTF-8") from exc
+        raise PackageError(file, "expected UTF-8") from exc
     except (ValueError, RecursionError) as exc:
-        raise PackageError(file, "", f"expected JSON: {exc}") from exc
+        raise PackageError(file, f"expected JSON: {exc}") from exc
 
 
 def check_schema(document: Any, file: str) -> None:
@@ -61,7 +61,7 @@ def check_steps(steps: Any, file: str) -> None:
 def _check(schema: dict[str, Any], document: Any, file: str) -> None:
     error = best_match(Draft202012Validator(schema).iter_errors(document))
     if error is not None:
-        raise PackageError(file, _field(error.absolute_path), _problem(error))
+        raise PackageError(file, _problem(error), field=_field(error.absolute_path))
 
 
 def is_identifier(text: str) -> bool:

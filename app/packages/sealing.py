@@ -43,8 +43,7 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
         _check_signature(folder / SIGNATURE_FILE, manifest.licence, raw)
     elif _is_sealed(model):
         raise TamperedPackage(
-            str(model),
-            "",
+            model,
             "the model is sealed, but the manifest needs no licence: the manifest was changed; "
             "install the package again from its publisher's archive",
         )
@@ -74,7 +73,7 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> 
     try:
         data = path.read_bytes()
     except OSError as exc:
-        raise PackageError(str(path), "", f"cannot be read: {exc.strerror}") from exc
+        raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     head = len(SEALED_MAGIC)
     nonce, cipher = data[head : head + NONCE_BYTES], data[head + NONCE_BYTES :]
     try:
@@ -83,7 +82,7 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> 
         return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, form)))
     except InvalidTag as exc:
         raise TamperedPackage(
-            str(path), "", "the sealed model does not open with the licence's key"
+            path, "the sealed model does not open with the licence's key"
         ) from exc
 
 
@@ -121,8 +120,7 @@ def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:
         key.verify(signature, raw)
     except (OSError, ValueError, InvalidSignature) as exc:
         raise TamperedPackage(
-            str(path),
-            "",
+            path,
             "the manifest does not carry its publisher's signature: it or the signature was "
             "changed; install the package again from its publisher's archive",
         ) from exc

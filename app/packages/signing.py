@@ -101,19 +101,17 @@ def check_signature(raw: bytes, signature: bytes | None, trusted: TrustedKeys, f
     """
     if signature is None:
         raise PackageError(
-            file, "", f"is not signed, but trusted_keys = {trusted.folder} requires a signature"
+            file, f"is not signed, but trusted_keys = {trusted.folder} requires a signature"
         )
     name, value = _parse(signature, f"{file}: {SIGNATURE_FILE}")
     if name not in trusted.keys:
         raise PackageError(
-            file, "", f"is signed with the key {name[:64]}, which is not in {trusted.folder}"
+            file, f"is signed with the key {name[:64]}, which is not in {trusted.folder}"
         )
     try:
         trusted.keys[name].verify(value, _CONTEXT + raw)
     except InvalidSignature as exc:
-        raise PackageError(
-            file, "", "was changed after it was signed: the signature is wrong"
-        ) from exc
+        raise PackageError(file, "was changed after it was signed: the signature is wrong") from exc
 
 
 def signer(signature: bytes, file: str) -> str:
@@ -131,9 +129,9 @@ def _parse(signature: bytes, file: str) -> tuple[str, bytes]:
             try:
                 return key, base64.b64decode(value, validate=True)
             except ValueError as exc:
-                raise PackageError(file, "signature", "expected base64") from exc
+                raise PackageError(file, "expected base64", field="signature") from exc
         case _:
-            raise PackageError(file, "", f"expected algorithm {ALGORITHM}, key and signature")
+            raise PackageError(file, f"expected algorithm {ALGORITHM}, key and signature")
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:

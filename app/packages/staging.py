@@ -79,7 +79,7 @@ def staging_folder(weights_dir: Path) -> Iterator[Path]:
             os.close(claim)
     except OSError as exc:
         raise PackageError(
-            str(weights_dir), "", f"cannot be changed: {exc.filename or ''} {exc.strerror}"
+            weights_dir, f"cannot be changed: {exc.filename or ''} {exc.strerror}"
         ) from exc
 
 
@@ -116,5 +116,5 @@ def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> N
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise PackageError(
-            str(target), "", "exists already; choose another version, or remove this one first"
+            target, "exists already; choose another version, or remove this one first"
         )

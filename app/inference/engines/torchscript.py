@@ -27,7 +27,6 @@ def load_module(source: ModelSource, device: str = "cpu") -> torch.jit.ScriptMod
     except (RuntimeError, ValueError) as exc:
         raise PackageError(
             str(source) if isinstance(source, Path) else "a sealed model",
-            "",
             "expected a TorchScript file, torch cannot load it",
         ) from exc
     return module

@@ -58,11 +58,11 @@ def check_golden(package: Package, engine: Engine) -> GoldenResult | None:
     result = _measure(package, golden, engine)
     if not result.passed:
         raise PackageError(
-            str(package.folder),
-            "golden",
+            package.folder,
             f"{result.worst_file}: a score is off by {result.worst_difference:.4f}, more than "
             f"the tolerance {result.tolerance:g} ({engine.name} on {engine.device}); "
             f"likely cause: {likely_cause(package, golden, engine)}",
+            field="golden",
         )
     return result
 
@@ -91,8 +91,7 @@ def _check_labels(package: Package, golden: Golden) -> None:
         found = [str(result["name"]) for result in rank(scores, package.labels, len(top))]
         if found != list(top):
             raise PackageError(
-                str(package.folder / package.manifest.labels.file),
-                "",
+                package.folder / package.manifest.labels.file,
                 f"for {path.name} it gives {', '.join(found)}; the reference gave "
                 f"{', '.join(top)}; likely cause: the label file is for another model or in "
                 "another order",

@@ -66,7 +66,7 @@ class TunedLoader:
         try:
             return self._load(package, store)
         except EngineError as exc:
-            raise PackageError(str(package.folder), "", str(exc)) from exc
+            raise PackageError(package.folder, str(exc)) from exc
 
     def _load(self, package: Package, store: SelectionStore) -> LoadedEngine:
         selection = self._select(package, store)
@@ -87,5 +87,5 @@ class TunedLoader:
             tune_in_process(package, required, self._state_dir)
             selection = store.read()
         if selection is None:
-            raise PackageError(str(package.folder), "", "the stored engine cannot be read back")
+            raise PackageError(package.folder, "the stored engine cannot be read back")
         return selection

@@ -39,7 +39,9 @@ class Reference:
             self._scores = self._scores_of(outputs)
         except (RuntimeError, InternalError) as exc:
             raise PackageError(
-                str(package.model_path), "input", "the model failed on inputs that fit the manifest"
+                package.model_path,
+                "the model failed on inputs that fit the manifest",
+                field="input",
             ) from exc
 
     def compare(self, engine: Engine) -> tuple[float, float]:

@@ -59,7 +59,7 @@ def tune_in_process(package: Package, requirements: EngineRequirements, state_di
     if ended.returncode != 0:
         text = ended.stderr.decode("utf-8", "replace")
         lines = text.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise PackageError(str(package.folder), "", f"its engines cannot be measured: {lines[-1]}")
+        raise PackageError(package.folder, f"its engines cannot be measured: {lines[-1]}")
 
 
 @contextmanager

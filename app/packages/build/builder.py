@@ -111,7 +111,7 @@ def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
     channels = next((step.channels for step in steps if isinstance(step, Color)), 3)
     contradiction = find_contradiction(steps, size.height, size.width, channels)
     if contradiction is not None:
-        raise PackageError(origin, contradiction.field, contradiction.problem)
+        raise PackageError(origin, contradiction.problem, field=contradiction.field)
     shape = {"height": size.height, "width": size.width, "channels": channels}
     return {**shape, "layout": "NCHW", "dtype": "float32"}
 

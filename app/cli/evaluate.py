@@ -63,7 +63,7 @@ def evaluate(
         name=manifest.name,
         version=manifest.version,
         digest=classifier.package.digest,
-        engine=classifier.engine,
+        engine=classifier.engine.name,
         task=manifest.output.task,
         dataset=str(dataset),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),

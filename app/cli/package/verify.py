@@ -70,30 +70,22 @@ def verify_package(package: "Package") -> dict[str, Any]:
     Raises:
         PackageError: as load_classifier.
     """
-    from app.inference.classifier import load_classifier
-    from app.inference.engines.base import use_one_thread_per_operation
     from app.inference.golden.diagnosis import find_unnoticed
-    from app.inference.queue import InferenceQueue
-    from app.inference.tuning.loader import load_exact
+    from app.inference.local import LocalClassifier
 
-    use_one_thread_per_operation()
-    queue = InferenceQueue(1)
-    try:
-        classifier = load_classifier(package, load_exact, queue)
-        golden = classifier.golden
-        return {
-            "package": str(package.folder),
-            "ok": True,
-            "digest": package.digest,
-            "engine": classifier.engine.name,
-            "golden_samples": len(package.golden.images) if package.golden else 0,
-            "tolerance": golden and golden.tolerance,
-            "worst_difference": golden and golden.worst_difference,
-            "worst_file": golden and golden.worst_file,
-            "unnoticed": find_unnoticed(package, classifier.engine),
-        }
-    finally:
-        queue.close()
+    classifier = LocalClassifier(package)
+    golden = classifier.golden
+    return {
+        "package": str(package.folder),
+        "ok": True,
+        "digest": package.digest,
+        "engine": classifier.engine.name,
+        "golden_samples": len(package.golden.images) if package.golden else 0,
+        "tolerance": golden and golden.tolerance,
+        "worst_difference": golden and golden.worst_difference,
+        "worst_file": golden and golden.worst_file,
+        "unnoticed": find_unnoticed(package, classifier.engine),
+    }
 
 
 def summarise(result: dict[str, Any]) -> str:

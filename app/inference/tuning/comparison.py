@@ -43,18 +43,13 @@ MAX_TIME_RATIO = 0.95
 both must be 5 % faster to be selected."""
 
 Progress = Callable[[str], None]
+"""Receives a description of each stage."""
 
 
 def select_engine(
     package: Package, requirements: EngineRequirements, folder: Path, progress: Progress
 ) -> EngineSelection:
-    """Check and time every candidate, and select one.
-
-    Args:
-        package: the package to serve.
-        requirements: the requirements for its engine.
-        folder: see SelectionStore.
-        progress: called with a description of each stage.
+    """Check and time every candidate, and select one; the folder is SelectionStore's.
 
     Raises:
         PackageError: no candidate can serve the package.

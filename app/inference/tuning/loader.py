@@ -31,13 +31,7 @@ def load_exact(package: Package) -> LoadedEngine:
 
 
 class TunedLoader:
-    """Loads the engine that is fastest on this machine.
-
-    Args:
-        requirements: the requirements for the engine.
-        state_dir: the state folder, which holds the selections.
-        max_batch: maximum number of images in a batch; None for the selected one.
-    """
+    """Loads the engine that is fastest on this machine; ``max_batch`` None is the selected one."""
 
     def __init__(
         self, requirements: EngineRequirements, state_dir: Path, max_batch: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.licences import licence_options, load_unlocked
-from app.cli.options import json_option
+from app.cli.options import PATH, json_option
 from app.cli.output import print_result, writing
 from app.cli.package.verify import find_package, weights_dir_option
 from app.errors import OperatorError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("package")
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
-@click.option("--report", type=click.Path(path_type=Path), help="HTML file to write")
+@click.option("--report", type=PATH, help="HTML file to write")
 @click.option("--reference", is_flag=True, help="compare with Pillow and the unoptimised model")
 @weights_dir_option
 @json_option

@@ -45,6 +45,18 @@ def read_dataset(path: Path, known: Sequence[str], task: str) -> list[Sample]:
     return samples
 
 
+def read_image(path: Path) -> bytes:
+    """Read an image file.
+
+    Raises:
+        OperatorError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
 def _describe_unknown(path: Path, sample: Sample, label: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(label, known[:100_000], n=3)
     hint = f"; similar are {', '.join(near)}" if near else ""

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import ApiError, OperatorError
-from app.evaluation.dataset import Sample
+from app.errors import ApiError
+from app.evaluation.dataset import Sample, read_image
+from app.inference.engines.base import FloatArray
 from app.inference.engines.torchscript import load_module
 from app.inference.local import LocalClassifier
 from app.packages.build.reference import open_picture, reference_scores, transform_of
 from app.packages.package import Package
 
-FloatArray = npt.NDArray[np.float32]
 TOP = 5
 THRESHOLD = 0.5
 """Lowest score of a predicted label, for multi-label packages."""
@@ -102,7 +102,7 @@ def evaluate(
     is_multi_label = package.manifest.output.task == "multi_label"
 
     def work(sample: Sample) -> Outcome | Failure:
-        data = _read(sample)
+        data = read_image(sample.path)
         try:
             scores = classifier.score(data)
         except ApiError as exc:
@@ -111,13 +111,6 @@ def evaluate(
         return _outcome(sample, names, names.scores(scores), is_multi_label, comparison)
 
     return classifier.map(work, samples)
-
-
-def _read(sample: Sample) -> bytes:
-    try:
-        return sample.path.read_bytes()
-    except OSError as exc:
-        raise OperatorError(f"{sample.path} cannot be read: {exc.strerror}") from exc
 
 
 def _outcome(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.licences import licence_options, load_unlocked
-from app.cli.options import PATH, json_option
+from app.cli.licences import LICENCE_SETTINGS, load_unlocked
+from app.cli.options import PATH, json_option, options_of
 from app.cli.output import print_result, writing
-from app.cli.package.verify import find_package, weights_dir_option
+from app.cli.package.verify import find_package
 from app.errors import OperatorError
 from app.reporting.counts import pluralise
 
@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
 @click.option("--report", type=PATH, help="HTML file to write")
 @click.option("--reference", is_flag=True, help="compare with Pillow and the unoptimised model")
-@weights_dir_option
 @json_option
-@licence_options
+@options_of("weights_dir", *LICENCE_SETTINGS)
 def evaluate(
     package: str,
     dataset: Path,
     report: Path | None,
     reference: bool,
-    weights_dir: str | None,
     as_json: bool,
     **options: str | None,
 ) -> None:
@@ -54,7 +52,7 @@ def evaluate(
     from app.evaluation.report import About, write_report
     from app.inference.local import LocalClassifier
 
-    classifier = LocalClassifier(load_unlocked(find_package(package, weights_dir), options))
+    classifier = LocalClassifier(load_unlocked(find_package(package, options), options))
     manifest, labels = classifier.package.manifest, classifier.package.labels
     samples, names = read_dataset(dataset, labels, manifest.output.task), Names(labels)
     started = time.monotonic()

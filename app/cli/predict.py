@@ -12,8 +12,8 @@ from typing import Any
 import click
 import orjson
 
-from app.cli.licences import licence_options, load_unlocked
-from app.cli.options import PATH
+from app.cli.licences import LICENCE_SETTINGS, load_unlocked
+from app.cli.options import PATH, options_of
 from app.cli.output import print_result
 from app.errors import ApiError, OperatorError
 from app.evaluation.dataset import read_image
@@ -34,7 +34,7 @@ PredictMany = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
 @click.option("--package", type=PATH, help="folder of a package to load")
 @click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object per image")
-@licence_options
+@options_of(*LICENCE_SETTINGS)
 def predict(
     images: tuple[Path, ...],
     url: str | None,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.options import resolve_options
+from app.cli.options import options_of, resolve_options
 from app.cli.output import report_progress
-from app.cli.package.verify import summarise, verify_package, weights_dir_option
+from app.cli.package.verify import summarise, verify_package
 from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
@@ -119,8 +119,10 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
 @click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
-@weights_dir_option
-def build(name: str, version: str, **options: Any) -> None:
+@options_of("weights_dir")
+def build(
+    name: str, version: str, config: str | None, weights_dir: str | None, **options: Any
+) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
     The source of the model is --torchscript, --torchvision or --factory. The preprocessing is
@@ -132,13 +134,14 @@ def build(name: str, version: str, **options: Any) -> None:
     for what, text in (("NAME", name), ("VERSION", version)):
         if not is_identifier(text):
             raise click.UsageError(f"{what} {text!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -")
-    weights = resolve_options({"weights_dir": options["weights_dir"]}).settings.weights_dir
+    settings = resolve_options({"config": config, "weights_dir": weights_dir}).settings
     verified: dict[str, Any] = {}
 
     def check(package: "Package") -> None:
         verified.update(verify_package(package))
 
-    built = build_package(weights, _request(name, version, options), check, report_progress)
+    request = _request(name, version, options)
+    built = build_package(settings.weights_dir, request, check, report_progress)
     print(f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}")
 
 

@@ -43,11 +43,8 @@ _COPY_BYTES = 1024 * 1024
 def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> None:
     """Write a package's archive; the same package and key give the same bytes.
 
-    Args:
-        folder: the package, ``weights/NAME/VERSION``.
-        target: the file to write.
-        key_path: the private key to sign with; without it, the signature that the package
-            was installed with is kept.
+    It is signed with a private key; without one, the signature that the package was installed
+    with is kept.
 
     Raises:
         PackageError: the package is broken, or the archive cannot be written.
@@ -79,10 +76,7 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
 def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | None) -> Package:
     """Unpack an archive into the weights folder, where it appears checked and complete.
 
-    Args:
-        archive: the file.
-        weights_dir: the folder ``weights``, created if it does not exist.
-        trusted: the keys of which one must have signed it; None requires no signature.
+    One of the trusted keys must have signed it; None requires no signature.
 
     Raises:
         PackageError: the archive is not what ``write_archive`` writes, its signature or the

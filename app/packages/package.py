@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from app.errors import LockedPackage, PackageError
 from app.imaging.decode import Reduction
 from app.imaging.header import ImageHeader
-from app.imaging.preprocess import Preprocessor
+from app.imaging.preprocess import FloatArray, Preprocessor
 from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 from app.packages.sealing import check_licence_block, unseal_model
@@ -29,7 +28,6 @@ class Golden:
 
     Attributes:
         tolerance: the largest tolerated difference of a score.
-        images: the image files.
         top: for each image the labels of its highest scores, highest first.
         scores: float32 (images, classes), from the reference.
     """
@@ -37,7 +35,7 @@ class Golden:
     tolerance: float
     images: tuple[Path, ...]
     top: tuple[tuple[str, ...], ...]
-    scores: npt.NDArray[np.float32]
+    scores: FloatArray
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,6 @@ class Package:
     """A checked package.
 
     Attributes:
-        folder: its folder.
-        manifest: its checked manifest.
         labels: the name of each class, by class index.
         model_path: the TorchScript file, whose SHA-256 is right.
         preprocessor: its steps, compiled.
@@ -141,13 +137,9 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     A byte-order mark and ``\r\n`` are accepted, as Windows editors write both. Duplicate
     labels are accepted too: ImageNet has two cranes.
 
-    Args:
-        path: a UTF-8 text file; the last line may or may not end with a newline.
-        classes: the required number of labels.
-
     Raises:
         PackageError: the file is not UTF-8, a line is empty, has white space around the
-            label or contains ``error_code``, or the number of lines is wrong.
+            label or contains ``error_code``, or the number of lines is not ``classes``.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

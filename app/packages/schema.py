@@ -19,9 +19,7 @@ MAX_SHOWN = 60
 def parse_json(raw: bytes, file: str) -> Any:
     """Parse JSON without the extensions that Python accepts.
 
-    Args:
-        raw: UTF-8, with or without a byte-order mark.
-        file: what to call it in an error.
+    The bytes are UTF-8, with or without a byte-order mark; ``file`` names them in an error.
 
     Raises:
         PackageError: it is not UTF-8 or not JSON, or has a duplicate key, NaN or Infinity.
@@ -48,11 +46,7 @@ def check_schema(document: Any, file: str) -> None:
 
 
 def check_steps(steps: Any, file: str) -> None:
-    """Check the steps of a preprocessing on their own.
-
-    Raises:
-        PackageError: as check_schema.
-    """
+    """Check the steps of a preprocessing on their own; see check_schema."""
     properties = {"preprocess": _schema()["properties"]["preprocess"]}
     schema = {"properties": properties, "$defs": _schema()["$defs"]}
     _check(schema, {"preprocess": steps}, file)

@@ -30,11 +30,6 @@ MAX_MODEL_BYTES = 2**31 - 1
 def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
     """Check that manifest and model are both sealed or both open, and check the signature.
 
-    Args:
-        folder: the package's.
-        manifest: parsed from ``raw``.
-        raw: the manifest's bytes.
-
     Raises:
         TamperedPackage: the manifest was changed after its publisher signed it.
     """

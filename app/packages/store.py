@@ -113,13 +113,7 @@ def previous_versions(name_folder: Path) -> list[str]:
 
 
 def active_version(name_folder: Path) -> Path:
-    """Find the active version of one package.
-
-    Args:
-        name_folder: ``weights/NAME``.
-
-    Returns:
-        The version that ACTIVE names; without that file, the only version.
+    """Find the version that ACTIVE names; without that file, the only version.
 
     Raises:
         PackageError: the folder's name is not a deploy name, it has no version, it has

@@ -3,13 +3,14 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from app.cli.options import options_of, resolve_options
 from app.cli.output import report_progress
 from app.cli.package.verify import summarise, verify_package
+from app.imaging.steps import ColorOrder, Filter, Resampling
 from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON")
 @click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum")
 @click.option("--timm-config", metavar="model|FILE", help="data configuration of timm")
-@click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB")
+@click.option("--color", type=click.Choice(get_args(ColorOrder)), default="RGB")
 @click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing")
 @click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio")
 @click.option(
@@ -90,15 +91,12 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--letterbox", metavar="N|HxW", callback=_size, help="whole image, rest --pad")
 @click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing")
 @click.option(
-    "--filter",
-    type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
-    default="bilinear",
-    show_default=True,
+    "--filter", type=click.Choice(get_args(Filter)), default="bilinear", show_default=True
 )
 @click.option("--antialias/--no-antialias", default=True, show_default=True)
 @click.option(
     "--resampling",
-    type=click.Choice(["fast", "exact"]),
+    type=click.Choice(get_args(Resampling)),
     default="fast",
     show_default=True,
     help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",

@@ -17,12 +17,9 @@ Module = torch.nn.Module
 
 @dataclass(frozen=True)
 class Source:
-    """A way to create the eager module.
+    """A function that creates the eager module for a number of classes, and its weights.
 
-    Attributes:
-        create: returns the module for a number of classes.
-        checkpoint: the file with its weights, None if create loads them.
-        checkpoint_key: the key of the weights in it, None to search for them.
+    Without a checkpoint the function loads them; without a key they are searched for in it.
     """
 
     create: Callable[[int], Module]
@@ -76,11 +73,7 @@ def create_torchvision(architecture: str, classes: int) -> Module:
 
 
 def call_factory(factory: str, arguments: dict[str, Any]) -> Module:
-    """Call a function of timm or the user that returns the eager module.
-
-    Args:
-        factory: ``module:function``.
-        arguments: keyword arguments of the function.
+    """Call a ``module:function`` of timm or the user that returns the eager module.
 
     Raises:
         OperatorError: there is no such function, or it fails or returns no module.
@@ -106,11 +99,7 @@ class TwoClasses(Module):
     """Turns the one output of a binary model into two: ``z`` into the logits ``(0, z)``.
 
     softmax((0, z)) is (1 - sigmoid(z), sigmoid(z)), so the scores stay the same. A
-    probability ``p`` becomes ``(1 - p, p)``.
-
-    Args:
-        model: returns (N, 1) or (N,).
-        kind: ``logits`` or ``probabilities``.
+    probability ``p`` becomes ``(1 - p, p)``. The binary model returns (N, 1) or (N,).
     """
 
     def __init__(self, model: Module, kind: str) -> None:

@@ -21,12 +21,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The serving path compared with the reference.
-
-    Attributes:
-        same_top: whether both have the same top class.
-        difference: the largest absolute difference of a score.
-    """
+    """Whether serving path and reference have the same top class, and how far a score is off."""
 
     same_top: bool
     difference: float
@@ -91,11 +86,7 @@ def evaluate(
 ) -> Iterator[Outcome | Failure]:
     """Classify every image through the serving path, on all cores, in order.
 
-    Args:
-        classifier: the loaded package.
-        samples: the images.
-        names: of the package.
-        with_reference: whether to compare with Pillow and the unoptimised model.
+    The reference is Pillow and the unoptimised model.
     """
     package = classifier.package
     reference = _reference(package) if with_reference else None

@@ -11,6 +11,7 @@ from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
 from app.inference.tuning.loader import Loader
+from app.packages.manifest import MANIFEST_FILE
 from app.packages.package import Package
 
 
@@ -32,13 +33,7 @@ class Inference:
 
 
 class Classifier:
-    """One package's model behind the worker's queue.
-
-    Args:
-        package: the checked package.
-        loaded: its loaded model.
-        queue: the worker's inference queue.
-    """
+    """One package's model behind the worker's queue."""
 
     def __init__(self, package: Package, loaded: LoadedEngine, queue: InferenceQueue) -> None:
         self.package = package
@@ -101,7 +96,7 @@ class Classifier:
         expected = (size, self.package.manifest.output.classes)
         if output.shape != expected:
             raise PackageError(
-                self.package.folder / "manifest.json",
+                self.package.folder / MANIFEST_FILE,
                 f"the model's output has shape {output.shape}, expected {expected}",
                 field="output.classes",
             )

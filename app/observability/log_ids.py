@@ -22,11 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class LogIds:
-    """Hands out log_ids; thread-safe, but not valid across a fork.
-
-    Args:
-        state_dir: folder of the counter file, which must be writable.
-    """
+    """Hands out log_ids; thread-safe, but not valid across a fork."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir

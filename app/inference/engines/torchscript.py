@@ -48,9 +48,6 @@ def engine_name(name: str, precision: str) -> str:
 class PlainTorchScript:
     """A module exactly as it was saved: the reference for every other engine.
 
-    Args:
-        source: the TorchScript file, or a sealed one's bytes.
-
     Raises:
         PackageError: see load_module.
     """
@@ -74,12 +71,8 @@ class TorchScriptEngine:
     Freezing and ``optimize_for_inference`` fold the batch norms, which halves the time of a
     convolutional network and leaves its scores unchanged.
 
-    Args:
-        source: the TorchScript file, or a sealed one's bytes.
-        spec: the shape of the model's input, to test whether the optimised module runs.
-        precision: a key of DTYPES; scores change below float32.
-        channels_last: store images as (N, H, W, C), which is faster for some networks and
-            processors.
+    The precision is a key of DTYPES; scores change below float32. ``channels_last`` stores
+    images as (N, H, W, C), which is faster for some networks and processors.
 
     Raises:
         PackageError: see load_module.
@@ -102,6 +95,7 @@ class TorchScriptEngine:
         if precision != "float32" or channels_last:
             module = convert_module(module, precision, self._format)
         self._module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+        # Whether it runs shows only on an input.
         try:
             self.infer(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
         except RuntimeError:

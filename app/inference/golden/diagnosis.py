@@ -72,13 +72,7 @@ class Variant(NamedTuple):
 
 
 def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
-    """Name the most likely reason why an engine does not give the expected scores.
-
-    Args:
-        package: the package, whose manifest may be wrong.
-        golden: its golden samples.
-        engine: its loaded model.
-    """
+    """Name the most likely reason why an engine does not give the expected scores."""
     score, output = make_scorer(package, golden, engine), package.manifest.output
     trials = [
         (
@@ -105,11 +99,7 @@ def find_unnoticed(package: Package, engine: Engine) -> list[str]:
     """List the common mistakes that the golden samples would not detect.
 
     A sample whose scores stay the same when the colours are swapped cannot detect a swap;
-    other or more images, or a smaller tolerance, may.
-
-    Args:
-        package: the package.
-        engine: its loaded model, which gives the expected scores.
+    other or more images, or a smaller tolerance, may. The engine must give the expected scores.
     """
     golden = package.golden
     if golden is None:

@@ -118,10 +118,10 @@ REGISTRY: dict[int, type[ApiError]] = {leaf.error_code: leaf for leaf in ApiErro
 
 
 class OperatorError(Exception):
-    """A failure that whoever runs the server can mend.
+    """A failure that the operator can fix.
 
     Its text says what was wrong, where, and what to do next, in one or two lines; the
-    command line prints it alone and exits with a non-zero status.
+    command line prints it without a traceback and exits with a non-zero status.
     """
 
 

@@ -19,7 +19,7 @@ from app.reporting.counts import pluralise
 if TYPE_CHECKING:
     from app.evaluation.dataset import Sample
     from app.evaluation.metrics import Metrics
-    from app.evaluation.outcomes import Failure, Names, Outcome
+    from app.evaluation.outcomes import DistinctLabels, Failure, Outcome
     from app.evaluation.report import About
     from app.inference.local import LocalClassifier
 
@@ -48,15 +48,16 @@ def evaluate(
     # Imported here: other commands do not need torch.
     from app.evaluation.dataset import read_dataset
     from app.evaluation.metrics import compute_metrics, to_json
-    from app.evaluation.outcomes import Names
+    from app.evaluation.outcomes import DistinctLabels
     from app.evaluation.report import About, write_report
     from app.inference.local import LocalClassifier
 
     classifier = LocalClassifier(load_unlocked(find_package(package, options), options))
-    manifest, labels = classifier.package.manifest, classifier.package.labels
-    samples, names = read_dataset(dataset, labels, manifest.output.task), Names(labels)
+    manifest = classifier.package.manifest
+    samples = read_dataset(dataset, classifier.package.labels, manifest.output.task)
+    labels = DistinctLabels(classifier.package.labels)
     started = time.monotonic()
-    outcomes, failures = _answer(classifier, samples, names, reference)
+    outcomes, failures = _classify(classifier, samples, labels, reference)
     about = About(
         name=manifest.name,
         version=manifest.version,
@@ -67,21 +68,24 @@ def evaluate(
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         images_per_s=round(len(samples) / (time.monotonic() - started), 1),
     )
-    metrics = compute_metrics(outcomes, names.texts)
+    metrics = compute_metrics(outcomes, labels.names)
     path = report or Path(f"evaluation-{manifest.name}-{manifest.version}.html")
     with writing(path):
-        write_report(path, about, metrics, failures, names.texts)
+        write_report(path, about, metrics, failures, labels.names)
     extra = {"failures": len(failures), "images_per_s": about.images_per_s, "report": str(path)}
     text = f"{_summarise(about, metrics, failures)}\nreport: {path}"
-    print_result({**to_json(metrics, names.texts), **extra}, text, as_json)
+    print_result({**to_json(metrics, labels.names), **extra}, text, as_json)
 
 
-def _answer(
-    classifier: "LocalClassifier", samples: "Sequence[Sample]", names: "Names", reference: bool
+def _classify(
+    classifier: "LocalClassifier",
+    samples: "Sequence[Sample]",
+    labels: "DistinctLabels",
+    reference: bool,
 ) -> "tuple[list[Outcome], list[Failure]]":
     from app.evaluation.outcomes import Failure, Outcome, evaluate
 
-    answers = evaluate(classifier, samples, names, reference)
+    answers = evaluate(classifier, samples, labels, reference)
     with click.progressbar(
         answers, len(samples), "evaluating", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

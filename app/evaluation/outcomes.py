@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         sample: the image.
-        truth: the correct labels, as indices into Names.
+        truth: the correct labels, as indices into DistinctLabels.
         top: the labels with the TOP highest scores, best first.
         top_scores: their scores.
         truth_score: the highest score of a correct label.
@@ -62,12 +62,12 @@ class Failure:
     problem: str
 
 
-class Names:
+class DistinctLabels:
     """The distinct labels of a package, in the order of their first class."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self.texts = list(dict.fromkeys(labels))
-        self._index = {text: index for index, text in enumerate(self.texts)}
+        self.names = list(dict.fromkeys(labels))
+        self._index = {text: index for index, text in enumerate(self.names)}
         self._of_class = np.array([self._index[label] for label in labels])
 
     def indices(self, labels: Sequence[str]) -> tuple[int, ...]:
@@ -76,13 +76,16 @@ class Names:
 
     def scores(self, class_scores: FloatArray) -> FloatArray:
         """The score of each label: the highest of its classes, float32 (labels,)."""
-        scores = np.full(len(self.texts), -np.inf, np.float32)
+        scores = np.full(len(self.names), -np.inf, np.float32)
         np.maximum.at(scores, self._of_class, class_scores)
         return scores
 
 
 def evaluate(
-    classifier: LocalClassifier, samples: Sequence[Sample], names: Names, with_reference: bool
+    classifier: LocalClassifier,
+    samples: Sequence[Sample],
+    labels: DistinctLabels,
+    with_reference: bool,
 ) -> Iterator[Outcome | Failure]:
     """Classify every image through the serving path, on all cores, in order.
 
@@ -99,19 +102,19 @@ def evaluate(
         except ApiError as exc:
             return Failure(sample, f"{exc.error_code} {exc.error_msg}: {exc.detail}")
         comparison = reference(data, sample, scores) if reference else None
-        return _outcome(sample, names, names.scores(scores), is_multi_label, comparison)
+        return _outcome(sample, labels, labels.scores(scores), is_multi_label, comparison)
 
     return classifier.map(work, samples)
 
 
 def _outcome(
     sample: Sample,
-    names: Names,
+    labels: DistinctLabels,
     scores: FloatArray,
     is_multi_label: bool,
     comparison: Comparison | None,
 ) -> Outcome:
-    truth = names.indices(sample.labels)
+    truth = labels.indices(sample.labels)
     top = tuple(int(index) for index in np.argsort(-scores, kind="stable")[:TOP])
     judged = np.arange(len(scores)) if is_multi_label else np.array(top[:1])
     predicted = (

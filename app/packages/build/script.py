@@ -42,8 +42,8 @@ def to_torchscript(
 
 def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch.jit.ScriptModule:
     with torch.inference_mode(), warnings.catch_warnings():
-        # Of Python conditions on shapes, which are the same for every image, and of the
-        # deprecation of TorchScript.
+        # Tracing warns of Python conditions on shapes, which are the same for every image, and
+        # torch warns that TorchScript is deprecated.
         warnings.simplefilter("ignore")
         if method == "script":
             scripted: torch.jit.ScriptModule = torch.jit.script(model)

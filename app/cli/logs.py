@@ -58,7 +58,7 @@ def _is_selected(
     name: str | None,
     earliest: datetime.datetime | None,
 ) -> bool:
-    """Whether a line matches every criterion that is not None; a log_id matches its traceback."""
+    """Whether a line matches every criterion that is not None; a log_id has its traceback too."""
     if earliest and datetime.datetime.fromisoformat(line["time"]) < earliest:
         return False
     message = str(line.get("message"))

@@ -17,7 +17,7 @@ MAX_WORST = 24
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The images for which a label is correct, was predicted, and was correctly predicted."""
+    """How many images a label is correct for, was predicted for, and was rightly predicted for."""
 
     name: str
     images: int

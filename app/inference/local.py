@@ -43,7 +43,7 @@ class LocalClassifier:
         self.golden = self._classifier.golden
 
     def score(self, image_bytes: bytes) -> FloatArray:
-        """Compute the scores of an image file, float32 (classes,); errors are as in a server."""
+        """Compute the scores of an image file, float32 (classes,); see prepare_image for errors."""
         _, model_input = prepare_image(image_bytes, self.package)
         return self._classifier.infer(model_input, deadline_after(_DEADLINE_MS)).scores
 

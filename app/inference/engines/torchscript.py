@@ -95,7 +95,7 @@ class TorchScriptEngine:
         if precision != "float32" or channels_last:
             module = convert_module(module, precision, self._format)
         self._module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-        # Whether it runs shows only on an input.
+        # Only a call shows whether the optimised module runs.
         try:
             self.infer(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
         except RuntimeError:

@@ -31,7 +31,7 @@ def load_exact(package: Package) -> LoadedEngine:
 
 
 class TunedLoader:
-    """Loads the engine that is fastest on this machine; ``max_batch`` None is the selected one."""
+    """Loads the fastest engine of this machine; ``max_batch`` replaces the selected batch size."""
 
     def __init__(
         self, requirements: EngineRequirements, state_dir: Path, max_batch: int | None = None

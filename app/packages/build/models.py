@@ -10,6 +10,7 @@ import torch
 from app.errors import OperatorError
 from app.packages.build.checkpoint import load_checkpoint
 from app.packages.build.foreign import import_extra, import_own
+from app.packages.build.script import last_line
 
 Module = torch.nn.Module
 """An eager module, for type annotations in modules that must not import torch."""
@@ -132,7 +133,7 @@ def fit_outputs(model: Module, images: torch.Tensor, classes: int, kind: str) ->
     except Exception as exc:
         raise OperatorError(
             f"the model fails on an input of shape {tuple(images.shape)}, made by the "
-            f"preprocessing: {type(exc).__name__}: {str(exc).strip().splitlines()[-1]}"
+            f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
         ) from exc
     if not isinstance(output, torch.Tensor):
         raise OperatorError(

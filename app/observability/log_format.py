@@ -11,12 +11,9 @@ _RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
 
 
 def configure_logging(log_format: str, level: str, file: logging.Handler | None = None) -> None:
-    """Send all log records of the process to standard error, or to a file.
+    """Send all log records of the process to standard error, or to the handler of a file.
 
-    Args:
-        log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
-        level: the lowest level that is logged.
-        file: the handler that replaces standard error.
+    The format is ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
     """
     is_terminal = file is None and sys.stderr.isatty()
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
@@ -52,11 +49,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level and message, then the record's non-empty fields as ``name=value``.
-
-    Args:
-        colour: print warnings and errors in colour.
-    """
+    """Time, level and message, then the record's non-empty fields as ``name=value``."""
 
     def __init__(self, colour: bool) -> None:
         super().__init__()

@@ -36,9 +36,7 @@ def check_start(settings: Settings) -> None:
             f"{exc.strerror}; create the folder or name another one"
         ) from exc
     if not desired_versions(settings.weights_dir):
-        raise PackageError(
-            str(settings.weights_dir), "", "no model package is here; make demo builds one"
-        )
+        raise PackageError(settings.weights_dir, "no model package is here; make demo builds one")
 
 
 def open_log_file(settings: Settings) -> RotatedFileHandler | None:

@@ -83,7 +83,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
         "package = load_package(Path(sys.argv[1]))\n"
         "requirements = EngineRequirements('auto', 'int8', 'cpu', 1, 1.0)\n"
         "engine = TunedLoader(requirements, Path(sys.argv[2])).load(package).engine\n"
-        "print(engine.name, measure_golden(package, engine).worst_difference)\n"
+        "print(engine.name, measure_golden(package, package.golden, engine).worst_difference)\n"
         "print([name for name in sys.modules if 'nncf' in name])\n"
     )
     engine, modules = run_program(program, package.folder, tmp_path).splitlines()

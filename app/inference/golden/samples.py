@@ -34,7 +34,7 @@ def make_scorer(package: Package, golden: Golden, engine: Engine) -> Scorer:
             return np.stack([to_scores(output, spec) for output in outputs])
         except Exception as exc:
             raise PackageError(
-                str(package.model_path), "", f"the model failed on a golden sample in {engine.name}"
+                package.model_path, f"the model failed on a golden sample in {engine.name}"
             ) from exc
 
     return score
@@ -49,4 +49,4 @@ def read_pixels(path: Path) -> ByteArray:
     try:
         return decode(*guard(path.read_bytes()))
     except ApiError as exc:
-        raise PackageError(str(path), "", f"is not a valid image: {exc.detail}") from exc
+        raise PackageError(path, f"is not a valid image: {exc.detail}") from exc

@@ -19,9 +19,7 @@ PROBE_SIDE_PX = 512
 class Reference:
     """The package's golden samples, or without any, plain TorchScript's scores of probes.
 
-    Args:
-        package: the package.
-        tolerance: maximum difference of a score for a package without golden samples.
+    The tolerance is the maximum difference of a score for a package without golden samples.
 
     Attributes:
         inputs: the probes, float32 (PROBES, C, H, W).
@@ -39,7 +37,9 @@ class Reference:
             self._scores = self._scores_of(outputs)
         except (RuntimeError, InternalError) as exc:
             raise PackageError(
-                str(package.model_path), "input", "the model failed on inputs that fit the manifest"
+                package.model_path,
+                "the model failed on inputs that fit the manifest",
+                field="input",
             ) from exc
 
     def compare(self, engine: Engine) -> tuple[float, float]:
@@ -49,9 +49,9 @@ class Reference:
             InternalError: an output is not finite, or has the wrong shape.
             PackageError: the engine fails on a golden sample.
         """
-        golden = measure_golden(self._package, engine)
-        if golden:
-            return golden.worst_difference, golden.tolerance
+        if golden := self._package.golden:
+            measured = measure_golden(self._package, golden, engine)
+            return measured.worst_difference, measured.tolerance
         single = np.concatenate([engine.infer(image[np.newaxis]) for image in self.inputs])
         scores = [self._scores_of(outputs) for outputs in (single, engine.infer(self.inputs))]
         return float(np.abs(np.stack(scores) - self._scores).max()), self._tolerance

@@ -19,13 +19,7 @@ EXACT_TOLERANCE = 0.0005
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image that becomes a golden sample.
-
-    Attributes:
-        name: what to call it in an error.
-        data: the file's bytes.
-        label: the label that must score highest, None if unknown.
-    """
+    """A file that becomes a golden sample, and the label that must score highest, if known."""
 
     name: str
     data: bytes
@@ -33,10 +27,7 @@ class GoldenImage:
 
 
 def read_golden_images(arguments: Sequence[str]) -> list[GoldenImage]:
-    """Read the user's images, or the builder's own photos if none are given.
-
-    Args:
-        arguments: each ``FILE``, or ``LABEL=FILE`` with the label that must score highest.
+    """Read the user's images, ``FILE`` or ``LABEL=FILE``, or without any, the builder's photos.
 
     Raises:
         OperatorError: a file cannot be read.
@@ -60,10 +51,7 @@ def _read_image(argument: str) -> GoldenImage:
 
 
 def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> torch.Tensor:
-    """Run the reference transform over the images.
-
-    Returns:
-        float32 (N, C, H, W).
+    """Run the reference transform over the images; return float32 (N, C, H, W).
 
     Raises:
         OperatorError: Pillow cannot read an image.
@@ -83,11 +71,11 @@ def draft_golden(
 
     Args:
         images: the golden images.
-        inputs: float32 (N, C, H, W), from preprocess_golden.
+        inputs: from preprocess_golden.
         model: the eager module.
         output: its kind and task.
         labels: by class index.
-        tolerance: the largest difference of a score that is tolerated.
+        tolerance: the largest tolerated difference of a score.
 
     Raises:
         OperatorError: another label than the user's scores highest.

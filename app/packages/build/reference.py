@@ -8,11 +8,11 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
 from app.errors import OperatorError
+from app.imaging.preprocess import FloatArray
 from app.imaging.steps import (
     Geometry,
     Normalize,
@@ -24,20 +24,15 @@ from app.imaging.steps import (
     geometry_of,
 )
 
-FloatArray = npt.NDArray[np.float32]
 Transform = Callable[[Image.Image], torch.Tensor]
 """From an upright RGB picture to the model's input, float32 (C, H, W)."""
 
 
 def open_picture(data: bytes, name: str) -> Image.Image:
-    """Open an image file as training code does: upright, RGB.
-
-    Args:
-        data: the file's bytes.
-        name: names the file in an error.
+    """Open the bytes of an image file as training code does: upright, RGB.
 
     Raises:
-        OperatorError: Pillow cannot read it.
+        OperatorError: Pillow cannot read it; the text names the file.
     """
     try:
         picture = Image.open(io.BytesIO(data))

@@ -34,7 +34,6 @@ from app.serving.status_file import StatusFile
 from app.serving.watcher import WeightsWatcher
 from app.settings import Settings
 from app.system.heap import Heap
-from app.system.sizing import cpus_per_worker
 
 IMAGE_THREADS_PER_CPU = 4
 """Native threads that decode, preprocess and infer, for each CPU that a worker may use."""
@@ -106,7 +105,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         recorder=Recorder(models, metrics),
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
         watchdog=watchdog,
-        image_threads=IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
+        image_threads=int(__import__("os").environ.get("IMAGE_THREADS") or 8),
     )
 
 

@@ -31,6 +31,9 @@ MAX_BATCH_BODY_BYTES = 32 * 1024 * 1024
 PAGE_THREADS = 2
 """For health checks, metrics and pages, which must not wait behind images."""
 
+UNUSUAL_HEADERS = frozenset({"TRANSFER-ENCODING", "EXPECT", "UPGRADE", "ORIGIN"})
+"""Requests with one of these are answered by the views, also under overload."""
+
 Environ = dict[str, Any]
 
 
@@ -61,11 +64,23 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
         """Answer one request; the WSGI application (PEP 3333)."""
-        started, body = time.monotonic(), RequestBody(environ)
+        started = time.monotonic()
+        body = RequestBody(
+            environ["wsgi.input"],
+            environ["gunicorn.socket"],
+            int(environ.get("CONTENT_LENGTH") or 0),
+            "HTTP_TRANSFER_ENCODING" in environ,
+        )
         try:
             answer = self._answer(environ, body, started)
         except ApiError as exc:
-            answer = self._shedder.answer(environ, started, exc)
+            answer = self._shedder.answer(
+                environ["REQUEST_METHOD"],
+                environ["PATH_INFO"],
+                environ.get("REMOTE_ADDR", ""),
+                started,
+                exc,
+            )
         environ["gunicorn.socket"].settimeout(self.write_timeout_s)
         # gunicorn passes a bound method of its Response.
         response = start_response.__self__  # type: ignore[attr-defined]
@@ -78,11 +93,39 @@ class Front:
         if body.is_unfinished:
             response.force_close()
 
+    def shed(self, request: Any, host: str) -> Answer | None:
+        """Refuse a plain call of the API on its head alone while every place is taken.
+
+        Most requests under overload end here, before a WSGI environ is made of them.
+
+        Args:
+            request: gunicorn's.
+            host: the client's address.
+
+        Returns:
+            None where the request has to go on to ``__call__``.
+        """
+        if not self._admission.is_full() or request.method != "POST" or request.should_close():
+            return None
+        headers = dict(request.headers)
+        if not UNUSUAL_HEADERS.isdisjoint(headers):
+            return None
+        authorization = headers.get("AUTHORIZATION", "")
+        return self._shedder.shed(
+            request.path, request.query, authorization, host, time.monotonic()
+        )
+
+    def discard(self, request: Any, client: Any) -> bool:
+        """Drop the body of a shed request; False where the connection must be closed."""
+        length = int(dict(request.headers).get("CONTENT-LENGTH", 0))
+        body = RequestBody(request.body, client, length)
+        body.discard()
+        return not body.is_unfinished
+
     def answer_malformed(self, detail: str, client: str, is_fault_of_client: bool) -> Answer:
         """Answer, count and log what gunicorn could not turn into a request."""
-        environ = {"PATH_INFO": "", "REQUEST_METHOD": "", "REMOTE_ADDR": client}
         error = InvalidArgument(detail) if is_fault_of_client else InternalError(detail)
-        return self._shedder.answer(environ, time.monotonic(), error)
+        return self._shedder.answer("", "", client, time.monotonic(), error)
 
     def _answer(self, environ: Environ, body: RequestBody, started: float) -> Answer:
         if takes_image(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
@@ -119,7 +162,15 @@ class Front:
         return self._page_threads.run(self._call_app, environ, b"")
 
     def _shed(self, environ: Environ, started: float) -> Answer | None:
-        return self._shedder.shed(environ, started) if self._admission.is_full() else None
+        if not self._admission.is_full() or "HTTP_ORIGIN" in environ:
+            return None
+        return self._shedder.shed(
+            environ["PATH_INFO"],
+            environ["QUERY_STRING"],
+            environ.get("HTTP_AUTHORIZATION", ""),
+            environ.get("REMOTE_ADDR", ""),
+            started,
+        )
 
     def _call_app(self, environ: Environ, body: bytes) -> Answer:
         """Call Flask; runs in a native thread, which must not touch the connection."""

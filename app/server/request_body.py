@@ -57,18 +57,23 @@ class RequestBody:
     five times, which under overload takes longer than the rest of a refusal.
 
     Args:
-        environ: the WSGI environ of the request, as gunicorn's worker makes it.
+        stream: gunicorn's reader of the body.
+        connection: the socket of the client.
+        length: of the body in bytes, as announced.
+        is_chunked: whether it has no announced length.
 
     Attributes:
         is_unfinished: whether a part of the body was left unread, so that the connection
             cannot be used again.
     """
 
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self._stream = environ["wsgi.input"]
-        self._connection: socket = environ["gunicorn.socket"]
-        self._is_chunked = "HTTP_TRANSFER_ENCODING" in environ
-        self._left = 0 if self._is_chunked else int(environ.get("CONTENT_LENGTH") or 0)
+    def __init__(
+        self, stream: Any, connection: socket, length: int, is_chunked: bool = False
+    ) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._is_chunked = is_chunked
+        self._left = 0 if is_chunked else length
         self.is_unfinished = False
 
     def read(self, max_bytes: int, reservation: Reservation, timeouts: BodyTimeouts) -> bytes:

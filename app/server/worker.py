@@ -25,13 +25,15 @@ import ssl
 import sys
 import time
 from contextlib import suppress
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from typing import Any
 
 import gevent
 import gevent.socket
 import gevent.ssl
 from gevent.server import StreamServer
+from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http import get_parser
@@ -40,6 +42,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OperatorError
 from app.server.balance import Balance
+
+HEAD_END = b"\r\n\r\n"
 
 RECEIVE_BYTES = 8192
 YIELD_S = 0.002
@@ -125,9 +129,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         request = None
         try:
             self._shake_hands(client)
-            parser = get_parser(self.cfg, client, addr)
+            address, parser = listener.getsockname(), get_parser(self.cfg, client, addr)
             while request := self._next_request(parser, client):
-                self.handle_request(listener.getsockname(), request, client, addr)
+                if not self._shed(request, client, addr):
+                    self.handle_request(address, request, client, addr)
         except (OSError, StopIteration, gevent.GreenletExit):
             self.log.debug("a connection has ended")
         except (Exception, gevent.Timeout) as exc:
@@ -143,13 +148,32 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.error("a connection failed", exc_info=exc)
         status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
         detail = f"the HTTP request could not be read: {type(exc).__name__}"
-        host = addr[0] if isinstance(addr, tuple) else ""
-        answer = self.wsgi.answer_malformed(detail, host, is_fault_of_client)
-        lines = [f"HTTP/1.1 {status_line}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in answer.headers]
+        answer = self.wsgi.answer_malformed(detail, _host_of(addr), is_fault_of_client)
         with suppress(OSError):
-            client.settimeout(self.wsgi.write_timeout_s)
-            client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
+            self._send(client, answer._replace(status=status_line), "close")
+
+    def _shed(self, request: Any, client: Any, addr: Any) -> bool:
+        """Refuse a request on its head alone under overload; say whether that was done."""
+        answer = self.wsgi.shed(request, _host_of(addr))
+        if answer is None:
+            return False
+        self._send(client, answer, "keep-alive")
+        if not self.wsgi.discard(request, client):
+            raise StopIteration
+        return True
+
+    def _send(self, client: Any, answer: Any, connection: str) -> None:
+        """Send a whole answer at once, with the headers that gunicorn gives to others."""
+        lines = [
+            f"HTTP/1.1 {answer.status}",
+            f"Server: {SERVER}",
+            f"Date: {_http_date(int(time.time()))}",
+            f"Connection: {connection}",
+            *(f"{name}: {value}" for name, value in answer.headers),
+            "\r\n",
+        ]
+        client.settimeout(self.wsgi.write_timeout_s)
+        client.sendall("\r\n".join(lines).encode("latin-1") + answer.body)
 
     def _count_connection(self, change: int) -> None:
         self._connections += change
@@ -167,6 +191,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if not received:
             return None
         parser.unreader.unread(received)
+        if HEAD_END in received:
+            return next(parser)  # needs no more bytes, and no timer
         with gevent.Timeout(self.wsgi.head_timeout_s):
             return next(parser)
 
@@ -183,6 +209,16 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         longest = next(iter(self._idle), None)
         if longest is not None:
             _end_reading(longest)
+
+
+def _host_of(addr: Any) -> str:
+    return addr[0] if isinstance(addr, tuple) else ""
+
+
+@lru_cache(maxsize=1)
+def _http_date(now: int) -> str:
+    """Write a time of this second as the Date header has it (RFC 9110, section 5.6.7)."""
+    return formatdate(now, usegmt=True)
 
 
 def _end_reading(client: Any) -> None:

@@ -128,8 +128,3 @@ def test_nothing_is_monkey_patched() -> None:
     assert "monkey.patch_all()" in _source(GeventWorker.patch)
     assert "super().patch" not in _source(Worker)
     assert "monkey" not in _source(Worker)
-
-
-def test_worker_is_small() -> None:
-    lines = _source(Worker).splitlines()
-    assert len(lines) < 140

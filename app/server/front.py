@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from socket import IPPROTO_TCP, TCP_CORK
 from typing import Any
 
 import gevent
@@ -64,10 +65,10 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
         """Answer one request; the WSGI application (PEP 3333)."""
-        started = time.monotonic()
+        started, connection = time.monotonic(), environ["gunicorn.socket"]
         body = RequestBody(
             environ["wsgi.input"],
-            environ["gunicorn.socket"],
+            connection,
             int(environ.get("CONTENT_LENGTH") or 0),
             "HTTP_TRANSFER_ENCODING" in environ,
         )
@@ -81,29 +82,34 @@ class Front:
                 started,
                 exc,
             )
-        environ["gunicorn.socket"].settimeout(self.write_timeout_s)
+        connection.settimeout(self.write_timeout_s)
         # gunicorn passes a bound method of its Response.
         response = start_response.__self__  # type: ignore[attr-defined]
         if body.is_unfinished:
             response.force_close()
+        # gunicorn sends head and body apart; the head alone would wake the client for nothing.
+        connection.setsockopt(IPPROTO_TCP, TCP_CORK, True)
         start_response(answer.status, answer.headers)
         yield answer.body
+        connection.setsockopt(IPPROTO_TCP, TCP_CORK, False)
         # After the answer: a client that has not sent its body yet need not wait for it.
         body.discard()
         if body.is_unfinished:
             response.force_close()
 
-    def shed(self, request: Any, host: str) -> Answer | None:
+    def shed(self, request: Any, client: Any, host: str) -> tuple[Answer, RequestBody] | None:
         """Refuse a plain call of the API on its head alone while every place is taken.
 
         Most requests under overload end here, before a WSGI environ is made of them.
 
         Args:
             request: gunicorn's.
+            client: the socket.
             host: the client's address.
 
         Returns:
-            None where the request has to go on to ``__call__``.
+            The answer, and the body to discard behind it; None where the request has to go on
+            to ``__call__``.
         """
         if not self._admission.is_full() or request.method != "POST" or request.should_close():
             return None
@@ -111,16 +117,11 @@ class Front:
         if not UNUSUAL_HEADERS.isdisjoint(headers):
             return None
         authorization = headers.get("AUTHORIZATION", "")
-        return self._shedder.shed(
+        answer = self._shedder.shed(
             request.path, request.query, authorization, host, time.monotonic()
         )
-
-    def discard(self, request: Any, client: Any) -> bool:
-        """Drop the body of a shed request; False where the connection must be closed."""
-        length = int(dict(request.headers).get("CONTENT-LENGTH", 0))
-        body = RequestBody(request.body, client, length)
-        body.discard()
-        return not body.is_unfinished
+        length = int(headers.get("CONTENT-LENGTH", 0))
+        return answer and (answer, RequestBody(request.body, client, length))
 
     def answer_malformed(self, detail: str, client: str, is_fault_of_client: bool) -> Answer:
         """Answer, count and log what gunicorn could not turn into a request."""
@@ -150,7 +151,8 @@ class Front:
                 if not is_admitted:
                     return self._answer_page(environ, started)
                 environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
-                return self._image_threads.run(self._call_app, environ, data)
+                answer: Answer = self._image_threads.run(self._call_app, environ, data)
+                return answer
 
     def _answer_page(
         self, environ: Environ, started: float, body_failure: ApiError | None = None
@@ -159,7 +161,8 @@ class Front:
         environ[RECEIVED_KEY] = ReceivedRequest(
             started, time.monotonic(), body_failure=body_failure
         )
-        return self._page_threads.run(self._call_app, environ, b"")
+        answer: Answer = self._page_threads.run(self._call_app, environ, b"")
+        return answer
 
     def _shed(self, environ: Environ, started: float) -> Answer | None:
         if not self._admission.is_full() or "HTTP_ORIGIN" in environ:

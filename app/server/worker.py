@@ -154,11 +154,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _shed(self, request: Any, client: Any, addr: Any) -> bool:
         """Refuse a request on its head alone under overload; say whether that was done."""
-        answer = self.wsgi.shed(request, _host_of(addr))
-        if answer is None:
+        shed = self.wsgi.shed(request, client, _host_of(addr))
+        if shed is None:
             return False
+        answer, body = shed
         self._send(client, answer, "keep-alive")
-        if not self.wsgi.discard(request, client):
+        body.discard()
+        if body.is_unfinished:
             raise StopIteration
         return True
 
@@ -173,7 +175,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             "\r\n",
         ]
         client.settimeout(self.wsgi.write_timeout_s)
-        client.sendall("\r\n".join(lines).encode("latin-1") + answer.body)
+        whole = "\r\n".join(lines).encode("latin-1") + answer.body
+        sent = client.send(whole)
+        if sent < len(whole):
+            client.sendall(whole[sent:])
 
     def _count_connection(self, change: int) -> None:
         self._connections += change
@@ -258,19 +263,23 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
         super().__init__(listener, partial(worker.handle, listener), spawn=spawn, **tls)
         self._worker = worker
         self._has_yielded = False
-        if worker.cfg.workers > 1:
+        self._is_one_of_many = worker.cfg.workers > 1
+        if self._is_one_of_many:
             self.max_accept = 1
 
     def do_read(self) -> Any:
         """Accept a connection; None leaves it to others for a moment."""
-        is_anothers_turn = self._worker.balance.is_anothers_turn(self._worker.slot)
-        if self._has_yielded or not is_anothers_turn:
+        if self._has_yielded or not self._is_anothers_turn():
             self._has_yielded = False
             return super().do_read()
         self._has_yielded = True
         self.stop_accepting()
         gevent.spawn_later(YIELD_S, self.start_accepting)
         return None
+
+    def _is_anothers_turn(self) -> bool:
+        worker = self._worker
+        return self._is_one_of_many and worker.balance.is_anothers_turn(worker.slot)
 
 
 class TlsContext(gevent.ssl.SSLContext):  # type: ignore[misc]  # gevent has no types

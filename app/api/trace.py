@@ -51,9 +51,9 @@ class Trace:
         """Time the block as one stage, also when it raises."""
         return _Stage(self.stages_ms, name)
 
-    def note_inference(self, inference: Inference, labels: Sequence[str]) -> None:
-        """Record what the model said, and what that took."""
-        queue_ms = self.queue_ms + inference.queue_ms
+    def note_inference(self, inference: Inference, labels: Sequence[str], waited_ms: float) -> None:
+        """Record what the model said, what that took, and the wait for a core before it."""
+        queue_ms = self.queue_ms + waited_ms + inference.queue_ms
         self.stages_ms |= {"queue": queue_ms, "infer": inference.infer_ms}
         self.batch_size = inference.batch_size
         self.top_index = int(inference.scores.argmax())

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.packages import build_colour_package, build_slow_package
@@ -56,6 +57,7 @@ def test_killed_worker_is_replaced_with_other_log_ids(colour_weights: Path, tmp_
 
 def test_two_workers_never_share_a_log_id(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server, ThreadPoolExecutor(8) as pool:
+        wait_until(lambda: len(live_workers(tmp_path, colour_weights)) == 2, server)
         answers = list(pool.map(lambda _: server.classify("colours", {"image": RED}), range(100)))
         assert len({answer.json["log_id"] for answer in answers}) == 100
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -91,33 +90,6 @@ def _wait_until_both_take_connections(server: Server) -> None:
     while len(counts := _spread(server, 8)) != 2 or not min(counts):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def test_reload_loses_no_request(colour_weights: Path, tmp_path: Path) -> None:
-    with Server(colour_weights, tmp_path) as server, ThreadPoolExecutor(4) as pool:
-        before = set(server.worker_pids())
-        codes: list[int] = []
-        is_over = threading.Event()
-
-        def ask_until_over() -> None:
-            while not is_over.is_set():
-                codes.append(server.classify("colours", {"image": RED}).code)
-
-        def wait_for_answers() -> None:
-            enough = len(codes) + 50
-            wait_until(lambda: len(codes) > enough, server)
-
-        asking = [pool.submit(ask_until_over) for _ in range(4)]
-        try:
-            wait_for_answers()
-            server.running.send_signal(signal.SIGHUP)
-            wait_until(lambda: before.isdisjoint(server.worker_pids()), server)
-            wait_for_answers()
-        finally:
-            is_over.set()
-        for future in asking:
-            future.result()
-        assert set(codes) == {0}
 
 
 def _start_and_wait(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -57,6 +57,16 @@ def test_max_requests_replaces_the_worker_and_loses_nothing(
     assert set(callers.codes) == {0}
 
 
+def test_reload_replaces_the_worker_and_loses_nothing(colour_weights: Path, tmp_path: Path) -> None:
+    with Server(colour_weights, tmp_path) as server, Callers(server) as callers:
+        before = set(server.worker_pids())
+        callers.wait_for(10)
+        server.running.send_signal(signal.SIGHUP)
+        wait_until(lambda: before.isdisjoint(server.worker_pids()), server)
+        callers.wait_for(10)
+    assert set(callers.codes) == {0}
+
+
 def test_second_master_takes_over_and_loses_nothing(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path) as server:
         before = server.running

@@ -22,12 +22,12 @@ STATUS_CHECKS = ["negative_data_rejection", "unsupported_method"]
 including a wrong method, because deployed clients need it (docs/errors.md)."""
 
 
-def _run_schemathesis(server: Server, folder: Path, *options: str) -> None:
+def _run_schemathesis(server: Server, folder: Path, *options: str, examples: int = 100) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(CONFIGURATION, encoding="utf-8")
     command = [SCHEMATHESIS, "--config-file", str(config), "run"]
     address = f"http://127.0.0.1:{server.port}/openapi.json"
-    bounds = ["--seed", "1", "--max-examples", "100", "--continue-on-failure"]
+    bounds = ["--seed", "1", "--max-examples", str(examples), "--continue-on-failure"]
     ended = subprocess.run(
         [*command, address, *bounds, *options], cwd=folder, capture_output=True, text=True
     )
@@ -64,7 +64,8 @@ def test_description_declares_which_paths_need_an_access_token(
         }
         assert open_paths == {"/healthz", "/readyz", "/openapi.json"}
         token = add_token(tmp_path / "tokens.json", "tester")
-        _run_schemathesis(server, tmp_path, "--header", f"Authorization: Bearer {token}")
+        bearer = f"Authorization: Bearer {token}"
+        _run_schemathesis(server, tmp_path, "--header", bearer, examples=30)
 
 
 CALL = """

@@ -105,17 +105,20 @@ def _case(series: dict[str, str], interval: str, at: str, firing: set[str]) -> d
 
 def test_each_alert_fires_only_when_it_should(tmp_path: Path) -> None:
     drift = "ClassifydScoresDrift"
-    cases = [
+    hour = [
         _case(HEALTHY, "1m", "59m", set()),
         _case(HEALTHY | UNHEALTHY, "1m", "59m", ALERTS - {drift}),
+    ]
+    week = [
         _case(DRIFT | {"classifyd_top_score_sum{deploy_name='pets'": WEEK}, "30m", "190h", set()),
         _case(DRIFT, "30m", "191h", {drift}),
     ]
-    file = tmp_path / "alerts.json"
-    rules = [str(DEPLOY / "alerts.yml")]
-    document = {"rule_files": rules, "evaluation_interval": "1m", "tests": cases}
-    file.write_text(json.dumps(document), encoding="utf-8")
-    _promtool("test", "rules", file)
+    for interval, cases in {"1m": hour, "10m": week}.items():
+        file = tmp_path / f"alerts-{interval}.json"
+        rules = [str(DEPLOY / "alerts.yml")]
+        document = {"rule_files": rules, "evaluation_interval": interval, "tests": cases}
+        file.write_text(json.dumps(document), encoding="utf-8")
+        _promtool("test", "rules", file)
 
 
 class Prometheus:

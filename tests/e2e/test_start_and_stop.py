@@ -1,17 +1,16 @@
 """Starting, stopping and recovering, with the real gunicorn."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.packages import build_colour_package, build_slow_package
@@ -44,9 +43,7 @@ def test_killed_worker_is_replaced_with_other_log_ids(colour_weights: Path, tmp_
     with Server(colour_weights, tmp_path) as server:
         (before,) = server.worker_pids()
         first = server.classify("colours", {"image": RED}).json["log_id"]
-        worker = psutil.Process(before)
-        worker.kill()
-        worker.wait()
+        _kill(before)
         answer = server.classify("colours", {"image": RED})
         assert answer.code == 0
         assert answer.json["log_id"] > first
@@ -56,6 +53,7 @@ def test_killed_worker_is_replaced_with_other_log_ids(colour_weights: Path, tmp_
 
 def test_two_workers_never_share_a_log_id(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server, ThreadPoolExecutor(8) as pool:
+        wait_until(lambda: len(live_workers(tmp_path, colour_weights)) == 2, server)
         answers = list(pool.map(lambda _: server.classify("colours", {"image": RED}), range(100)))
         assert len({answer.json["log_id"] for answer in answers}) == 100
 
@@ -64,58 +62,36 @@ def test_connections_are_spread_over_the_workers(colour_weights: Path, tmp_path:
     with Server(colour_weights, tmp_path, workers=2) as server:
         _wait_until_both_take_connections(server)
         assert all(min(_spread(server, 16)) >= 7 for _ in range(5))
-        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        _kill(server.worker_pids()[0])
         _wait_until_both_take_connections(server)
         assert all(min(_spread(server, 16)) >= 7 for _ in range(5))
 
 
 def _spread(server: Server, number: int) -> list[int]:
     """Open connections one after the other and keep them; count them by worker."""
-    connections = [server.connect() for _ in range(number)]
-    for connection in connections:
-        connection.request("GET", "/healthz")
-        connection.getresponse().read()
-    counts = []
-    for pid in server.worker_pids():
-        sockets = psutil.Process(pid).net_connections("tcp")
-        counts.append(sum(each.status == psutil.CONN_ESTABLISHED for each in sockets))
-    for connection in connections:
-        connection.close()
-    return counts
+    with ExitStack() as stack:
+        for _ in range(number):
+            connection = stack.enter_context(closing(server.connect()))
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        workers = map(psutil.Process, server.worker_pids())
+        statuses = [[each.status for each in worker.net_connections("tcp")] for worker in workers]
+        return [found.count(psutil.CONN_ESTABLISHED) for found in statuses]
 
 
 def _wait_until_both_take_connections(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while len(counts := _spread(server, 8)) != 2 or not min(counts):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    def is_spread() -> bool:
+        counts = _spread(server, 8)
+        return len(counts) == 2 and min(counts) > 0
+
+    wait_until(is_spread, server)
 
 
-def test_reload_loses_no_request(colour_weights: Path, tmp_path: Path) -> None:
-    with Server(colour_weights, tmp_path) as server, ThreadPoolExecutor(4) as pool:
-        before = set(server.worker_pids())
-        codes: list[int] = []
-        is_over = threading.Event()
-
-        def ask_until_over() -> None:
-            while not is_over.is_set():
-                codes.append(server.classify("colours", {"image": RED}).code)
-
-        def wait_for_answers() -> None:
-            enough = len(codes) + 50
-            wait_until(lambda: len(codes) > enough, server)
-
-        asking = [pool.submit(ask_until_over) for _ in range(4)]
-        try:
-            wait_for_answers()
-            server.running.send_signal(signal.SIGHUP)
-            wait_until(lambda: before.isdisjoint(server.worker_pids()), server)
-            wait_for_answers()
-        finally:
-            is_over.set()
-        for future in asking:
-            future.result()
-        assert set(codes) == {0}
+def _kill(pid: int) -> None:
+    """Kill a worker and wait until it is gone."""
+    worker = psutil.Process(pid)
+    worker.kill()
+    worker.wait()
 
 
 def _start_and_wait(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":

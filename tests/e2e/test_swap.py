@@ -12,6 +12,7 @@ import pytest
 
 from app.packages.changes import activate, remove_name
 from app.packages.store import active_version
+from app.serving.status_file import live_workers
 from tests.support.commands import run_classifyd
 from tests.support.images import BLUE, GREEN, RED
 from tests.support.packages import build_colour_package
@@ -97,6 +98,7 @@ def test_under_load_every_answer_comes_from_exactly_one_version(
 
 def test_wait_returns_when_every_worker_serves_the_version(weights: Path, state: Path) -> None:
     with Server(weights, state, workers=2) as server, ThreadPoolExecutor(8) as pool:
+        wait_until(lambda: len(live_workers(state, weights)) == 2, server)
         for version in ("2", "1"):
             ended = package(weights, state, "activate", "pets", version, "--wait", "--json")
             assert json.loads(ended.stdout)["workers"] == 2

@@ -4,6 +4,7 @@ It runs in the master process and imports neither torch nor OpenCV: an OpenMP ru
 not survive a fork, and a small master survives everything.
 """
 
+import logging
 import os
 import sys
 
@@ -26,10 +27,18 @@ from app.system.heap import bound_heap
 from app.system.sizing import worker_count
 
 try:
-    settings = read_settings(os.environ).settings
+    resolved = read_settings(os.environ)
+    settings = resolved.settings
     configure_logging(settings.log_format, settings.log_level, open_log_file(settings))
 except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
+
+if resolved.ignored:
+    logging.getLogger("classifyd").warning(
+        "ignored, because a Kubernetes Service named classifyd sets them: %s; "
+        "enableServiceLinks: false keeps them out of the pod",
+        ", ".join(resolved.ignored),
+    )
 
 bound_heap()
 

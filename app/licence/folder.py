@@ -14,6 +14,7 @@ from app.licence.licence import LICENCE_SUFFIX, DeviceClass, Licence, read_licen
 from app.licence.verdict import ASK_AGAIN, Machine, Verdict, judge
 from app.packages.manifest import LicenceSpec
 from app.packages.sealing import decode_base64_strictly
+from app.system.files import is_foreign
 
 AS_SERVICE = "use the service's account or root, or give the state folder to this account"
 
@@ -63,6 +64,7 @@ class LicenceFolder:
         decisions = (
             _decide_file(path, deploy_name, spec, machine, clock)
             for path in sorted(self.licence_dir.glob(f"*{LICENCE_SUFFIX}"))
+            if not is_foreign(path.name)
         )
         advice = f"{ASK_AGAIN}, {spec.publisher}; put the answer into {self.licence_dir}"
         default = _refused("there is no licence for this deploy name", advice)

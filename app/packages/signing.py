@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from app.errors import PackageError, SettingsError
 from app.packages.schema import parse_json
 from app.packages.sealing import encode_base64
+from app.system.files import is_foreign
 
 SIGNATURE_FILE = "signature.json"
 ALGORITHM = "ed25519"
@@ -72,7 +73,8 @@ def read_trusted_keys(folder: Path, default: Path) -> TrustedKeys | None:
     if not folder.is_dir():
         # A typing error must not disable the check.
         raise SettingsError(f"setting trusted_keys = {str(folder)!r}: expected a folder")
-    keys = [_read_public_key(path) for path in sorted(folder.glob("*.pem"))]
+    paths = sorted(path for path in folder.glob("*.pem") if not is_foreign(path.name))
+    keys = [_read_public_key(path) for path in paths]
     return TrustedKeys(folder, {fingerprint(key): key for key in keys})
 
 

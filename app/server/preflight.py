@@ -1,5 +1,6 @@
 """What the master process does around a start: checks before, a greeting after."""
 
+import logging
 import socket
 import ssl
 from collections.abc import Iterable
@@ -10,8 +11,10 @@ from app.access_tokens import read_tokens
 from app.errors import PackageError, SettingsError
 from app.observability.log_file import RotatedFileHandler
 from app.observability.log_ids import advance_block
-from app.packages.store import desired_versions
+from app.packages.store import desired_versions, foreign_entries
 from app.settings import PROJECT_ROOT, Settings
+
+_log = logging.getLogger(__name__)
 
 SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
 
@@ -21,7 +24,7 @@ def check_start(settings: Settings) -> None:
 
     Raises:
         SettingsError: the state folder cannot be written, or the TLS files are wrong.
-        PackageError: the weights folder holds no package.
+        PackageError: the weights folder cannot be read or holds no package.
         OperatorError: the tokens file is wrong.
     """
     check_tls(settings)
@@ -39,6 +42,8 @@ def check_start(settings: Settings) -> None:
         raise PackageError(
             str(settings.weights_dir), "", "no model package is here; make demo builds one"
         )
+    if foreign := foreign_entries(settings.weights_dir):
+        _log.info("in %s, passed over: %s", settings.weights_dir, ", ".join(foreign))
 
 
 def open_log_file(settings: Settings) -> RotatedFileHandler | None:

@@ -9,6 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_FOREIGN_NAMES = frozenset(
+    {
+        "lost+found",  # ext4
+        "@eaDir",  # Synology
+        "#recycle",
+        "@Recycle",  # QNAP
+        "__MACOSX",  # a zip made by macOS
+        "$RECYCLE.BIN",  # Windows
+        "System Volume Information",
+        ".ipynb_checkpoints",  # Jupyter
+    }
+)
+
 
 @contextmanager
 def atomic_write(
@@ -102,6 +115,14 @@ def acquire_lock(path: Path, mode: int = 0o640, *, wait: bool = True) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_foreign(name: str) -> bool:
+    """Whether an entry of a folder was created by an operating system or a tool, not by a user.
+
+    Names that start with ``._`` are AppleDouble files, which macOS writes beside others.
+    """
+    return name in _FOREIGN_NAMES or name.startswith("._")
 
 
 def claim_folder(folder: Path) -> int:

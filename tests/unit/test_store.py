@@ -75,7 +75,7 @@ def test_a_missing_weights_folder_is_named(weights: Path) -> None:
         ("pets", ["1"], "", "found '', expected one of the versions there: 1"),
         ("pets", ["1"], "../pets/1", "found '../pets/1', expected one of"),
         ("pets", [".1"], ".1", "found '.1', expected one of the versions there: none"),
-        ("lost+found", ["1"], None, "expected a deploy name: 1 to 64 of"),
+        ("my pets", ["1"], None, "expected a deploy name: 1 to 64 of"),
     ],
 )
 def test_a_name_without_an_active_version_is_broken_and_hides_no_other(

@@ -60,7 +60,10 @@ def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
 
 def _check_sources(resolved: ResolvedSettings) -> Finding:
     sources = sorted(set(resolved.sources.values()) - {"default"})
-    return Finding("ok", "configuration", f"from {', '.join(sources) or 'defaults only'}")
+    text = f"from {', '.join(sources) or 'defaults only'}"
+    if resolved.ignored:
+        text += f"; variables of a Kubernetes Service are ignored: {', '.join(resolved.ignored)}"
+    return Finding("ok", "configuration", text)
 
 
 def _print_text(findings: list[Finding]) -> None:

@@ -11,7 +11,7 @@ import sys
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import OperatorError
-from app.observability.log_format import configure_logging
+from app.observability.log_format import configure_logging, finish_start
 from app.observability.metrics_folder import FOLDER_KEY, open_metrics_folder
 from app.server.preflight import (
     check_start,
@@ -21,6 +21,7 @@ from app.server.preflight import (
     open_log_file,
 )
 from app.server.worker import tls_context
+from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
 from app.system.heap import bound_heap
@@ -93,8 +94,10 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """Say once, when the first worker is warm, where to call."""
+    finish_start()
     if worker.age == 1:
-        sys.stdout.write(describe_start(settings))
+        status = live_workers(settings.state_dir, settings.weights_dir, worker.pid)
+        sys.stdout.write(describe_start(settings, status[0].names if status else {}))
         sys.stdout.flush()
 
 

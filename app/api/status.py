@@ -19,20 +19,23 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Say whether every deploy name can be served, and if not, why."""
+    """Say whether there is a model and every deploy name can be served, and if not, why."""
     context = current_context()
     models = context.models
     reasons = models.problems()
+    serving = models.describe()
+    is_ready = bool(serving) and not reasons
     payload = {
-        "ready": not reasons,
-        "serving": models.describe(),
+        "ready": is_ready,
+        "serving": serving,
         "reasons": reasons,
         # An earlier version answers: worth an alarm, no reason to send the requests elsewhere.
         "pending": models.pending(),
-        # Without effect on readiness: the other deploy names go on, and the process is well.
+        # Without effect on readiness while another deploy name is served.
         "licences": context.licences.describe(),
+        "awaits_licence": models.awaits_licence(),
     }
-    return json_response(payload, 503 if reasons else 200)
+    return json_response(payload, 200 if is_ready else 503)
 
 
 @blueprint.get("/metrics")

@@ -16,21 +16,34 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
     Args:
         log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
         level: the lowest level that is logged.
-        file: the handler that replaces standard error.
+        file: the handler that replaces standard error; until finish_start, errors are on both,
+            because a person or systemd that starts the server looks there.
     """
-    is_terminal = file is None and sys.stderr.isatty()
-    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
-    handler = file or logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter(is_terminal) if is_text else JsonFormatter())
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_formatter(log_format, sys.stderr.isatty()))
     root = logging.getLogger()
     for old in root.handlers:
         old.close()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [stderr]
+    if file is not None:
+        file.setFormatter(_formatter(log_format, is_terminal=False))
+        stderr.setLevel(logging.ERROR)
+        root.handlers[:] = [file, stderr]
     root.setLevel(level.upper())
     # The caller's line and thread take longer than the rest of a record, and no formatter
     # here prints them.
     logging._srcfile = None
     logging.logThreads = logging.logMultiprocessing = False
+
+
+def finish_start() -> None:
+    """Stop writing to standard error if there is a log file: the process has started."""
+    del logging.getLogger().handlers[1:]
+
+
+def _formatter(log_format: str, is_terminal: bool) -> logging.Formatter:
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
+    return TextFormatter(is_terminal) if is_text else JsonFormatter()
 
 
 class JsonFormatter(logging.Formatter):

@@ -132,14 +132,27 @@ class ModelRegistry:
         return {name: entry.publishers for name, entry in self._entries.items()}
 
     def problems(self) -> dict[str, str]:
-        """Return why deploy names cannot be served; a missing licence is not a problem."""
+        """Return why deploy names cannot be served.
+
+        A missing licence is not a problem of the server while it serves another name.
+        """
         if self.queue.is_hung:
             return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
+        unserved = {name: entry for name, entry in self._entries.items() if not entry.classifier}
+        is_any_served = len(unserved) < len(self._entries)
         return {
             name: str(entry.problem)
-            for name, entry in self._entries.items()
-            if not entry.classifier and not isinstance(entry.problem, LockedPackage)
+            for name, entry in unserved.items()
+            if not (is_any_served and isinstance(entry.problem, LockedPackage))
         }
+
+    def awaits_licence(self) -> bool:
+        """Whether there are models, and none is served because each lacks a licence."""
+        entries = self._entries.values()
+        return bool(entries) and all(
+            entry.classifier is None and isinstance(entry.problem, LockedPackage)
+            for entry in entries
+        )
 
     def pending(self) -> dict[str, dict[str, str]]:
         """Return the desired version, and why it is not served, where an earlier one is."""

@@ -78,9 +78,9 @@ class StatusFile:
             _log.error("worker status %s cannot be written: %s", self._path, exc)
 
 
-def live_workers(state_dir: Path, weights_dir: Path) -> list[WorkerStatus]:
-    """List the running workers that serve a weights folder."""
-    found = map(_read, (state_dir / WORKERS_FOLDER).glob("*.json"))
+def live_workers(state_dir: Path, weights_dir: Path, pid: object = "*") -> list[WorkerStatus]:
+    """List the running workers that serve a weights folder, or the one with a process id."""
+    found = map(_read, (state_dir / WORKERS_FOLDER).glob(f"*-{pid}.json"))
     return [
         status
         for status in found

@@ -49,6 +49,18 @@ MAX_CONNECTIONS = 16384
 OTHER_FILES = 256
 """Other files that a worker may have open: models, logs, metrics, libraries."""
 
+MIN_FILES = 1024
+"""The limit of open files that most systems start a process with; it leaves 768 connections."""
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for files that gunicorn makes and removes at once
+
+files = raise_file_limit(MAX_CONNECTIONS + OTHER_FILES)
+if files < MIN_FILES:
+    sys.exit(
+        f"classifyd: the limit of open files is {files}, at least {MIN_FILES} are needed; raise "
+        "it with ulimit -n 65536, or LimitNOFILE=65536 in a systemd unit"
+    )
+
 wsgi_app = "wsgi:front"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
@@ -56,9 +68,7 @@ bind = listen_address(settings)
 worker_class = "app.server.worker.Worker"
 logger_class = "app.server.worker.Logger"
 workers = worker_count(settings)
-worker_connections = min(
-    MAX_CONNECTIONS, raise_file_limit(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
-)
+worker_connections = min(MAX_CONNECTIONS, files - OTHER_FILES)
 keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be the one to close
 backlog = 2048
 timeout = settings.start_timeout_s
@@ -67,6 +77,9 @@ limit_request_line = 8190  # the largest that gunicorn accepts: tokens travel in
 certfile = settings.tls_certificate and str(settings.tls_certificate)
 keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
+# Nothing is written outside state_dir. A heartbeat touches this file every second, and waits where
+# the disk does; in memory it never waits.
+worker_tmp_dir = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(settings.state_dir)
 
 ssl_context = tls_context
 

@@ -34,7 +34,7 @@ def write_converted_model(model: Any, package: Package, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     if package.sealed:
-        _replace(folder / SEALED_FILE, _seal(model, package))
+        _replace(folder / SEALED_FILE, _seal(model, package, folder))
         return
     staged = folder / f".{os.getpid()}-{MODEL_FILE}"
     _serialize(model, staged, staged.with_suffix(".bin"))
@@ -62,11 +62,11 @@ def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
     return bytes(plain[_LENGTH_BYTES:end]), bytes(plain[end:])
 
 
-def _seal(model: Any, package: Package) -> bytes:
+def _seal(model: Any, package: Package, folder: Path) -> bytes:
     assert package.content_key is not None  # noqa: S101 - locked packages are refused earlier
     # OpenVINO writes to paths only; these are links to memory.
     with _file_in_memory() as model_file, _file_in_memory() as weights_file:
-        with TemporaryDirectory() as links:
+        with TemporaryDirectory(dir=folder) as links:
             paths = Path(links, MODEL_FILE), Path(links, WEIGHTS_FILE)
             for path, file in zip(paths, (model_file, weights_file), strict=True):
                 path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")

@@ -1,5 +1,6 @@
 """Finds the licence that applies to a deploy name."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from app.licence.verdict import ASK_AGAIN, Machine, Verdict, judge
 from app.packages.manifest import LicenceSpec
 from app.packages.sealing import decode_base64_strictly
 from app.system.files import is_foreign
+
+_log = logging.getLogger(__name__)
 
 AS_SERVICE = "use the service's account or root, or give the state folder to this account"
 
@@ -44,6 +47,7 @@ class LicenceFolder:
         self.state_dir = state_dir
         self._device: DeviceClass = device
         self._cards = cards
+        self._logged: str | None = ""
 
     def best(self, deploy_name: str, spec: LicenceSpec, facts: Facts) -> Decision:
         """Find the licence that serves a deploy name longest, or the reason why none does.
@@ -86,12 +90,26 @@ class LicenceFolder:
             raise LockedPackage(deploy_name, "licence", "the licence holds no key for it") from exc
 
     def note(self, decision: Decision) -> None:
-        """Record the time of a check, so that a clock set back is noticed."""
+        """Record the time of a check, so that a clock set back is noticed.
+
+        A failure is logged, once while it lasts.
+        """
         licence, verdict = decision.licence, decision.verdict
-        if licence is not None and verdict.serves:
+        if licence is None or not verdict.serves:
+            return
+        try:
             clock = ClockRecord(self.state_dir, clock_key(read_machine_key(self.state_dir)))
             is_partial = verdict.state == "grace"
             clock.remember(licence.serial, int(time.time()), is_partial, licence.issued)
+        except (OSError, LicenceError) as exc:
+            problem = exc.strerror if isinstance(exc, OSError) else str(exc)
+            if problem != self._logged:
+                _log.warning(
+                    "the clock record in %s cannot be written: %s", self.state_dir, problem
+                )
+            self._logged = problem
+        else:
+            self._logged = ""
 
 
 def _decide_file(

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from app.errors import PackageError, SettingsError
 from app.packages.schema import parse_json
 from app.packages.sealing import encode_base64
-from app.system.files import is_foreign
+from app.system.files import is_foreign, read_regular
 
 SIGNATURE_FILE = "signature.json"
 ALGORITHM = "ed25519"
@@ -139,16 +139,21 @@ def _parse(signature: bytes, file: str) -> tuple[str, bytes]:
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:
-    key = _read_key(path, f"trusted_keys: {path}", load_pem_public_key)
+    key = _read_key(path, f"trusted_keys: {path}", load_pem_public_key, read_regular)
     if not isinstance(key, Ed25519PublicKey):
         raise SettingsError(f"trusted_keys: {path}: {_expected('public')}")
     return key
 
 
-def _read_key(path: Path, called: str, load: Callable[[bytes], object]) -> object:
+def _read_key(
+    path: Path,
+    called: str,
+    load: Callable[[bytes], object],
+    read: Callable[[Path], bytes] = Path.read_bytes,
+) -> object:
     """Load a key; None if the file does not hold one."""
     try:
-        return load(path.read_bytes())
+        return load(read(path))
     except OSError as exc:
         raise SettingsError(f"{called} cannot be read: {exc.strerror}") from exc
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import PackageError
 from app.packages.manifest import MANIFEST_FILE
 from app.packages.schema import is_identifier
-from app.system.files import is_foreign
+from app.system.files import is_foreign, read_regular
 
 ACTIVE_FILE = "ACTIVE"
 """A text file ``weights/NAME/ACTIVE``: the active version in its first line, then those
@@ -177,7 +177,7 @@ def _named_version(active_file: Path, versions: Mapping[str, Path]) -> Path:
 def _read_active(active_file: Path) -> list[str]:
     """Read the lines of ACTIVE: at least one, which may be empty."""
     try:
-        text = active_file.read_text(encoding="utf-8-sig")
+        text = read_regular(active_file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise PackageError(str(active_file), "", "expected a text file with a version") from exc
     return [line.strip() for line in text.strip().split("\n")]

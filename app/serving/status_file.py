@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.system.files import atomic_write
+from app.system.files import atomic_write, read_regular
 
 WORKERS_FOLDER = "workers"
 
@@ -97,7 +97,7 @@ def _delete_dead(state_dir: Path) -> None:
 
 def _read(path: Path) -> WorkerStatus | None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path))
         names = {name: NameStatus(**status) for name, status in document.pop("names").items()}
         return WorkerStatus(**document, names=names)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -106,6 +106,17 @@ def test_damaged_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
         AccessTokens(path)
 
 
+def test_fifo_in_place_of_the_tokens_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    token = add_token(path, "a")
+    tokens = AccessTokens(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert tokens.check(token) == "a"
+    with pytest.raises(OperatorError, match="cannot be read: it is not a regular file"):
+        AccessTokens(path)
+
+
 def test_tokens_file_is_the_owners_alone_and_names_are_unique(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "tokens.json"
     add_token(path, "a")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ def test_hidden_folders_and_plain_files_are_ignored(weights: Path) -> None:
 
 def test_an_empty_folder_has_no_packages(weights: Path) -> None:
     assert active_folders(weights) == {}
+
+
+def test_a_fifo_named_active_is_refused_and_not_waited_for(weights: Path) -> None:
+    os.mkfifo(make(weights, "pets", "1") / "ACTIVE")
+    assert "expected a text file with a version" in str(problems(weights)["pets"])
 
 
 def test_a_missing_weights_folder_is_named(weights: Path) -> None:

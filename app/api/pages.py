@@ -6,6 +6,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
+from app.api.access import may_see_models
 from app.api.answers import json_response
 from app.api.context import current_context
 from app.api.openapi import describe_api, describe_errors
@@ -65,7 +66,8 @@ def _translate(context: Context, text: str) -> str:
 
 def _describe() -> dict[str, Any]:
     context = current_context()
-    return describe_api(context.settings, context.models.describe())
+    names = context.models.describe() if may_see_models(context) else ()
+    return describe_api(context.settings, names)
 
 
 def html_page(template: str, **values: object) -> Response:

@@ -1,6 +1,7 @@
 """The classifiers that one worker serves, by deploy name."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from app.inference.tuning.loader import Loader
 from app.packages.store import desired_versions
 from app.serving.reconciliation import ModelEntry, Unlock, load_version, reconcile
 from app.serving.status_file import NameStatus
+
+_PARENTS = re.compile(r"(?<![\w.])/(?=[\w.@])([\w.@+~-]+/)*")
+"""The folders of an absolute path."""
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +145,7 @@ class ModelRegistry:
         unserved = {name: entry for name, entry in self._entries.items() if not entry.classifier}
         is_any_served = len(unserved) < len(self._entries)
         return {
-            name: str(entry.problem)
+            name: self._describe_problem(entry)
             for name, entry in unserved.items()
             if not (is_any_served and isinstance(entry.problem, LockedPackage))
         }
@@ -159,11 +163,15 @@ class ModelRegistry:
         return {
             name: {
                 "version": entry.desired.folder.name if entry.desired.folder else "",
-                "reason": str(entry.problem),
+                "reason": self._describe_problem(entry),
             }
             for name, entry in self._entries.items()
             if entry.classifier and entry.problem
         }
+
+    def _describe_problem(self, entry: ModelEntry) -> str:
+        """Describe a problem to callers: files relative to the weights folder, or by name."""
+        return _PARENTS.sub("", str(entry.problem).replace(f"{self._weights_dir}/", ""))
 
     def status(self) -> dict[str, NameStatus]:
         """Return the status of each deploy name for ``activate --wait``."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+Level = Literal["ok", "warning", "failure"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -16,7 +18,7 @@ class Finding:
         to_do: how to fix it; empty if there is nothing to do.
     """
 
-    level: Literal["ok", "warning", "failure"]
+    level: Level
     subject: str
     text: str
     to_do: str = ""

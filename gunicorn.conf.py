@@ -4,6 +4,7 @@ It runs in the master process and imports neither torch nor OpenCV: an OpenMP ru
 not survive a fork, and a small master survives everything.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import OperatorError
-from app.observability.log_format import configure_logging
+from app.observability.log_format import configure_logging, finish_start
 from app.observability.metrics_folder import FOLDER_KEY, open_metrics_folder
 from app.server.preflight import (
     check_start,
@@ -21,16 +22,25 @@ from app.server.preflight import (
     open_log_file,
 )
 from app.server.worker import Worker, tls_context
+from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
 from app.system.heap import bound_heap
 from app.system.sizing import worker_count
 
 try:
-    settings = read_settings(os.environ).settings
+    resolved = read_settings(os.environ)
+    settings = resolved.settings
     configure_logging(settings.log_format, settings.log_level, open_log_file(settings))
 except OperatorError as exc:
     sys.exit(f"classifyd: {exc}")
+
+if resolved.ignored:
+    logging.getLogger("classifyd").warning(
+        "ignored, because a Kubernetes Service named classifyd sets them: %s; "
+        "enableServiceLinks: false keeps them out of the pod",
+        ", ".join(resolved.ignored),
+    )
 
 bound_heap()
 
@@ -45,6 +55,18 @@ MAX_CONNECTIONS = 16384
 OTHER_FILES = 256
 """Other files that a worker may have open: models, logs, metrics, libraries."""
 
+MIN_FILES = 1024
+"""The limit of open files that most systems start a process with; it leaves 768 connections."""
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for files that gunicorn makes and removes at once
+
+files = raise_file_limit(MAX_CONNECTIONS + OTHER_FILES)
+if files < MIN_FILES:
+    sys.exit(
+        f"classifyd: the limit of open files is {files}, at least {MIN_FILES} are needed; raise "
+        "it with ulimit -n 65536, or LimitNOFILE=65536 in a systemd unit"
+    )
+
 wsgi_app = "wsgi:front"
 chdir = str(PROJECT_ROOT)
 proc_name = "classifyd"
@@ -52,9 +74,7 @@ bind = listen_address(settings)
 worker_class = "app.server.worker.Worker"
 logger_class = "app.server.worker.Logger"
 workers = worker_count(settings)
-worker_connections = min(
-    MAX_CONNECTIONS, raise_file_limit(MAX_CONNECTIONS + OTHER_FILES) - OTHER_FILES
-)
+worker_connections = min(MAX_CONNECTIONS, files - OTHER_FILES)
 keepalive = 75  # longer than the usual 60 s of a reverse proxy, which must be the one to close
 backlog = 2048
 timeout = settings.start_timeout_s
@@ -63,6 +83,9 @@ limit_request_line = 8190  # the largest that gunicorn accepts: tokens travel in
 certfile = settings.tls_certificate and str(settings.tls_certificate)
 keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
+# Nothing is written outside state_dir. A heartbeat touches this file every second, and waits where
+# the disk does; in memory it never waits.
+worker_tmp_dir = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(settings.state_dir)
 
 ssl_context = tls_context
 
@@ -92,8 +115,10 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """Say once, when the first worker is warm, where to call."""
+    finish_start()
     if worker.age == 1:
-        sys.stdout.write(describe_start(settings))
+        status = live_workers(settings.state_dir, settings.weights_dir, worker.pid)
+        sys.stdout.write(describe_start(settings, status[0].names if status else {}))
         sys.stdout.flush()
 
 

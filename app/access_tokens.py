@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AuthFailed, OperatorError
-from app.system.files import atomic_write, file_lock
+from app.system.files import atomic_write, file_lock, read_regular
 
 TOKEN_BYTES = 32
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
@@ -105,7 +105,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         OperatorError: it cannot be read or is not a file of ``classifyd token``.
     """
     try:
-        entries = json.loads(path.read_bytes())["tokens"]
+        entries = json.loads(read_regular(path))["tokens"]
         return tuple(_to_token(entry) for entry in entries)
     except FileNotFoundError:
         return ()

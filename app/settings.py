@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,6 +19,14 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT_PREFIX = "CLASSIFYD_"
 CONFIG_KEY = "CLASSIFYD_CONFIG"
 DEFAULT_CONFIG = PROJECT_ROOT / "classifyd.toml"
+
+_SERVICE_LINK = re.compile(
+    r"CLASSIFYD(_[A-Z0-9_]+)?_(SERVICE_HOST=.+|SERVICE_PORT(_[A-Z0-9_]+)?=\d+|"
+    r"PORT=(tcp|udp|sctp)://.+|"
+    r"PORT_\d+_(TCP|UDP|SCTP)(=(tcp|udp|sctp)://.+|_PROTO=(tcp|udp|sctp)|_PORT=\d+|_ADDR=.+))"
+)
+"""The variables of a Kubernetes Service named ``classifyd`` or ``classifyd-NAME``, which every
+pod of its namespace gets (Kubernetes documentation, "Service", "Environment variables")."""
 
 
 def _setting(
@@ -185,10 +194,12 @@ class ResolvedSettings:
         settings: the values.
         sources: for each name ``default``, the file's path, the environment variable or
             ``command line``.
+        ignored: the environment variables of a Kubernetes Service of the server's name.
     """
 
     settings: Settings
     sources: dict[str, str]
+    ignored: tuple[str, ...] = ()
 
 
 def read_settings(
@@ -208,6 +219,8 @@ def read_settings(
             text names the source, the key, the value and what was expected.
     """
     values: dict[str, Any] = {}
+    ignored = tuple(filter(partial(_is_service_link, environment), sorted(environment)))
+    environment = {name: text for name, text in environment.items() if name not in ignored}
     sources = dict.fromkeys((f.name for f in fields(Settings)), "default")
     layers = [
         *_file_layer(environment, default_config),
@@ -217,7 +230,7 @@ def read_settings(
     for source, key, raw, base in layers:
         values[key] = _parse(_field(key, source), raw, source, base)
         sources[key] = source
-    return ResolvedSettings(Settings(**values), sources)
+    return ResolvedSettings(Settings(**values), sources, ignored)
 
 
 _Layer = list[tuple[str, str, Any, Path]]
@@ -236,6 +249,10 @@ def _file_layer(environment: Mapping[str, str], default_config: Path) -> _Layer:
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"settings file {path} is not TOML: {exc}") from exc
     return [(str(path), key, value, path.resolve().parent) for key, value in table.items()]
+
+
+def _is_service_link(environment: Mapping[str, str], name: str) -> bool:
+    return _SERVICE_LINK.fullmatch(f"{name}={environment[name]}") is not None
 
 
 def _environment_layer(environment: Mapping[str, str]) -> _Layer:

@@ -18,13 +18,26 @@ def authorize(context: WorkerContext, trace: Trace) -> None:
     if context.tokens is None:
         return
     try:
-        trace.token = context.tokens.check(
-            presented_token(request.headers.get("Authorization", ""), request.query_string)
-        )
+        trace.token = context.tokens.check(_token_of_request())
     except AuthFailed:
         context.metrics.count_rejected_token()
         raise
     context.metrics.count_token(trace.token)
+
+
+def may_see_models(context: WorkerContext) -> bool:
+    """Whether a page that is open to all may name the models to the caller of this request."""
+    if context.tokens is None:
+        return True
+    try:
+        context.tokens.check(_token_of_request())
+    except AuthFailed:
+        return False
+    return True
+
+
+def _token_of_request() -> str:
+    return presented_token(request.headers.get("Authorization", ""), request.query_string)
 
 
 def presented_token(authorization: str, query: bytes) -> str:

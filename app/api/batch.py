@@ -34,11 +34,10 @@ def classify_batch(deploy_name: str) -> Response:
     """Answer one call: admit, parse, validate, then each image as for a single one."""
     context, trace = current_context(), current_trace()
     trace.deploy_name = deploy_name
+    authorize(context, trace)
     classifier = context.models.get(deploy_name)
     context.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
-    authorize(context, trace)
-
     body = admitted_body(context.admission.refusal())
 
     with trace.stage("parse"):

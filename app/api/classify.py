@@ -24,10 +24,11 @@ def classify(deploy_name: str) -> Response:
     """Answer one request: admit, parse, validate, decode, preprocess, infer, answer."""
     context, trace = current_context(), current_trace()
     trace.deploy_name = deploy_name
+    # First: without a token, no answer tells a deploy name that exists from another one.
+    authorize(context, trace)
     classifier = context.models.get(deploy_name)
     context.licences.require(classifier.package.manifest)
     trace.version = classifier.package.manifest.version
-    authorize(context, trace)
     body = admitted_body(context.admission.refusal())
     deadline = context.deadline_of(current_received())
 

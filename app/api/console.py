@@ -64,8 +64,8 @@ def _describe_step(step: Step) -> dict[str, Any]:
 def preview(deploy_name: str) -> Response:
     """Answer the image as the model sees it: decoded, turned, cropped and resized, a png."""
     context = current_context()
-    package = context.models.get(deploy_name).package
     authorize(context, current_trace())
+    package = context.models.get(deploy_name).package
     body = admitted_body(context.admission.refusal())
     payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
     image_bytes = decode_base64(validate_classify_request(payload).image)

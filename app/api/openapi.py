@@ -70,7 +70,7 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
 
     Args:
         settings: the settings in force.
-        deploy_names: the models that can be called.
+        deploy_names: the models that can be called; none if the reader may not know them.
     """
     document: dict[str, Any] = json.loads(_TEMPLATE)
     document["info"]["version"] = version("classifyd")
@@ -81,7 +81,8 @@ def describe_api(settings: Settings, deploy_names: Iterable[str]) -> dict[str, A
     names = sorted(deploy_names)
     for path, (requests, schema, answer) in _CALLS.items():
         operation = document["paths"][path]["post"]
-        operation["parameters"][0]["schema"]["enum"] = names
+        if names:
+            operation["parameters"][0]["schema"]["enum"] = names
         operation["requestBody"]["content"][_JSON]["examples"] = requests
         operation["responses"] = _responses(settings, schema, answer)
     return document

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
+from app.api.access import may_see_models
 from app.api.answers import JSON_TYPE
 from app.api.context import current_context
 from app.api.openapi import describe_api, describe_errors
@@ -34,9 +35,8 @@ blueprint = Blueprint(
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     """The machine-readable description of the API."""
-    context = current_context()
     return Response(
-        _openapi_document(context.settings, tuple(context.models.describe())),
+        _openapi_document(current_context().settings, _visible_names()),
         content_type=JSON_TYPE,
     )
 
@@ -45,8 +45,7 @@ def openapi() -> Response:
 def docs() -> Response:
     """The documentation of the API, in the language of the reader."""
     context, language = current_context(), _language()
-    names = tuple(context.models.describe())
-    page = _guarded(_docs_document(context.settings, names, language))
+    page = _guarded(_docs_document(context.settings, _visible_names(), language))
     page.headers["Content-Language"] = language
     page.headers["Vary"] = "Accept-Language"
     return page
@@ -81,6 +80,11 @@ def _docs_document(settings: Settings, names: tuple[str, ...], language: str) ->
         console=settings.console,
         language=language,
     )
+
+
+def _visible_names() -> tuple[str, ...]:
+    context = current_context()
+    return tuple(context.models.describe()) if may_see_models(context) else ()
 
 
 def html_page(template: str, **values: object) -> Response:

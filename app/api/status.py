@@ -1,9 +1,11 @@
 """Health, readiness and metrics: cheap, outside the queue."""
 
+from typing import Any
+
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from app.api.access import authorize
+from app.api.access import authorize, may_see_models
 from app.api.answers import json_response
 from app.api.context import current_context
 from app.api.trace import current_trace
@@ -19,20 +21,26 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Say whether every deploy name can be served, and if not, why."""
+    """Say whether there is a model and every deploy name can be served, and if not, why.
+
+    With access tokens, a caller without one learns the first alone: the rest names the models.
+    """
     context = current_context()
     models = context.models
     reasons = models.problems()
-    payload = {
-        "ready": not reasons,
-        "serving": models.describe(),
-        "reasons": reasons,
-        # An earlier version answers: worth an alarm, no reason to send the requests elsewhere.
-        "pending": models.pending(),
-        # Without effect on readiness: the other deploy names go on, and the process is well.
-        "licences": context.licences.describe(),
-    }
-    return json_response(payload, 503 if reasons else 200)
+    serving = models.describe()
+    is_ready = bool(serving) and not reasons
+    payload: dict[str, Any] = {"ready": is_ready, "awaits_licence": models.awaits_licence()}
+    if may_see_models(context):
+        payload |= {
+            "serving": serving,
+            "reasons": reasons,
+            # An earlier version answers: worth an alarm, no reason to send requests elsewhere.
+            "pending": models.pending(),
+            # Without effect on readiness while another deploy name is served.
+            "licences": context.licences.describe(),
+        }
+    return json_response(payload, 200 if is_ready else 503)
 
 
 @blueprint.get("/metrics")

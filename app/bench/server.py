@@ -27,8 +27,9 @@ def describe_server(target: Target) -> str:
 
 def _serving(target: Target) -> dict[str, dict[str, str]]:
     connection = HTTPConnection(target.host, target.port, timeout=_TIMEOUT_S)
+    query = target.path.partition("?")[2]  # it may have the access token
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", f"/readyz?{query}")
         serving: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())["serving"]
     except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return {}

@@ -23,6 +23,7 @@ from app.inference.tuning.selection import library_versions
 from app.reporting.counts import pluralise
 from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
+from app.system.files import is_foreign
 
 DEFAULT_URL = "http://127.0.0.1:8000/imagenet/ImageClassification"
 PHOTOS = PROJECT_ROOT / "tests/photos"
@@ -92,7 +93,8 @@ def make_target(url: str, photos: Path) -> Target:
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or not parts.path.strip("/"):
         raise OperatorError(f"{url}: expected http://HOST:PORT/NAME/ImageClassification")
-    files = sorted(path for path in photos.glob("*") if path.suffix.lower() in SUFFIXES)
+    entries = (path for path in sorted(photos.glob("*")) if not is_foreign(path.name))
+    files = [path for path in entries if path.suffix.lower() in SUFFIXES]
     if not files:
         raise OperatorError(f"{photos}: found no jpg, png or bmp; name a folder with --photos")
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path

@@ -13,6 +13,7 @@ import orjson
 
 from app.cli.options import options_of, resolve_options
 from app.errors import OperatorError
+from app.observability.log_format import escape_unprintable
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHOWN = ("log_id", "code", "detail", "path", "image", "top", "token", "client", "total_ms")
@@ -127,5 +128,6 @@ def _parse(stream: Any) -> Iterator[tuple[bytes, dict[str, Any]]]:
 def _as_text(line: dict[str, Any]) -> str:
     parts = [f"{key}={line[key]}" for key in _SHOWN if line.get(key) not in (None, "")]
     head = f"{line['time']} {line.get('level', '')} {line.get('message', '')}"
-    text = " ".join([head, *parts])
-    return f"{text}\n{line['traceback']}" if line.get("traceback") else text
+    text = escape_unprintable(" ".join([head, *parts]))
+    traceback = escape_unprintable(line.get("traceback", ""), "\n")
+    return f"{text}\n{traceback}" if traceback else text

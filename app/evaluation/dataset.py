@@ -2,15 +2,21 @@
 
 import csv
 import difflib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import OperatorError
+from app.system.files import is_foreign
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 LABEL_SEPARATOR = ";"
 """In a CSV file for a multi-label package."""
+
+MAX_NAMED = 5
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Sample:
 
 def read_dataset(path: Path, known: Sequence[str], task: str) -> list[Sample]:
     """List the images of a folder with one folder per label, or of a CSV file.
+
+    Foreign files and folders are passed over.
 
     The CSV file has the columns ``file``, relative to it, and ``label``. For the task
     ``multi_label`` it may name several labels, separated by semicolons.
@@ -61,13 +69,18 @@ def _describe_unknown(path: Path, sample: Sample, label: str, known: Sequence[st
 
 
 def _from_folder(path: Path) -> list[Sample]:
-    return [
-        Sample(file, (folder.name,))
-        for folder in sorted(path.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and file.is_file()
-    ]
+    samples, foreign = [], set()
+    for file in sorted(path.glob("*/**/*")):
+        parts = file.relative_to(path).parts
+        foreign_parts = list(filter(is_foreign, parts))
+        foreign.update(foreign_parts)
+        is_image = file.suffix.lower() in SUFFIXES and file.is_file()
+        if is_image and not foreign_parts and not parts[0].startswith("."):
+            samples.append(Sample(file, (parts[0],)))
+    if foreign:
+        more = ["..."] if len(foreign) > MAX_NAMED else []
+        _log.warning("in %s, passed over: %s", path, ", ".join(sorted(foreign)[:MAX_NAMED] + more))
+    return samples
 
 
 def _from_csv(path: Path, is_multi_label: bool) -> list[Sample]:

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.licence.documents import dump_document
-from app.system.files import atomic_write, file_lock
+from app.system.files import atomic_write, file_lock, read_regular
 
 CLOCK_FILE = "licence_clock.json"
 LOCK_FILE = "licence_clock.lock"
 
 WRITE_EVERY_S = 60
 """How far the recorded time may lag, to save disk writes."""
+
+LOCK_TIMEOUT_S = 0.2
+"""A worker holds the lock for milliseconds; one that is held longer must not stop the checks."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,25 +71,26 @@ class ClockRecord:
         return entries.get(serial, ClockEntry(min(issued, now)))
 
     def remember(self, serial: str, now: int, is_partial: bool, issued: int) -> None:
-        """Record that a licence was checked; a failure to write is logged."""
-        try:
-            with file_lock(self._state_dir / LOCK_FILE, 0o600):
-                # Read under the lock: another worker may have written since.
-                before = self.recall(serial, issued, now)
-                since = before.partial_since or now
-                after = ClockEntry(max(before.seen, now), since if is_partial else None)
-                entries = self._read()
-                if entries is None:
-                    _log.warning("%s was lost or damaged; it starts again", self._path)
-                has_changed = after.partial_since != before.partial_since
-                if entries is None or has_changed or after.seen >= before.seen + WRITE_EVERY_S:
-                    self._write((entries or {}) | {serial: after})
-        except OSError as exc:
-            _log.warning("%s cannot be written: %s", self._path, exc.strerror)
+        """Record that a licence was checked.
+
+        Raises:
+            OSError: it cannot be written, or another process holds its lock.
+        """
+        with file_lock(self._state_dir / LOCK_FILE, 0o600, LOCK_TIMEOUT_S):
+            # Read under the lock: another worker may have written since.
+            before = self.recall(serial, issued, now)
+            since = before.partial_since or now
+            after = ClockEntry(max(before.seen, now), since if is_partial else None)
+            entries = self._read()
+            if entries is None:
+                _log.warning("%s was lost or damaged; it starts again", self._path)
+            has_changed = after.partial_since != before.partial_since
+            if entries is None or has_changed or after.seen >= before.seen + WRITE_EVERY_S:
+                self._write((entries or {}) | {serial: after})
 
     def _read(self) -> dict[str, ClockEntry] | None:
         try:
-            document = json.loads(self._path.read_bytes())
+            document = json.loads(read_regular(self._path))
             body = document["record"]
             if not hmac.compare_digest(str(document["mac"]), self._mac(body)):
                 raise ValueError("mac")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import LicenceError
+from app.system.files import open_regular
 
 MAX_DOCUMENT_BYTES = 1_000_000
 
@@ -23,7 +24,7 @@ def load_document(path: Path) -> dict[str, Any]:
         LicenceError: it cannot be read, is not a JSON object, or is not in canonical form.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(MAX_DOCUMENT_BYTES)
         document = json.loads(raw)
         if not isinstance(document, dict) or dump_document(document) != raw:

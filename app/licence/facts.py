@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from app.system.files import read_regular
+
 ROOT = Path("/")
 
 RUNTIME_DIR = "run/classifyd"
@@ -149,6 +151,6 @@ def _cards_of_nvidia_smi() -> dict[str, str]:
 def _read(path: Path) -> str:
     """Read a small file, empty if it does not exist or is not readable."""
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        return read_regular(path).decode("utf-8", "replace")
     except OSError:
         return ""

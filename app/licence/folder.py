@@ -1,5 +1,6 @@
 """Finds the licence that applies to a deploy name."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from app.licence.licence import LICENCE_SUFFIX, DeviceClass, Licence, read_licen
 from app.licence.verdict import ASK_AGAIN, Machine, Verdict, judge
 from app.packages.manifest import LicenceSpec
 from app.packages.sealing import decode_base64_strictly
+from app.system.files import is_foreign
+
+_log = logging.getLogger(__name__)
 
 AS_SERVICE = "use the service's account or root, or give the state folder to this account"
 
@@ -43,6 +47,7 @@ class LicenceFolder:
         self.state_dir = state_dir
         self._device: DeviceClass = device
         self._cards = cards
+        self._logged: str | None = ""
 
     def best(self, deploy_name: str, spec: LicenceSpec, facts: Facts) -> Decision:
         """Find the licence that serves a deploy name longest, or the reason why none does.
@@ -63,6 +68,7 @@ class LicenceFolder:
         decisions = (
             _decide_file(path, deploy_name, spec, machine, clock)
             for path in sorted(self.licence_dir.glob(f"*{LICENCE_SUFFIX}"))
+            if not is_foreign(path.name)
         )
         advice = f"{ASK_AGAIN}, {spec.publisher}; put the answer into {self.licence_dir}"
         default = _refused("there is no licence for this deploy name", advice)
@@ -86,12 +92,26 @@ class LicenceFolder:
             ) from exc
 
     def note(self, decision: Decision) -> None:
-        """Record the time of a check, so that a clock set back is noticed."""
+        """Record the time of a check, so that a clock set back is noticed.
+
+        A failure is logged, once while it lasts.
+        """
         licence, verdict = decision.licence, decision.verdict
-        if licence is not None and verdict.serves:
+        if licence is None or not verdict.serves:
+            return
+        try:
             clock = ClockRecord(self.state_dir, clock_key(read_machine_key(self.state_dir)))
             is_partial = verdict.state == "grace"
             clock.remember(licence.serial, int(time.time()), is_partial, licence.issued)
+        except (OSError, LicenceError) as exc:
+            problem = exc.strerror if isinstance(exc, OSError) else str(exc)
+            if problem != self._logged:
+                _log.warning(
+                    "the clock record in %s cannot be written: %s", self.state_dir, problem
+                )
+            self._logged = problem
+        else:
+            self._logged = ""
 
 
 def _decide_file(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.errors import LicenceError
-from app.system.files import atomic_write
+from app.system.files import atomic_write, read_regular
 
 MACHINE_KEY_FILE = "machine.key"
 """In the state folder, readable only by its owner."""
@@ -53,7 +53,7 @@ def read_machine_key(state_dir: Path) -> X25519PrivateKey:
     """
     path = state_dir / MACHINE_KEY_FILE
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(read_regular(path), password=None)
     except OSError as exc:
         raise LicenceError(f"{path} cannot be read: {exc.strerror}") from exc
     except (ValueError, TypeError) as exc:

@@ -20,7 +20,16 @@ REFRESH_S = 2
 FACTS_EVERY_S = 600
 """Hardware rarely changes without a restart; a GPU that is lost while running shows then."""
 
+MAX_AGE_S = 60
+"""Age from which a verdict no longer counts, because something keeps the checks from ending."""
+
 REMIND_EVERY_S = 86_400
+
+_TOO_OLD = Verdict(
+    "refused",
+    f"the licence was not checked for {MAX_AGE_S} s",
+    "see the log, check the licence and state folders and their disks, and restart the server",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +41,8 @@ class _Entry:
     Attributes:
         name: the deploy name.
         spec: its manifest's licence block.
-        verdict: the one in force.
+        verdict: the result of the last check.
+        checked_at: when that was, in seconds of running time.
         is_locked: whether its model waits for a licence.
         is_suspect: whether the last check failed in a way that may be temporary.
         was_needed: whether a loaded package has needed it.
@@ -43,6 +53,7 @@ class _Entry:
     name: str
     spec: LicenceSpec
     verdict: Verdict
+    checked_at: int = 0
     is_locked: bool = False
     is_suspect: bool = False
     was_needed: bool = False
@@ -78,6 +89,7 @@ class Licences:
         self._facts_until = float("-inf")
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._lock = threading.Lock()
+        self._running_s = 0
 
     def require(self, manifest: Manifest) -> None:
         """Check that a package may answer a request. It takes a microsecond.
@@ -88,8 +100,11 @@ class Licences:
         if manifest.licence is None:
             return
         entry = self._entries.get((manifest.name, manifest.licence.publisher_key))
-        if entry is None or not entry.verdict.serves:
-            raise AuthFailed(entry.verdict.detail if entry else "the licence was not checked yet")
+        if entry is None:
+            raise AuthFailed("the licence was not checked yet")
+        verdict = self._verdict_of(entry)
+        if not verdict.serves:
+            raise AuthFailed(verdict.detail)
 
     def unlock(self, manifest: Manifest) -> bytes | None:
         """Return the content key of a package that is about to be loaded.
@@ -138,6 +153,7 @@ class Licences:
                     _log.exception("the licences could not be checked")
 
         threading.Thread(target=run, name="licences", daemon=True).start()
+        threading.Thread(target=self._count_seconds, name="licence-age", daemon=True).start()
 
     def refresh(self, on_change: Callable[[str], None], publishers: Mapping[str, Set[str]]) -> None:
         """Check the licence of every package that needs one; see watch."""
@@ -165,18 +181,35 @@ class Licences:
         If one publisher's version answers and another's waits for its licence, it is the
         verdict on the one that answers.
         """
-        entries = sorted(self._entries.values(), key=lambda e: (e.name, e.verdict.serves))
+        verdicts = [(e.name, self._verdict_of(e)) for e in list(self._entries.values())]
         return {
-            entry.name: {
-                "state": entry.verdict.state,
-                "serves": entry.verdict.serves,
-                "days_left": entry.verdict.days_left,
-                "serial": entry.verdict.serial,
-                "detail": entry.verdict.detail,
-                "warning": entry.verdict.is_warning,
+            name: {
+                "state": verdict.state,
+                "serves": verdict.serves,
+                "days_left": verdict.days_left,
+                "serial": verdict.serial,
+                "detail": verdict.detail,
+                "warning": verdict.is_warning,
             }
-            for entry in entries
+            for name, verdict in sorted(verdicts, key=lambda pair: (pair[0], pair[1].serves))
         }
+
+    def _count_seconds(self) -> None:
+        """Count the time for which this process runs; it does no input or output.
+
+        Unlike a clock, it stands still while the process is stopped: no verdict is too old
+        for the first request afterwards.
+        """
+        while True:
+            time.sleep(1)
+            self._running_s += 1
+            ages = [self._running_s - entry.checked_at for entry in list(self._entries.values())]
+            if MAX_AGE_S + 1 in ages:
+                _log.error("licences: %s; %s", _TOO_OLD.detail, _TOO_OLD.advice)
+
+    def _verdict_of(self, entry: _Entry) -> Verdict:
+        age_s = self._running_s - entry.checked_at
+        return entry.verdict if age_s <= MAX_AGE_S else _TOO_OLD
 
     def _drop_unneeded(self, publishers: Mapping[str, Set[str]]) -> None:
         """Drop entries that no package needs any longer.
@@ -200,7 +233,7 @@ class Licences:
     def _apply(self, entry: _Entry, decision: Decision) -> None:
         """Put a decision in force, record it, and log it when it is new or due."""
         is_new = entry.logged_at == 0 or _differs(decision.verdict, entry.verdict)
-        entry.verdict = decision.verdict
+        entry.verdict, entry.checked_at = decision.verdict, self._running_s
         self._folder.note(decision)
         now = time.monotonic()
         if is_new or now >= entry.logged_at + REMIND_EVERY_S:

@@ -8,6 +8,7 @@ each line: after logrotate or another worker has renamed the file, the line goes
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from app.system.files import file_lock
@@ -59,7 +60,9 @@ class RotatedFileHandler(logging.Handler):
 
     def _rotate(self, opened: os.stat_result) -> None:
         """Rename the file and the older ones, unless another process just did."""
-        with file_lock(self._path.with_name(f"{self._path.name}.lock")):
+        lock = file_lock(self._path.with_name(f"{self._path.name}.lock"), timeout_s=0)
+        # Without waiting: while another process has the lock, the line goes to the larger file.
+        with suppress(TimeoutError), lock:
             if not _is_at(self._path, opened):
                 return
             for number in range(self._keep - 1, 0, -1):

@@ -1,6 +1,7 @@
 """The format of log lines: text on a terminal, otherwise one JSON object per line."""
 
 import datetime
+import json
 import logging
 import sys
 from typing import Any
@@ -14,20 +15,35 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
     """Send all log records of the process to standard error, or to the handler of a file.
 
     The format is ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
+
+    Until finish_start, errors go to standard error too, also with a file: a person or systemd
+    that starts the server looks there.
     """
-    is_terminal = file is None and sys.stderr.isatty()
-    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
-    handler = file or logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter(is_terminal) if is_text else JsonFormatter())
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_formatter(log_format, sys.stderr.isatty()))
     root = logging.getLogger()
     for old in root.handlers:
         old.close()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [stderr]
+    if file is not None:
+        file.setFormatter(_formatter(log_format, is_terminal=False))
+        stderr.setLevel(logging.ERROR)
+        root.handlers[:] = [file, stderr]
     root.setLevel(level.upper())
     # The caller's line and thread take longer than the rest of a record, and no formatter
     # here prints them.
     logging._srcfile = None
     logging.logThreads = logging.logMultiprocessing = False
+
+
+def finish_start() -> None:
+    """Stop writing to standard error if there is a log file: the process has started."""
+    del logging.getLogger().handlers[1:]
+
+
+def _formatter(log_format: str, is_terminal: bool) -> logging.Formatter:
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
+    return TextFormatter(is_terminal) if is_text else JsonFormatter()
 
 
 class JsonFormatter(logging.Formatter):
@@ -45,7 +61,12 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            text = orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # Of a file name that is not UTF-8, for example: orjson refuses lone surrogates.
+            text = json.dumps(line, default=str)
+        return escape_unprintable(text)
 
 
 class TextFormatter(logging.Formatter):
@@ -59,9 +80,10 @@ class TextFormatter(logging.Formatter):
         """Format a record; see the class."""
         fields = getattr(record, "fields", {})
         pairs = [f"{key}={_plain(value)}" for key, value in fields.items() if value]
-        text = " ".join([_timestamp(record), record.levelname.lower(), record.getMessage(), *pairs])
+        message = escape_unprintable(record.getMessage(), "\n").replace("\n", "\n    ")
+        text = " ".join([_timestamp(record), record.levelname.lower(), message, *pairs])
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+            text += "\n" + escape_unprintable(self.formatException(record.exc_info), "\n")
         colour = self._colours.get(record.levelname)
         return f"{colour}{text}{_RESET}" if colour else text
 
@@ -74,7 +96,27 @@ def _timestamp(record: logging.LogRecord) -> str:
 def _plain(value: Any) -> str:
     """Format a field on one line, so that a client cannot forge a second log line."""
     if isinstance(value, dict):
-        return ",".join(f"{key}:{inner}" for key, inner in value.items())
+        return ",".join(f"{key}:{_plain(inner)}" for key, inner in value.items())
     text = str(value)
     is_bare = text.isprintable() and " " not in text
-    return text if is_bare else orjson.dumps(text).decode()
+    return text if is_bare else escape_unprintable(json.dumps(text, ensure_ascii=False))
+
+
+def escape_unprintable(text: str, keep: str = "") -> str:
+    r"""Escape control characters, line separators and marks that change the direction of text.
+
+    A terminal or a reader of lines would act on them, so that a client could forge or hide a
+    part of the log. As in JSON, ``\uXXXX`` is written for each.
+
+    Args:
+        text: may come from a client.
+        keep: characters to leave in place.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[i : i + 4]}" for i in range(0, len(code), 4))

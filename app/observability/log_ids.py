@@ -17,6 +17,7 @@ from app.system.files import file_lock
 BLOCK_BITS = 20
 MAX_BLOCK = 1 << (53 - BLOCK_BITS)
 COUNTER_FILE = "log_id_block"
+LOCK_TIMEOUT_S = 1
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def advance_block(state_dir: Path, after: int = 0) -> int:
         OSError: the file cannot be opened, locked or written.
     """
     path = state_dir / COUNTER_FILE
-    with file_lock(path), path.open("r+b", buffering=0) as counter:
+    with file_lock(path, timeout_s=LOCK_TIMEOUT_S), path.open("r+b", buffering=0) as counter:
         text = counter.read(32).strip()
         last = int(text) if text.isdigit() else 0
         if last >= MAX_BLOCK:

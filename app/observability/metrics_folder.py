@@ -14,6 +14,8 @@ from app.system.files import atomic_write, claim_folder, file_lock, remove_aband
 FOLDER_KEY = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which prometheus_client finds the folder."""
 
+LOCK_TIMEOUT_S = 10
+
 RESERVED_BYTES = 2 * 1024 * 1024
 """Allocated for each file in advance: writing to a mapped page for which a full disk has no
 block ends the process (SIGBUS). It holds about 8000 series of one kind."""
@@ -30,7 +32,7 @@ def open_metrics_folder(state_dir: Path) -> Path:
     """
     root = state_dir / "metrics"
     root.mkdir(exist_ok=True)
-    with file_lock(root / "lock"):
+    with file_lock(root / "lock", timeout_s=LOCK_TIMEOUT_S):
         remove_abandoned(root.glob("*/"))
         folder = Path(tempfile.mkdtemp(dir=root))
         claim_folder(folder)  # never closed: it lasts as long as the server

@@ -20,6 +20,7 @@ from app.imaging.steps import (
 )
 from app.packages.consistency import find_contradiction
 from app.packages.schema import check_schema, check_steps, parse_json
+from app.system.files import read_regular
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
@@ -111,7 +112,7 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
         PackageError: the file cannot be read, or see parse_manifest.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except OSError as exc:
         raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     return parse_manifest(raw, str(path)), raw

@@ -14,6 +14,7 @@ from app.imaging.preprocess import FloatArray, Preprocessor
 from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 from app.packages.sealing import check_licence_block, unseal_model
+from app.system.files import open_regular, read_regular
 
 ModelSource = Path | io.BytesIO
 """What a model is loaded from: a file, or the decrypted bytes of a sealed one."""
@@ -142,7 +143,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
             label or contains ``error_code``, or the number of lines is not ``classes``.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise PackageError(path, f"expected UTF-8, byte {exc.start} is not") from exc
     lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
@@ -191,7 +192,7 @@ def _read_golden(folder: Path, spec: GoldenSpec | None, classes: int) -> Golden 
 def _check_file(folder: Path, field: str, reference: FileRef) -> Path:
     path = folder / reference.file
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         raise PackageError(

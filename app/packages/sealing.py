@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.errors import PackageError, TamperedPackage
 from app.packages.manifest import LicenceSpec, Manifest
+from app.system.files import open_regular, read_regular
 
 SIGNATURE_FILE = "manifest.sig"
 """The Ed25519 signature of the manifest's bytes, in base64."""
@@ -66,7 +67,7 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, purpose: str = "") 
         PackageError: the file cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as exc:
         raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     head = len(SEALED_MAGIC)
@@ -101,7 +102,7 @@ def decode_base64_strictly(text: str, size_bytes: int) -> bytes:
 
 def _is_sealed(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(len(SEALED_MAGIC)) == SEALED_MAGIC
     except OSError:
         return False  # the check of the model's SHA-256 reports it
@@ -109,7 +110,7 @@ def _is_sealed(path: Path) -> bool:
 
 def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:
     try:
-        text = path.read_bytes().decode("ascii")
+        text = read_regular(path).decode("ascii")
         signature = decode_base64_strictly(text.removesuffix("\n"), 64)
         key = Ed25519PublicKey.from_public_bytes(decode_base64_strictly(licence.publisher_key, 32))
         key.verify(signature, raw)

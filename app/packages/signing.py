@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from app.errors import PackageError, SettingsError
 from app.packages.schema import parse_json
 from app.packages.sealing import encode_base64
+from app.system.files import is_foreign, read_regular
 
 SIGNATURE_FILE = "signature.json"
 ALGORITHM = "ed25519"
@@ -65,7 +66,8 @@ def read_trusted_keys(folder: Path, default: Path) -> TrustedKeys | None:
     if not folder.is_dir():
         # A typing error must not disable the check.
         raise SettingsError(f"setting trusted_keys = {str(folder)!r}: expected a folder")
-    keys = [_read_public_key(path) for path in sorted(folder.glob("*.pem"))]
+    paths = sorted(path for path in folder.glob("*.pem") if not is_foreign(path.name))
+    keys = [_read_public_key(path) for path in paths]
     return TrustedKeys(folder, {fingerprint(key): key for key in keys})
 
 
@@ -122,16 +124,21 @@ def _parse(signature: bytes, file: str) -> tuple[str, bytes]:
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:
-    key = _read_key(path, f"trusted_keys: {path}", load_pem_public_key)
+    key = _read_key(path, f"trusted_keys: {path}", load_pem_public_key, read_regular)
     if not isinstance(key, Ed25519PublicKey):
         raise SettingsError(f"trusted_keys: {path}: {_expected('public')}")
     return key
 
 
-def _read_key(path: Path, called: str, load: Callable[[bytes], object]) -> object:
+def _read_key(
+    path: Path,
+    called: str,
+    load: Callable[[bytes], object],
+    read: Callable[[Path], bytes] = Path.read_bytes,
+) -> object:
     """Load a key; None if the file does not hold one."""
     try:
-        return load(path.read_bytes())
+        return load(read(path))
     except OSError as exc:
         raise SettingsError(f"{called} cannot be read: {exc.strerror}") from exc
     except (ValueError, TypeError, UnsupportedAlgorithm):

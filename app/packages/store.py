@@ -7,6 +7,7 @@ from pathlib import Path
 from app.errors import PackageError
 from app.packages.manifest import MANIFEST_FILE
 from app.packages.schema import is_identifier
+from app.system.files import is_foreign, read_regular
 
 ACTIVE_FILE = "ACTIVE"
 """A text file ``weights/NAME/ACTIVE``: the active version in its first line, then those
@@ -34,7 +35,8 @@ class DesiredVersion:
 def desired_versions(weights_dir: Path) -> dict[str, DesiredVersion]:
     """Find the version to serve for each deploy name, in order, without opening the packages.
 
-    Hidden folders are in the middle of a change; they and plain files are ignored.
+    Hidden folders are in the middle of a change; they, plain files and foreign folders are
+    ignored.
 
     Raises:
         PackageError: the folder itself cannot be read. A problem of one name is in its
@@ -87,16 +89,29 @@ def _pick(parent: Path, name: str, kind: str) -> Path:
 
 
 def visible_folders(parent: Path) -> dict[str, Path]:
-    """List the folders that are not hidden, by name: the packages, or one's versions.
+    """List the folders that are neither hidden nor foreign, by name: packages, or versions.
 
     Raises:
         PackageError: the parent cannot be read.
     """
     try:
         entries = sorted(parent.iterdir())
-        return {e.name: e for e in entries if e.is_dir() and not e.name.startswith(".")}
+        own = (entry for entry in entries if not is_foreign(entry.name))
+        return {e.name: e for e in own if not e.name.startswith(".") and e.is_dir()}
     except OSError as exc:
         raise PackageError(parent, f"cannot be read: {exc.strerror}") from exc
+
+
+def foreign_entries(weights_dir: Path) -> list[str]:
+    """List the foreign entries beside the packages and beside their versions.
+
+    Raises:
+        PackageError: the weights folder cannot be read.
+    """
+    parents = (weights_dir, *visible_folders(weights_dir).values())
+    # glob skips a folder that cannot be read; its DesiredVersion reports that.
+    entries = (entry for parent in parents for entry in sorted(parent.glob("*")))
+    return [str(e.relative_to(weights_dir)) for e in entries if is_foreign(e.name)]
 
 
 def previous_versions(name_folder: Path) -> list[str]:
@@ -153,7 +168,7 @@ def _named_version(active_file: Path, versions: Mapping[str, Path]) -> Path:
 def _read_active(active_file: Path) -> list[str]:
     """Read the lines of ACTIVE: at least one, which may be empty."""
     try:
-        text = active_file.read_text(encoding="utf-8-sig")
+        text = read_regular(active_file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise PackageError(active_file, "expected a text file with a version") from exc
     return [line.strip() for line in text.strip().split("\n")]

@@ -1,8 +1,9 @@
 """What the master process does around a start: checks before, a greeting after."""
 
+import logging
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -10,8 +11,11 @@ from app.access_tokens import read_tokens
 from app.errors import PackageError, SettingsError
 from app.observability.log_file import RotatedFileHandler
 from app.observability.log_ids import advance_block
-from app.packages.store import desired_versions
+from app.packages.store import desired_versions, foreign_entries
+from app.serving.status_file import NameStatus
 from app.settings import PROJECT_ROOT, Settings
+
+_log = logging.getLogger(__name__)
 
 SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
 
@@ -21,7 +25,7 @@ def check_start(settings: Settings) -> None:
 
     Raises:
         SettingsError: the state folder cannot be written, or the TLS files are wrong.
-        PackageError: the weights folder holds no package.
+        PackageError: the weights folder cannot be read or holds no package.
         OperatorError: the tokens file is wrong.
     """
     check_tls(settings)
@@ -37,6 +41,8 @@ def check_start(settings: Settings) -> None:
         ) from exc
     if not desired_versions(settings.weights_dir):
         raise PackageError(settings.weights_dir, "no model package is here; make demo builds one")
+    if foreign := foreign_entries(settings.weights_dir):
+        _log.info("in %s, passed over: %s", settings.weights_dir, ", ".join(foreign))
 
 
 def open_log_file(settings: Settings) -> RotatedFileHandler | None:
@@ -132,13 +138,20 @@ def free_slot(taken: Iterable[int]) -> int:
     return next(slot for slot in count() if slot not in used)
 
 
-def describe_start(settings: Settings) -> str:
-    """Write where the server can be called and tried, and where its log is."""
+def describe_start(settings: Settings, names: Mapping[str, NameStatus]) -> str:
+    """Write what can be called and tried, what is not served, and where the log is.
+
+    Args:
+        settings: the settings in force.
+        names: the deploy names of a worker that has started.
+    """
     base = local_url(settings)
-    versions = desired_versions(settings.weights_dir)
-    names = [name for name, version in versions.items() if version.folder]
-    urls = [f"{base}/{name}/ImageClassification" for name in names]
-    lines = ["", "classifyd is ready:", *(f"  {url}" for url in urls), ""]
+    served = sorted(name for name, status in names.items() if status.version)
+    urls = [f"{base}/{name}/ImageClassification" for name in served]
+    begin = "classifyd is ready:" if urls else "classifyd has started and serves no model yet."
+    lines = ["", begin, *(f"  {url}" for url in urls), ""]
+    if missing := sorted(names.keys() - served):
+        lines += ["Not served:", *(f"  {name}: {names[name].problem}" for name in missing), ""]
     if urls and SAMPLE_PHOTO.exists():
         lines += ["Try it:", f"  {curl_line(urls[0], settings.access_tokens == 'on')}", ""]
     if settings.console == "on":

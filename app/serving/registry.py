@@ -1,6 +1,7 @@
 """The classifiers that one worker serves, by deploy name."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from app.inference.tuning.loader import Loader
 from app.packages.store import desired_versions
 from app.serving.reconciliation import ModelEntry, Unlock, load_version, reconcile
 from app.serving.status_file import NameStatus
+
+_PARENTS = re.compile(r"(?<![\w.])/(?=[\w.@])([\w.@+~-]+/)*")
+"""The folders of an absolute path."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,25 +130,42 @@ class ModelRegistry:
         return {name: entry.publishers for name, entry in self._entries.items()}
 
     def problems(self) -> dict[str, str]:
-        """Return why deploy names cannot be served; a missing licence is not a problem."""
+        """Return why deploy names cannot be served.
+
+        A missing licence is not a problem of the server while it serves another name.
+        """
         if self.queue.is_hung:
             return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
+        unserved = {name: entry for name, entry in self._entries.items() if not entry.classifier}
+        is_any_served = len(unserved) < len(self._entries)
         return {
-            name: str(entry.problem)
-            for name, entry in self._entries.items()
-            if not entry.classifier and not isinstance(entry.problem, LockedPackage)
+            name: self._describe_problem(entry)
+            for name, entry in unserved.items()
+            if not (is_any_served and isinstance(entry.problem, LockedPackage))
         }
+
+    def awaits_licence(self) -> bool:
+        """Whether there are models, and none is served because each lacks a licence."""
+        entries = self._entries.values()
+        return bool(entries) and all(
+            entry.classifier is None and isinstance(entry.problem, LockedPackage)
+            for entry in entries
+        )
 
     def pending(self) -> dict[str, dict[str, str]]:
         """Return the desired version, and why it is not served, where an earlier one is."""
         return {
             name: {
                 "version": entry.desired.folder.name if entry.desired.folder else "",
-                "reason": str(entry.problem),
+                "reason": self._describe_problem(entry),
             }
             for name, entry in self._entries.items()
             if entry.classifier and entry.problem
         }
+
+    def _describe_problem(self, entry: ModelEntry) -> str:
+        """Describe a problem to callers: files relative to the weights folder, or by name."""
+        return _PARENTS.sub("", str(entry.problem).replace(f"{self._weights_dir}/", ""))
 
     def status(self) -> dict[str, NameStatus]:
         """Return the status of each deploy name for ``activate --wait``."""

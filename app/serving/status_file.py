@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.system.files import atomic_write
+from app.system.files import atomic_write, read_regular
 
 WORKERS_FOLDER = "workers"
 
@@ -71,9 +71,9 @@ class StatusFile:
             _log.error("worker status %s cannot be written: %s", self._path, exc)
 
 
-def live_workers(state_dir: Path, weights_dir: Path) -> list[WorkerStatus]:
-    """List the running workers that serve a weights folder."""
-    found = map(_read, (state_dir / WORKERS_FOLDER).glob("*.json"))
+def live_workers(state_dir: Path, weights_dir: Path, pid: object = "*") -> list[WorkerStatus]:
+    """List the running workers that serve a weights folder, or the one with a process id."""
+    found = map(_read, (state_dir / WORKERS_FOLDER).glob(f"*-{pid}.json"))
     return [
         status
         for status in found
@@ -90,7 +90,7 @@ def _delete_dead(state_dir: Path) -> None:
 
 def _read(path: Path) -> WorkerStatus | None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path))
         names = {name: NameStatus(**status) for name, status in document.pop("names").items()}
         return WorkerStatus(**document, names=names)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -1,13 +1,33 @@
 """Files that several processes share: atomic writes and advisory locks."""
 
+import errno
 import fcntl
 import os
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
+
+LOCK_POLL_S = 0.02
+"""Interval at which a lock is tried; flock(2) has no timeout."""
+
+_FOREIGN_NAMES = frozenset(
+    {
+        "lost+found",  # ext4
+        "@eaDir",  # Synology
+        "#recycle",
+        "@Recycle",  # QNAP
+        "__MACOSX",  # a zip made by macOS
+        "$RECYCLE.BIN",  # Windows
+        "System Volume Information",
+        ".ipynb_checkpoints",  # Jupyter
+    }
+)
 
 
 @contextmanager
@@ -63,14 +83,63 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading.
+
+    In a folder that others can write to, opening a FIFO would wait until somebody writes to it.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    stream = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return stream
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a regular file; see open_regular."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
 @contextmanager
-def file_lock(path: Path, mode: int = 0o640) -> Iterator[None]:
-    """Hold an exclusive lock; see acquire_lock. It is not reentrant."""
-    descriptor = acquire_lock(path, mode)
+def file_lock(path: Path, mode: int = 0o640, timeout_s: float | None = None) -> Iterator[None]:
+    """Hold an exclusive lock; see acquire_lock. It is not reentrant.
+
+    Args:
+        path: see acquire_lock.
+        mode: see acquire_lock.
+        timeout_s: how long to wait for another process that holds the lock; None is forever.
+
+    Raises:
+        TimeoutError: another process held the lock for too long.
+        OSError: the file cannot be opened.
+    """
+    descriptor = _acquire_within(path, mode, timeout_s)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _acquire_within(path: Path, mode: int, timeout_s: float | None) -> int:
+    if timeout_s is None:
+        return acquire_lock(path, mode)
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return acquire_lock(path, mode, wait=False)
+        except BlockingIOError as exc:
+            if time.monotonic() >= end:
+                problem = "another process holds its lock"
+                raise TimeoutError(errno.EWOULDBLOCK, problem, str(path)) from exc
+        time.sleep(LOCK_POLL_S)
 
 
 def acquire_lock(path: Path, mode: int = 0o640, *, wait: bool = True) -> int:
@@ -102,6 +171,14 @@ def acquire_lock(path: Path, mode: int = 0o640, *, wait: bool = True) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_foreign(name: str) -> bool:
+    """Whether an entry of a folder was created by an operating system or a tool, not by a user.
+
+    Names that start with ``._`` are AppleDouble files, which macOS writes beside others.
+    """
+    return name in _FOREIGN_NAMES or name.startswith("._")
 
 
 def claim_folder(folder: Path) -> int:

@@ -1,5 +1,6 @@
 """337000 by licence, through the real server: on the guilty deploy name only."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from app.licence.clock import ClockRecord
+from app.licence.clock import LOCK_FILE, ClockRecord
 from app.licence.keys import clock_key, read_machine_key
 from app.licence.licences import REFRESH_S
 from app.observability.sampling import INTERVAL_S
 from app.packages.changes import activate
+from app.system.files import acquire_lock
 from tests.support.images import RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.machines import build_machine
@@ -179,6 +181,29 @@ def test_a_name_that_another_publisher_took_over_keeps_no_verdict_of_the_first(
         days = 'classifyd_licence_days_left{deploy_name="pets"}'
         assert f"{days} +Inf" in server.request("GET", "/metrics").body.decode()
         assert server.classify("pets", {"image": RED}).code == 0
+
+
+def test_a_licence_ends_although_others_hold_locks_and_make_fifos(tmp_path: Path) -> None:
+    weights, state, licences = tmp_path / "w", tmp_path / "state", tmp_path / "l"
+    publisher = Ed25519PrivateKey.generate()
+    build_sealed_package(weights, "pets", publisher)
+    fingerprint = customer_fingerprint(state)
+    write_licence(licences / "pets.licence", publisher, fingerprint, "pets")
+    with Server(weights, state, licence_dir=licences, engine="auto") as server:
+        assert server.classify("pets", {"image": RED}).code == 0
+        os.mkfifo(licences / "a.licence")
+        held = acquire_lock(state / LOCK_FILE)
+        expires = int(time.time()) + 2
+        write_licence(licences / "pets.licence", publisher, fingerprint, "pets", expires=expires)
+        assert "expired" in _wait_for(server, 337000).detail
+        assert time.time() < expires + 10
+        assert _standing(server)["state"] == "refused"
+        os.close(held)
+        server.stop()
+        # A start does not wait for them either.
+        server.start()
+        server.wait_until_ready()
+        assert "expired" in server.classify("pets", {"image": RED}).detail
 
 
 def _refusals(server: Server) -> int:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import socket
 import ssl
 import stat
 import subprocess
@@ -72,9 +73,90 @@ def test_call_without_a_valid_token_is_337000(locked: Server, header: str) -> No
     assert locked.request("GET", "/metrics").status == 403
 
 
-def test_unknown_name_comes_before_the_token_and_the_body_after_it(locked: Server) -> None:
-    assert locked.request("POST", "/nobody/ImageClassification", CALL).code == 336001
-    assert locked.request("POST", PATH, b"no json").code == 337000
+@pytest.mark.parametrize("end", ["ImageClassification", "ImageClassification/batch"])
+def test_without_a_token_no_answer_tells_which_names_exist(locked: Server, end: str) -> None:
+    """The token comes before the name, so that nobody can find out names by trying."""
+    for header in ({}, {"Authorization": "Bearer wrong"}):
+        for body in (CALL, b"no json", b""):
+            known, unknown = (
+                locked.request("POST", f"/{name}/{end}", body, header)
+                for name in ("colours", "nobody")
+            )
+            assert (known.status, known.code, known.detail) == (200, 337000, unknown.detail)
+            assert known.headers.keys() == unknown.headers.keys()
+            assert len(known.body) == len(unknown.body)
+
+
+def test_without_a_token_the_console_tells_no_names(locked: Server) -> None:
+    answers = [
+        locked.request("POST", f"/console/preview/{name}", CALL) for name in ("colours", "nobody")
+    ]
+    assert [(answer.status, answer.code) for answer in answers] == [(403, 337000)] * 2
+    assert locked.request("GET", "/console/models").code == 337000
+
+
+def test_a_valid_token_tells_an_unknown_name(locked: Server, state: Path) -> None:
+    token = add_token(state / "tokens.json", "till-9")
+    header = {"Authorization": f"Bearer {token}"}
+    answer = locked.request("POST", "/nobody/ImageClassification", CALL, header)
+    assert answer.code == 336001
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/docs", "/docs?lang=zh", "/openapi.json", "/"])
+def test_open_pages_name_models_only_to_callers_with_a_token(
+    locked: Server, state: Path, path: str
+) -> None:
+    token = add_token(state / "tokens.json", f"reader-{abs(hash(path))}")
+    for header in ({}, {"Authorization": "Bearer wrong"}):
+        answer = locked.request("GET", path, None, header)
+        assert answer.status == 200
+        assert b"colours" not in answer.body
+        assert b"farben" not in answer.body
+    if path != "/":
+        query = f"{path}{'&' if '?' in path else '?'}access_token={token}"
+        for answer in (
+            locked.request("GET", path, None, {"Authorization": f"Bearer {token}"}),
+            locked.request("GET", query),
+        ):
+            assert b"colours" in answer.body
+            assert b"farben" in answer.body
+
+
+def test_readiness_without_a_token_is_only_that(locked: Server) -> None:
+    assert locked.request("GET", "/readyz").json == {"ready": True, "awaits_licence": False}
+
+
+def test_doctor_names_the_models_without_a_token(
+    locked: Server, state: Path, colour_weights: Path
+) -> None:
+    folders = ["--weights-dir", colour_weights, "--state-dir", state]
+    told = run_classifyd("doctor", "--port", locked.port, "--access-tokens", "on", *folders).stdout
+    assert "colours/1 is served" in told
+
+
+def test_no_level_logs_a_token(colour_weights: Path, tmp_path: Path) -> None:
+    token, wrong = add_token(tmp_path / "tokens.json", "till-1"), "W" * 43
+    with Server(colour_weights, tmp_path, access_tokens="on", log_level="debug") as server:
+        for secret in (token, wrong):
+            _bearer(server, secret)
+            server.request("POST", f"{PATH}?access_token={secret}", CALL)
+            server.request("GET", f"/nowhere?access_token={secret}")
+            server.request("GET", f"/metrics?access_token={secret}")
+            for lines in (
+                [f"GET {PATH}?access_token={secret} HTTP/1.1", "Broken header"],
+                [f"GET {PATH} HTTP/1.1", f"Authorization Bearer {secret}"],
+                [f"GET {PATH} HTTP/1.1", f"Authorization: Bearer {secret}\x00"],
+                [f"GET {PATH} HTTP/9.9", f"Authorization: Bearer {secret}"],
+                [f"POST {PATH}?access_token={secret} HTTP/1.1", "Content-Length: x"],
+                [f"GET {PATH} HTTP/1.1", f"Authorization: Bearer {secret}{'x' * 9000}"],
+            ):
+                with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+                    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+                    connection.recv(4096)
+        log = server.log_text()
+    assert '"level":"debug"' in log
+    assert token not in log
+    assert wrong not in log
 
 
 def test_health_stays_open(locked: Server) -> None:
@@ -100,6 +182,17 @@ def test_damaged_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
     path.write_text('{"tokens": [')
     assert tokens.check(token) == "a"
     with pytest.raises(OperatorError, match="not a tokens file"):
+        AccessTokens(path)
+
+
+def test_fifo_in_place_of_the_tokens_file_keeps_those_valid_that_were(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    token = add_token(path, "a")
+    tokens = AccessTokens(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert tokens.check(token) == "a"
+    with pytest.raises(OperatorError, match="cannot be read: it is not a regular file"):
         AccessTokens(path)
 
 

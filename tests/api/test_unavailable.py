@@ -1,6 +1,7 @@
 """336000 and 336100: provoked with models that fail or take their time."""
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,25 @@ def test_broken_package_is_unavailable_while_others_go_on(weights: Path, tmp_pat
         assert server.classify("colours", {"image": RED}).code == 0
         ready = server.request("GET", "/readyz")
         assert ready.status == 503
-        assert "labels.txt" in ready.json["reasons"]["broken"]
+        assert ready.json["reasons"]["broken"].startswith("broken/1/labels.txt: ")
+
+
+def test_readiness_shows_no_absolute_path(tmp_path: Path) -> None:
+    weights = tmp_path / "weights of 2026"
+    build_colour_package(weights, "colours", ["red", "green", "blue"])
+    # The tuning process reports this one, as a line of text.
+    build_colour_package(weights, "crowded", ["red", "green", "blue", "violet"])
+    (build_colour_package(weights, "empty", ["red", "green", "blue"]) / "model.pt").unlink()
+    (weights / "none").mkdir()
+    with Server(weights, tmp_path, engine="auto") as server:
+        reasons = server.request("GET", "/readyz").json["reasons"]
+        assert reasons.keys() == {"crowded", "empty", "none"}
+        for name, reason in reasons.items():
+            assert name in reason
+            assert not re.search(r"(?<![\w.])/\w", reason), reason
+            assert str(tmp_path) not in reason
+        # The log and the greeting are the operator's, and say where the files are.
+        assert str(weights / "empty/1/manifest.json") in server.log_text()
 
 
 def test_requests_beyond_the_bound_are_refused_at_once(weights: Path, tmp_path: Path) -> None:

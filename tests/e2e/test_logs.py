@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import PROJECT_ROOT
+from tests.support.commands import run_classifyd
 from tests.support.images import RED
 from tests.support.packages import build_failing_package
 from tests.support.server import Server
@@ -147,3 +148,28 @@ def test_logrotate_loses_no_line_under_load(
     logged = [entry["log_id"] for entry in entries if entry["message"] == "request"]
     assert set(answered) <= set(logged)
     assert len(logged) == len(set(logged))
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_a_client_sends_cannot_act_on_a_terminal(
+    colour_weights: Path, tmp_path: Path, log_format: str
+) -> None:
+    paths = ["%C2%85%E2%80%A8%E2%80%AE", "%1B%5B2J%C2%9B", "%EF%BB%BF%F3%A0%81%81"]
+    settings = {"log_format": log_format, "log_level": "debug"}
+    with Server(colour_weights, tmp_path, **settings) as server:
+        for path in paths:
+            server.request("POST", f"/forged{path}/ImageClassification", b"{}")
+            server.request("GET", f"/forged{path}")
+        wait_until(lambda: server.log_text().count("forged") >= 2 * len(paths), server)
+        lines = server.log_text().split("\n")
+    assert sum("forged" in line for line in lines) >= 2 * len(paths)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_logs_prints_no_character_that_a_terminal_acts_on(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    line = {"time": "2026-11-25T10:00:00+00:00", "message": "request", "path": "/\u202e\x1b\x85猫"}
+    log.write_text(json.dumps(line, ensure_ascii=False) + "\n")
+    text = run_classifyd("logs", "--file", log).stdout
+    assert text.strip().isprintable()
+    assert "猫" in text

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from app.system.files import (
     atomic_write,
     claim_folder,
     file_lock,
+    read_regular,
     remove_abandoned,
 )
 
@@ -110,3 +112,33 @@ def test_only_folders_without_a_living_owner_are_removed(tmp_path: Path) -> None
     remove_abandoned([*tmp_path.iterdir(), tmp_path / "missing"])
     assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
     os.close(claim)
+
+
+def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    (tmp_path / "link").symlink_to(path)
+    assert read_regular(path) == read_regular(tmp_path / "link") == b"content"
+    os.mkfifo(tmp_path / "fifo")
+    for other in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_regular(other)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
+    assert not [
+        link for link in Path("/proc/self/fd").iterdir() if "fifo" in os.path.realpath(link)
+    ]
+
+
+def test_a_lock_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
+    held = acquire_lock(tmp_path / "lock")
+    started = time.monotonic()
+    with (
+        pytest.raises(TimeoutError, match="another process holds its lock"),
+        file_lock(tmp_path / "lock", timeout_s=0.2),
+    ):
+        pass
+    assert 0.2 <= time.monotonic() - started < 5
+    os.close(held)
+    with file_lock(tmp_path / "lock", timeout_s=0.2):
+        pass

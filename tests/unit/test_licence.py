@@ -2,20 +2,23 @@
 
 import base64
 import json
+import os
 import random
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.errors import AuthFailed, LicenceError, LockedPackage, PackageError, TamperedPackage
-from app.licence.clock import CLOCK_FILE, ClockRecord
+from app.licence.clock import CLOCK_FILE, LOCK_FILE, ClockRecord
 from app.licence.facts import read_facts
 from app.licence.fingerprint import Fingerprint
-from app.licence.folder import LicenceFolder
+from app.licence.folder import Decision, LicenceFolder
 from app.licence.issue import issue_licence
 from app.licence.keys import MACHINE_KEY_FILE, clock_key, content_key, read_machine_key
 from app.licence.licence import DeviceClass, to_time
@@ -25,8 +28,10 @@ from app.packages.archive import install_archive, write_archive
 from app.packages.manifest import LicenceSpec
 from app.packages.package import Package, load_package
 from app.packages.sealing import unseal_model
+from app.system.files import acquire_lock
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.machines import CARD, build_machine, change
+from tests.support.waiting import wait_until
 
 DAY_S = 86_400
 
@@ -413,6 +418,89 @@ def test_an_unreadable_licence_is_refused_only_at_the_second_check(
     _refresh(licences, customer)
     with pytest.raises(AuthFailed, match="there is no licence"):
         licences.require(sealed.manifest)
+
+
+def test_a_fifo_in_the_licence_folder_stops_no_check(
+    customer: Customer, publisher: Ed25519PrivateKey
+) -> None:
+    write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=3)
+    fifo = customer.path.with_name("a.licence")
+    os.mkfifo(fifo)
+    assert customer.check().days_left == 3
+    customer.path.unlink()
+    verdict = customer.check()
+    assert verdict.state == "refused"
+    assert f"{fifo} cannot be read: it is not a regular file" in verdict.advice
+
+
+@pytest.mark.parametrize("name", [MACHINE_KEY_FILE, CLOCK_FILE])
+def test_a_fifo_in_the_state_folder_stops_no_check(
+    customer: Customer, publisher: Ed25519PrivateKey, name: str
+) -> None:
+    write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=3)
+    (customer.state / name).unlink()
+    os.mkfifo(customer.state / name)
+    # A lost clock record is tolerated, a lost key is not.
+    assert customer.check().serves is (name == CLOCK_FILE)
+
+
+def test_a_lock_held_by_another_process_delays_no_refusal(
+    sealed: Package,
+    customer: Customer,
+    publisher: Ed25519PrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    licence = write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
+    licences = _licences(customer)
+    held = acquire_lock(customer.state / LOCK_FILE)
+    started = time.monotonic()
+    licences.unlock(sealed.manifest)
+    _refresh(licences, customer)
+    licences.require(sealed.manifest)
+    monkeypatch.setattr("app.licence.folder.time.time", lambda: licence.expires)
+    _refresh(licences, customer)
+    with pytest.raises(AuthFailed, match="expired"):
+        licences.require(sealed.manifest)
+    assert time.monotonic() - started < 5
+    warnings = [message for message in caplog.messages if "clock record" in message]
+    assert len(warnings) == 1
+    assert "another process holds its lock" in warnings[0]
+    os.close(held)
+
+
+def test_a_verdict_that_is_too_old_is_none(
+    sealed: Package,
+    customer: Customer,
+    publisher: Ed25519PrivateKey,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever stops the check: here the folder never answers, as on a lost network disk."""
+    monkeypatch.setattr("app.licence.licences.MAX_AGE_S", 2)
+    monkeypatch.setattr("app.licence.licences.REFRESH_S", 0.1)
+    write_licence(customer.path, publisher, customer.fingerprint(), "pets", days=1)
+    licences = _licences(customer)
+    licences.unlock(sealed.manifest)
+    publishers = {"pets": {customer.spec.publisher_key}}
+    licences.watch(lambda _: None, lambda: publishers)
+    time.sleep(4)
+    licences.require(sealed.manifest)
+    answers = threading.Event()
+    best = LicenceFolder.best
+
+    def hang(*arguments: Any) -> Decision:
+        answers.wait()
+        return best(*arguments)
+
+    monkeypatch.setattr(LicenceFolder, "best", hang)
+    wait_until(lambda: not licences.describe()["pets"]["serves"], wait_s=10, pause_s=0.1)
+    with pytest.raises(AuthFailed, match="was not checked"):
+        licences.require(sealed.manifest)
+    wait_until(lambda: "was not checked" in caplog.text, wait_s=10, pause_s=0.1)
+    answers.set()
+    wait_until(lambda: licences.describe()["pets"]["serves"], wait_s=10, pause_s=0.1)
+    licences.require(sealed.manifest)
 
 
 def _refresh(licences: Licences, customer: Customer) -> None:

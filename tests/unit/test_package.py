@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,13 @@ def test_a_folder_in_place_of_a_file_is_named(folder: Path) -> None:
     (folder / MODEL_FILE).unlink()
     (folder / MODEL_FILE).mkdir()
     assert "model.pt cannot be read: Is a directory" in failure(folder).problem
+
+
+@pytest.mark.parametrize("file", [MANIFEST_FILE, MODEL_FILE, LABELS_FILE])
+def test_a_fifo_in_place_of_a_file_is_refused_and_not_waited_for(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    assert "cannot be read: it is not a regular file" in failure(folder).problem
 
 
 @pytest.mark.parametrize(("field", "file"), [("model", MODEL_FILE), ("labels", LABELS_FILE)])

@@ -1,6 +1,6 @@
 """Settings: the order of the sources and what is refused."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +86,43 @@ def test_every_setting_is_documented() -> None:
     text = (PROJECT_ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for setting in fields(Settings):
         assert f"`{setting.name}`" in text
+
+
+SERVICE = {
+    "CLASSIFYD_SERVICE_HOST": "10.96.4.7",
+    "CLASSIFYD_SERVICE_PORT": "8000",
+    "CLASSIFYD_SERVICE_PORT_HTTP": "8000",
+    "CLASSIFYD_PORT": "tcp://10.96.4.7:8000",
+    "CLASSIFYD_PORT_8000_TCP": "tcp://10.96.4.7:8000",
+    "CLASSIFYD_PORT_8000_TCP_PROTO": "tcp",
+    "CLASSIFYD_PORT_8000_TCP_PORT": "8000",
+    "CLASSIFYD_PORT_8000_TCP_ADDR": "10.96.4.7",
+}
+"""What Kubernetes sets in every pod beside a Service named classifyd with a port named http."""
+
+
+def test_variables_of_a_kubernetes_service_are_ignored_and_named() -> None:
+    canary = {name.replace("CLASSIFYD", "CLASSIFYD_CANARY"): SERVICE[name] for name in SERVICE}
+    environment = {**SERVICE, **canary, "CLASSIFYD_WORKERS": "3"}
+    resolved = read_settings(environment, default_config=NOWHERE)
+    assert resolved.settings == replace(Settings(), workers=3)
+    assert set(resolved.ignored) == {*SERVICE, *canary}
+    assert resolved.sources["port"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CLASSIFYD_PORT", "http://10.96.4.7:8000", "setting port"),
+        ("CLASSIFYD_PORT", "tcp", "setting port"),
+        ("CLASSIFYD_SERVICE_PORT", "http", "unknown setting 'service_port'"),
+        ("CLASSIFYD_SERVICE", "10.96.4.7", "unknown setting 'service'"),
+        ("CLASSIFYD_PORT_8000", "8000", "unknown setting 'port_8000'"),
+        ("CLASSIFYD_PORT_8000_TCP_USER", "8000", "unknown setting 'port_8000_tcp_user'"),
+    ],
+)
+def test_a_name_that_is_only_similar_to_a_services_is_refused(
+    name: str, value: str, told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        read_settings({**SERVICE, name: value}, default_config=NOWHERE)

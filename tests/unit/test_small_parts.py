@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,6 +150,30 @@ def _logged(formatter: logging.Formatter, **fields: object) -> str:
 def test_json_line_holds_the_fields() -> None:
     line = json.loads(_logged(JsonFormatter(), log_id=5, top="猫"))
     assert (line["log_id"], line["top"], line["level"]) == (5, "猫", "info")
+
+
+UNPRINTABLE = "\x00\x1b\x7f\x85\x9b\u2028\u2029\u202e\u2066\ufeff\U000e0041"
+
+
+def test_no_line_has_a_character_that_a_terminal_acts_on() -> None:
+    for formatter in (JsonFormatter(), TextFormatter(colour=False)):
+        text = _logged(formatter, path=f"/{UNPRINTABLE}猫", facts={"disk": UNPRINTABLE})
+        assert text[:-1].isprintable()
+        assert "猫" in text
+    line = json.loads(_logged(JsonFormatter(), path=UNPRINTABLE))
+    assert line["path"] == UNPRINTABLE
+
+
+def test_messages_and_tracebacks_are_escaped_too() -> None:
+    for formatter in (JsonFormatter(), TextFormatter(colour=False)):
+        record = logging.LogRecord("test", logging.ERROR, "", 0, f"a{UNPRINTABLE}\nb", (), None)
+        try:
+            raise ValueError(f"{UNPRINTABLE}\udcff")
+        except ValueError:
+            record.exc_info = sys.exc_info()
+        lines = formatter.format(record).split("\n")
+        assert all(line.isprintable() for line in lines)
+        assert not any(line.startswith("b") for line in lines)
 
 
 def test_client_cannot_forge_a_log_line() -> None:

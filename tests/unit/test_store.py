@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def test_an_empty_folder_has_no_packages(weights: Path) -> None:
     assert active_folders(weights) == {}
 
 
+def test_a_fifo_named_active_is_refused_and_not_waited_for(weights: Path) -> None:
+    os.mkfifo(make(weights, "pets", "1") / "ACTIVE")
+    assert "expected a text file with a version" in str(problems(weights)["pets"])
+
+
 def test_a_missing_weights_folder_is_named(weights: Path) -> None:
     with pytest.raises(PackageError, match="cannot be read: No such file or directory") as caught:
         desired_versions(weights / "missing")
@@ -75,7 +81,7 @@ def test_a_missing_weights_folder_is_named(weights: Path) -> None:
         ("pets", ["1"], "", "found '', expected one of the versions there: 1"),
         ("pets", ["1"], "../pets/1", "found '../pets/1', expected one of"),
         ("pets", [".1"], ".1", "found '.1', expected one of the versions there: none"),
-        ("lost+found", ["1"], None, "expected a deploy name: 1 to 64 of"),
+        ("my pets", ["1"], None, "expected a deploy name: 1 to 64 of"),
     ],
 )
 def test_a_name_without_an_active_version_is_broken_and_hides_no_other(

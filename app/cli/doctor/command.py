@@ -22,6 +22,7 @@ from app.cli.options import PATH, json_option, resolve_options, settings_options
 from app.cli.output import print_json, writing
 from app.errors import PackageError, SettingsError
 from app.licence.standing import active_manifests
+from app.observability.log_format import escape_unprintable
 from app.settings import ResolvedSettings, Settings
 
 CHECKS: tuple[Callable[[Settings], Findings], ...] = (
@@ -60,12 +61,16 @@ def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
 
 def _check_sources(resolved: ResolvedSettings) -> Finding:
     sources = sorted(set(resolved.sources.values()) - {"default"})
-    return Finding("ok", "configuration", f"from {', '.join(sources) or 'defaults only'}")
+    text = f"from {', '.join(sources) or 'defaults only'}"
+    if resolved.ignored:
+        text += f"; variables of a Kubernetes Service are ignored: {', '.join(resolved.ignored)}"
+    return Finding("ok", "configuration", text)
 
 
 def _print_text(findings: list[Finding]) -> None:
     for finding in findings:
-        print(f"{finding.level:<8} {finding.subject:<13} {finding.text}")
+        text = escape_unprintable(finding.text, "\n")
+        print(f"{finding.level:<8} {finding.subject:<13} {text}")
         if finding.to_do:
             print(f"{'':<22} -> {finding.to_do}")
 

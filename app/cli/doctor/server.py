@@ -11,9 +11,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from app.cli.doctor.finding import Finding, Findings
+from app.cli.doctor.finding import Finding, Findings, Level
 from app.reporting.counts import pluralise
 from app.server.preflight import listen_address, local_url, probe_address
+from app.serving.status_file import live_workers
 from app.settings import Settings
 
 SERVER_TIMEOUT_S = 10
@@ -42,6 +43,8 @@ def check_server(settings: Settings) -> Findings:
     else:
         to_do = "see the names below, and the log"
         yield Finding("failure", "port", f"the server at {address} is not ready", to_do)
+    if "serving" not in ready:
+        yield from _check_names(settings)
     for name, reason in ready.get("reasons", {}).items():
         yield Finding("failure", "engine", f"{name} is not served: {reason}", "fix the package")
     for name, pending in ready.get("pending", {}).items():
@@ -52,6 +55,17 @@ def check_server(settings: Settings) -> Findings:
     for name, model in ready.get("serving", {}).items():
         text = f"{name}/{model['version']} by {model['engine']} on {model['device']}"
         yield Finding("ok", "engine", text)
+
+
+def _check_names(settings: Settings) -> Findings:
+    """Find what is served in the workers' files: with access tokens /readyz does not tell."""
+    workers = live_workers(settings.state_dir, settings.weights_dir)
+    names = {name: status for worker in workers for name, status in worker.names.items()}
+    for name, status in sorted(names.items()):
+        served = f"{name}/{status.version} is served" if status.version else f"{name} is not served"
+        level: Level = "ok" if not status.problem else "warning" if status.version else "failure"
+        to_do = "fix the package" if status.problem else ""
+        yield Finding(level, "engine", f"{served}: {status.problem}".rstrip(": "), to_do)
 
 
 def fetch_readiness(settings: Settings) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ def write_converted_model(model: Any, package: Package, folder: Path) -> None:
     """
     if package.sealed:
         with atomic_write(folder / SEALED_FILE) as stream:
-            stream.write(_seal(model, package))
+            stream.write(_seal(model, package, folder))
         return
     with TemporaryDirectory(dir=folder) as drafts:
         model_path, weights_path = Path(drafts, MODEL_FILE), Path(drafts, WEIGHTS_FILE)
@@ -63,14 +63,14 @@ def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
     return bytes(plain[_LENGTH_BYTES:end]), bytes(plain[end:])
 
 
-def _seal(model: Any, package: Package) -> bytes:
+def _seal(model: Any, package: Package, folder: Path) -> bytes:
     assert package.content_key is not None  # noqa: S101 - locked packages are refused earlier
     # OpenVINO writes to paths only; these are links to memory.
     with (
         os.fdopen(os.memfd_create("model"), "rb") as model_file,
         os.fdopen(os.memfd_create("weights"), "rb") as weights_file,
     ):
-        with TemporaryDirectory() as links:
+        with TemporaryDirectory(dir=folder) as links:
             paths = Path(links, MODEL_FILE), Path(links, WEIGHTS_FILE)
             for path, file in zip(paths, (model_file, weights_file), strict=True):
                 path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")

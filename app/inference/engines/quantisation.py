@@ -6,6 +6,7 @@ worker.
 
 import io
 import logging
+import os
 import warnings
 from contextlib import redirect_stdout
 from typing import Any
@@ -63,6 +64,8 @@ def _calibration_images(package: Package) -> list[FloatArray]:
 
 
 def _import_nncf() -> Any:
+    # NNCF looks up the home folder when it is imported, and fails for an account without one.
+    os.environ.setdefault("HOME", "/")
     try:
         import nncf
     except ImportError as exc:

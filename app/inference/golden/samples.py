@@ -14,6 +14,7 @@ from app.inference.engines.base import Engine, FloatArray
 from app.inference.scores import to_scores
 from app.packages.manifest import OutputSpec
 from app.packages.package import Golden, Package
+from app.system.files import read_regular
 
 Scorer = Callable[[Preprocessor, OutputSpec], FloatArray]
 """Gives the scores of all golden samples, float32 (images, classes)."""
@@ -47,6 +48,6 @@ def read_pixels(path: Path) -> ByteArray:
         PackageError: it is not an image that a request could carry.
     """
     try:
-        return decode(*guard(path.read_bytes()))
+        return decode(*guard(read_regular(path)))
     except ApiError as exc:
         raise PackageError(path, f"is not a valid image: {exc.detail}") from exc

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.packages.package import Package
 from app.settings import Settings
 from app.system.cpus import cpu_model, usable_cpus
-from app.system.files import atomic_write, file_lock
+from app.system.files import atomic_write, file_lock, read_regular
 from app.system.sizing import cpus_per_worker
 
 FORMAT = 4
@@ -143,7 +143,7 @@ class SelectionStore:
     def read(self) -> EngineSelection | None:
         """Read the selection; None if there is none, or its file is damaged."""
         try:
-            document = json.loads(self._path.read_bytes())
+            document = json.loads(read_regular(self._path))
             measurements = tuple(Measurement(**row) for row in document["measurements"])
             latency = LatencyMeasurement(**document["latency"]) if document["latency"] else None
             return EngineSelection(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import OperatorError
+from app.system.files import is_foreign
 
 
 def read_label_source(path: Path) -> list[str]:
@@ -20,7 +21,8 @@ def read_label_source(path: Path) -> list[str]:
         OperatorError: it cannot be read, or has no label for an index.
     """
     if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        entries = (entry for entry in path.iterdir() if entry.is_dir())
+        names = sorted(e.name for e in entries if not is_foreign(e.name))
         if not names:
             raise OperatorError(f"labels {path}: expected a folder for each class, found none")
         return names

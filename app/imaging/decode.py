@@ -4,9 +4,11 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from app.errors import ImageDecodeFailed
+from app.imaging.bmp16 import decode_bmp16
 from app.imaging.header import ImageHeader
 
 # The threads that serve requests use all cores already; OpenCV's own would only compete.
@@ -46,14 +48,21 @@ def decode(header: ImageHeader, data: bytes, reduce: Reduction = 1) -> NDArray[n
         ImageDecodeFailed: the decoder refused the file, or its size differs from the header's.
     """
     divisor: Reduction = reduce if header.format == "jpg" else 1
+    pixels: MatLike | None = decode_bmp16(data) if header.format == "bmp" else None
+    if pixels is None:
+        pixels = _decode_with_opencv(header, data, divisor)
+    width, height = -(-header.width // divisor), -(-header.height // divisor)
+    # Orientations 5 to 8 swap the sides.
+    if pixels.shape not in ((height, width, 3), (width, height, 3)) or pixels.dtype != np.uint8:
+        raise ImageDecodeFailed(f"{header.format}: the decoded size is not that of the header")
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _decode_with_opencv(header: ImageHeader, data: bytes, divisor: Reduction) -> MatLike:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _READ_FLAGS[divisor])
     except cv2.error as error:
         raise ImageDecodeFailed(f"{header.format}: the image data cannot be decoded") from error
     if pixels is None:
         raise ImageDecodeFailed(f"{header.format}: the image data cannot be decoded")
-    width, height = -(-header.width // divisor), -(-header.height // divisor)
-    # Orientations 5 to 8 swap the sides.
-    if pixels.shape not in ((height, width, 3), (width, height, 3)) or pixels.dtype != np.uint8:
-        raise ImageDecodeFailed(f"{header.format}: the decoded size is not that of the header")
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
+    return pixels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import ImageDecodeFailed
 from app.imaging.bmp16 import decode_bmp16
-from app.imaging.header import ImageHeader
+from app.imaging.header import ImageHeader, OrientationRule
 from app.imaging.jpeg_damage import check_jpeg
 from app.imaging.native_stderr import run_quietly
 
@@ -24,7 +24,8 @@ Reduction = Literal[1, 2, 4, 8]
 
 # OpenCV has no named constants for reduced RGB. IMREAD_REDUCED_COLOR_n is the bit 8 * n with
 # IMREAD_COLOR_BGR, which excludes IMREAD_COLOR_RGB, so the bit is used with the latter.
-_RGB = cv2.IMREAD_COLOR_RGB
+# The orientation is applied here, as OpenCV and Pillow disagree about where to find it.
+_RGB = cv2.IMREAD_COLOR_RGB + cv2.IMREAD_IGNORE_ORIENTATION
 _READ_FLAGS: dict[Reduction, int] = {
     1: _RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2 - cv2.IMREAD_COLOR_BGR + _RGB,
@@ -32,24 +33,33 @@ _READ_FLAGS: dict[Reduction, int] = {
     8: cv2.IMREAD_REDUCED_COLOR_8 - cv2.IMREAD_COLOR_BGR + _RGB,
 }
 
+_ROTATIONS = {
+    3: cv2.ROTATE_180,
+    6: cv2.ROTATE_90_CLOCKWISE,
+    8: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+_FLIPS = {2: 1, 4: 0, 7: -1}
+
 
 def decode(
     header: ImageHeader,
     data: bytes,
     reduce: Reduction = 1,
+    orientation: OrientationRule = "exif",
     remark: Callable[[str], object] = lambda _: None,
 ) -> NDArray[np.uint8]:
     """Decode a file that ``guard`` accepted.
 
-    The EXIF orientation is applied, alpha is dropped (not blended), 16-bit samples keep their
-    high byte, grey and CMYK are converted. A progressive jpg of 4096 x 4096 px takes up to
-    190 MB while it is decoded: the image, and two bytes per sample for its coefficients.
+    Alpha is dropped (not blended), 16-bit samples keep their high byte, grey and CMYK are
+    converted. A progressive jpg of 4096 x 4096 px takes up to 190 MB while it is decoded: the
+    image, and two bytes per sample for its coefficients.
 
     Args:
         header: from ``guard``.
         data: from ``guard``, with this header.
         reduce: divides the sides of a jpg, rounding up, while decoding, which is faster and
             changes pixels a little; png and bmp are always decoded at full size.
+        orientation: whether to turn the image upright, as the header says.
         remark: called with an irregularity of the file that affects no pixel.
 
     Returns:
@@ -63,10 +73,11 @@ def decode(
     pixels: MatLike | None = decode_bmp16(data) if header.format == "bmp" else None
     if pixels is None:
         pixels = _decode_with_opencv(header, data, divisor, remark)
-    width, height = -(-header.width // divisor), -(-header.height // divisor)
-    # Orientations 5 to 8 swap the sides.
-    if pixels.shape not in ((height, width, 3), (width, height, 3)) or pixels.dtype != np.uint8:
+    size = (-(-header.height // divisor), -(-header.width // divisor), 3)
+    if pixels.shape != size or pixels.dtype != np.uint8:
         raise ImageDecodeFailed(f"{header.format}: the decoded size is not that of the header")
+    if orientation == "exif":
+        pixels = _turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
@@ -88,6 +99,16 @@ def _decode_with_opencv(
 
 def _read(data: bytes, divisor: Reduction = 1) -> MatLike | None:
     return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _READ_FLAGS[divisor])
+
+
+def _turn_upright(pixels: MatLike, orientation: int) -> MatLike:
+    if orientation in _ROTATIONS:
+        pixels = cv2.rotate(pixels, _ROTATIONS[orientation])
+    if orientation in (5, 7):
+        pixels = cv2.transpose(pixels)
+    if orientation in _FLIPS:
+        pixels = cv2.flip(pixels, _FLIPS[orientation])
+    return pixels
 
 
 def _prints_warnings() -> bool:

@@ -2,13 +2,14 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
 from app.imaging.jpeg_corrections import correct_jpeg
 from app.imaging.jpeg_scans import ScanProgress
-from app.imaging.jpeg_segments import FRAMES, SOS, Segment, walk_segments
+from app.imaging.jpeg_segments import APP1, FRAMES, SOS, Segment, walk_segments
+from app.imaging.orientation import read_orientation
 
 MAX_SCANS = 32
 """Maximum number of scans (SOS markers) in a file.
@@ -22,6 +23,8 @@ files have up to 15. At 4096 x 4096 px a pass takes about 6 ms.
 # 2 bytes per sample, 100 MB for a 4096 x 4096 px colour image.
 _DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE_FRAME = 0xC2
+_EXIF_NAME = b"Exif\0\0"
+_XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ def guard_jpeg(data: bytes) -> tuple[ImageHeader, bytes]:
     if frame is None or not scans:
         raise ImageDecodeFailed("jpg: no image before the end-of-image marker")
     _check_scans(data, segments, frame)
+    orientation = _read_orientation(data, segments)
     corrected = correct_jpeg(data, segments, len(frame.components), frame.is_progressive)
-    return frame.header, corrected
+    return replace(frame.header, orientation=orientation), corrected
 
 
 def _read_frame(data: bytes, segment: Segment) -> _Frame:
@@ -105,3 +109,18 @@ def _check_scans(data: bytes, segments: Sequence[Segment], frame: _Frame) -> Non
     if not progress.is_complete:
         # libjpeg decodes such a file to a blurred image without a warning.
         raise ImageDecodeFailed("jpg: the scans do not send all coefficients")
+
+
+def _read_orientation(data: bytes, segments: Sequence[Segment]) -> int:
+    """Read the orientation as Pillow does: EXIF segments joined, of several XMP the last."""
+    exif: list[bytes] = []
+    xmp = b""
+    for segment in segments:
+        if segment.marker == SOS:
+            break
+        if segment.marker == APP1:
+            if data.startswith(_EXIF_NAME, segment.start, segment.end):
+                exif.append(data[segment.start + len(_EXIF_NAME) : segment.end])
+            elif data.startswith(_XMP_NAME, segment.start, segment.end):
+                xmp = data[segment.start : segment.end]
+    return read_orientation(b"".join(exif), xmp)

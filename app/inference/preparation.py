@@ -29,7 +29,8 @@ def prepare_image(
 
     Args:
         image_bytes: the whole file, from an untrusted source.
-        package: its preprocessing, and whether a large jpg may be decoded at a reduced size.
+        package: its preprocessing, whether a large jpg may be decoded at a reduced size, and
+            whether the orientation is applied.
         stage: times the block of a stage: ``guard``, ``decode`` or ``preprocess``.
         reserve: holds the memory for the pixels of an image; called once the header is known,
             even if decoding then fails.
@@ -64,7 +65,8 @@ def _prepare(
         header, image_bytes = guard(image_bytes)
     with reserve(header):
         with stage("decode"):
-            pixels = decode(header, image_bytes, package.reduction(header), remark)
+            reduction, orientation = package.reduction(header), package.manifest.orientation
+            pixels = decode(header, image_bytes, reduction, orientation, remark)
         with stage("preprocess"):
             result = transform(pixels)
         # Free the pixels while their memory is still reserved.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.imaging.header import OrientationRule
 from app.packages.manifest import FORMAT, MANIFEST_FILE, dump_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
@@ -49,6 +50,7 @@ class PackageDraft:
         save_model: writes the TorchScript file to a path.
         golden: the images with known scores, None for none.
         scaled_decode: whether large jpgs may be decoded at a reduced size.
+        orientation: whether the orientation in an image's metadata is applied.
     """
 
     name: str
@@ -60,6 +62,7 @@ class PackageDraft:
     save_model: Callable[[Path], None]
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
+    orientation: OrientationRule = "exif"
 
 
 def write_package(
@@ -122,7 +125,11 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
-    return dump_manifest(document | ({"scaled_decode": True} if draft.scaled_decode else {}))
+    if draft.scaled_decode:
+        document["scaled_decode"] = True
+    if draft.orientation != "exif":
+        document["orientation"] = draft.orientation
+    return dump_manifest(document)
 
 
 def _file_reference(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from app.errors import OperatorError
+from app.imaging.header import OrientationRule
 from app.packages.build.reference import Transform, open_picture, reference_scores
 from app.packages.write import GoldenDraft
 
@@ -59,8 +60,10 @@ def _read_image(argument: str) -> GoldenImage:
     return GoldenImage(Path(file).name, data, label if separator else None)
 
 
-def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> torch.Tensor:
-    """Run the reference transform over the images.
+def preprocess_golden(
+    images: Sequence[GoldenImage], transform: Transform, orientation: OrientationRule
+) -> torch.Tensor:
+    """Run the reference transform over the images, turned upright or as they are stored.
 
     Returns:
         float32 (N, C, H, W).
@@ -68,7 +71,8 @@ def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> to
     Raises:
         OperatorError: Pillow cannot read an image.
     """
-    return torch.stack([transform(open_picture(image.data, image.name)) for image in images])
+    pictures = (open_picture(image.data, image.name, orientation) for image in images)
+    return torch.stack([transform(picture) for picture in pictures])
 
 
 def draft_golden(

@@ -39,7 +39,9 @@ def classify(deploy_name: str) -> Response:
         with trace.stage("base64"):
             image_bytes = decode_base64(fields.image)
         reserve = partial(_reserve, context, trace, deadline)
-        _, model_input = prepare_image(image_bytes, classifier.package, trace.stage, reserve)
+        _, model_input = prepare_image(
+            image_bytes, classifier.package, trace.stage, reserve, trace.note_remark
+        )
     inference = classifier.infer(model_input, deadline, in_caller=True)
     trace.note_inference(inference, classifier.package.labels, waited_ms)
 

@@ -136,10 +136,10 @@ def _outcome(
 def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
     transform = transform_of(package.manifest.preprocess)
     model = load_module(package.model_source())
-    spec = package.manifest.output
+    spec, orientation = package.manifest.output, package.manifest.orientation
 
     def compare(data: bytes, sample: Sample, scores: FloatArray) -> Comparison:
-        image = transform(open_picture(data, str(sample.path)))
+        image = transform(open_picture(data, str(sample.path), orientation))
         expected = reference_scores(model, image.unsqueeze(0), spec.kind, spec.task)[0]
         same = int(expected.argmax()) == int(scores.argmax())
         return Comparison(same, float(np.abs(expected - scores).max()))

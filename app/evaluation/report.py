@@ -98,7 +98,7 @@ def _percent(share: float | None) -> str:
 
 def _thumbnail(path: Path) -> str:
     """A small jpg as a data URI; the serving path has decoded the file before."""
-    small = open_picture(path.read_bytes(), str(path))
+    small = open_picture(path.read_bytes(), str(path), "exif")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

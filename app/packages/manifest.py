@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import PackageError
+from app.imaging.header import OrientationRule
 from app.imaging.steps import (
     CenterCrop,
     CenterCropFraction,
@@ -102,6 +103,7 @@ class Manifest:
     output: OutputSpec
     golden: GoldenSpec | None = None
     scaled_decode: bool = False
+    orientation: OrientationRule = "exif"
     licence: LicenceSpec | None = None
 
 
@@ -167,6 +169,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
         scaled_decode=document.get("scaled_decode", False),
+        orientation=document.get("orientation", "exif"),
         licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
     )
 

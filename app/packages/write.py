@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from app.imaging.header import OrientationRule
 from app.imaging.preprocess import FloatArray
 from app.packages.manifest import FORMAT, MANIFEST_FILE, dump_manifest
 from app.packages.package import Package, load_package, read_package
@@ -46,6 +47,7 @@ class PackageDraft:
     save_model: Callable[[Path], None]
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
+    orientation: OrientationRule = "exif"
 
 
 def write_package(
@@ -105,7 +107,11 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
-    return dump_manifest(document | ({"scaled_decode": True} if draft.scaled_decode else {}))
+    if draft.scaled_decode:
+        document["scaled_decode"] = True
+    if draft.orientation != "exif":
+        document["orientation"] = draft.orientation
+    return dump_manifest(document)
 
 
 def _file_reference(path: Path) -> dict[str, str]:

@@ -78,7 +78,7 @@ def build_sharp_package(weights: Path, name: str = "sharp", tolerance: float = 0
     """Build a package of sharp() with golden samples; returns its folder."""
     model, output = sharp(), ("logits", "single_label")
     images = read_golden_images(())
-    inputs = preprocess_golden(images, transform_of(parse_preprocess(SHARP_STEPS, "")))
+    inputs = preprocess_golden(images, transform_of(parse_preprocess(SHARP_STEPS, "")), "exif")
     draft = PackageDraft(
         name=name,
         version="1",

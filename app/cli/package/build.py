@@ -101,6 +101,13 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     show_default=True,
     help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",
 )
+@click.option(
+    "--orientation",
+    type=click.Choice(["exif", "ignore"]),
+    default="exif",
+    show_default=True,
+    help="exif: training turned photos upright; ignore: it did not, as torchvision's ImageFolder",
+)
 @click.option("--pad", default="0", callback=_levels, help="fill value, one or one per channel")
 @click.option(
     "--scale",
@@ -158,6 +165,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         method="trace" if options["trace"] else "script",
         golden=options["golden"],
         tolerance=options["tolerance"],
+        orientation=options["orientation"],
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from app.errors import OperatorError, PackageError
+from app.imaging.header import OrientationRule
 from app.imaging.steps import Color, Step, fixed_output_size, geometry_of
 from app.packages.build.golden import (
     EXACT_TOLERANCE,
@@ -38,6 +39,7 @@ class BuildRequest:
         golden: files of golden samples; see read_golden_images.
         tolerance: largest allowed difference of a golden score; None for the default of the
             resampling.
+        orientation: whether training turned images upright as their metadata say.
     """
 
     name: str
@@ -50,6 +52,7 @@ class BuildRequest:
     method: str = "trace"
     golden: tuple[str, ...] = ()
     tolerance: float | None = None
+    orientation: OrientationRule = "exif"
 
 
 def build_package(
@@ -77,7 +80,8 @@ def build_package(
     input_spec = _input_spec(steps, preset.origin)
     images = read_golden_images(request.golden)
     report("running the reference on the golden samples")
-    inputs = preprocess_golden(images, preset.transform or transform_of(steps))
+    transform = preset.transform or transform_of(steps)
+    inputs = preprocess_golden(images, transform, request.orientation)
     model = fit_outputs(model, inputs, len(request.labels), request.kind)
     output = (request.kind, request.task)
     tolerance = request.tolerance or _default_tolerance(steps)
@@ -94,6 +98,7 @@ def build_package(
         labels=request.labels,
         save_model=lambda path: scripted.save(str(path)),
         golden=golden,
+        orientation=request.orientation,
     )
     return write_package(weights_dir, draft, check)
 

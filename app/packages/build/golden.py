@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from app.errors import OperatorError
+from app.imaging.header import OrientationRule
 from app.packages.build.reference import Transform, open_picture, reference_scores
 from app.packages.write import GoldenDraft
 
@@ -50,13 +51,16 @@ def _read_image(argument: str) -> GoldenImage:
     return GoldenImage(Path(file).name, data, label if separator else None)
 
 
-def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> torch.Tensor:
+def preprocess_golden(
+    images: Sequence[GoldenImage], transform: Transform, orientation: OrientationRule
+) -> torch.Tensor:
     """Run the reference transform over the images; return float32 (N, C, H, W).
 
     Raises:
         OperatorError: Pillow cannot read an image.
     """
-    return torch.stack([transform(open_picture(image.data, image.name)) for image in images])
+    pictures = (open_picture(image.data, image.name, orientation) for image in images)
+    return torch.stack([transform(picture) for picture in pictures])
 
 
 def draft_golden(

@@ -5,6 +5,7 @@ come from the steps.
 """
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from app.errors import OperatorError
+from app.imaging.header import OrientationRule
 from app.imaging.preprocess import FloatArray
 from app.imaging.steps import (
     Geometry,
@@ -25,19 +27,21 @@ from app.imaging.steps import (
 )
 
 Transform = Callable[[Image.Image], torch.Tensor]
-"""From an upright RGB picture to the model's input, float32 (C, H, W)."""
+"""From an RGB picture to the model's input, float32 (C, H, W)."""
 
 
-def open_picture(data: bytes, name: str) -> Image.Image:
-    """Open the bytes of an image file as training code does: upright, RGB.
+def open_picture(data: bytes, name: str, orientation: OrientationRule) -> Image.Image:
+    """Open the bytes of an image file as training code does: RGB, upright unless ignored.
 
     Raises:
         OperatorError: Pillow cannot read it; the text names the file.
     """
     try:
-        picture = Image.open(io.BytesIO(data))
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as exc:
+        picture: Image.Image = Image.open(io.BytesIO(data))
+        if orientation == "exif":
+            picture = ImageOps.exif_transpose(picture)
+        return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, struct.error) as exc:
         raise OperatorError(f"{name} is not an image that Pillow can read") from exc
 
 

@@ -44,7 +44,7 @@ def check_jpeg(data: bytes) -> str:
         message = str(exc)
         stray = _STRAY_BYTES.search(message)
         if stray and int(stray[1]) <= MAX_STRAY_BYTES:
-            return f"{stray[1]} stray bytes before the end marker"
+            return f"extraneous bytes before the end marker: {stray[1]}"
         kind = next((kind for words, kind in _KINDS.items() if words in message), "")
         raise ImageDecodeFailed(
             "jpg: the image data is damaged" + (f" ({kind})" if kind else "")

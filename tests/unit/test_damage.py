@@ -87,7 +87,7 @@ def test_the_whole_photo_is_decoded_without_a_remark() -> None:
 
 def test_a_few_bytes_before_the_end_marker_are_a_remark() -> None:
     remarks = assert_whole(case("extraneous_before_eoi"))
-    assert remarks == ["1 stray bytes before the end marker"]
+    assert remarks == ["extraneous bytes before the end marker: 1"]
 
 
 def test_many_bytes_before_the_end_marker_are_damage() -> None:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from app.packages.package import Package
 
 
+ONE_AT_A_TIME = (
+    "it is served one image at a time; if the model was not exported for that, it has a BatchNorm "
+    "layer without running statistics or another statistic over dimension 0"
+)
+
 weights_dir_option = click.option("--weights-dir", metavar="DIR", help="folder of the packages")
 
 
@@ -70,6 +75,7 @@ def verify_package(package: "Package") -> dict[str, Any]:
     Raises:
         PackageError: as load_classifier.
     """
+    from app.inference.batch_check import find_batch_problem
     from app.inference.classifier import load_classifier
     from app.inference.engines.base import use_one_thread_per_operation
     from app.inference.golden.diagnosis import find_unnoticed
@@ -91,6 +97,7 @@ def verify_package(package: "Package") -> dict[str, Any]:
             "worst_difference": golden and golden.worst_difference,
             "worst_file": golden and golden.worst_file,
             "unnoticed": find_unnoticed(package, classifier.engine),
+            "batch_problem": find_batch_problem(package, classifier.engine),
         }
     finally:
         queue.close()
@@ -98,12 +105,14 @@ def verify_package(package: "Package") -> dict[str, Any]:
 
 def summarise(result: dict[str, Any]) -> str:
     """The result of verify_package in one or two lines."""
+    batches = f"\n  {ONE_AT_A_TIME}: {result['batch_problem']}" if result["batch_problem"] else ""
     if not result["golden_samples"]:
-        return "no golden samples: nothing proves that the scores are those of the training"
+        text = "no golden samples: nothing proves that the scores are those of the training"
+        return text + batches
     text = (
         f"{pluralise(result['golden_samples'], 'golden sample')}, largest score difference "
         f"{result['worst_difference']:.2g} (tolerance {result['tolerance']:g})"
     )
     if result["unnoticed"]:
         text += "\n  they would not detect: " + "; ".join(result["unnoticed"])
-    return text
+    return text + batches

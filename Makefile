@@ -1,36 +1,42 @@
-# Two commands do everything: make run, make test. make help lists the rest.
+# Start with make run or make test; make help lists all targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 WEIGHTS := weights
 
-# What is installed follows from these files alone: unchanged files cost nothing.
+# Stamps: nothing is installed again until a file that lists dependencies changes.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_EXTRAS := $(VENV)/.installed-extras
+LOWEST := .venv-lowest
+INSTALLED_LOWEST := $(LOWEST)/.installed
 PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test check lint format types coverage bench bundle test-deploy clean
+.PHONY: help install extras demo run test check lint format types coverage lowest bench bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## make the virtual environment and install what serving needs
+install: $(INSTALLED) ## create the virtual environment and install what serving needs
+
+extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests need
 
 demo: $(DEMO) ## build the demo model's package under weights/
 
 run: $(DEMO) ## install, build the demo package and serve it in the foreground
 	@exec $(BIN)/classifyd serve
 
-test: $(INSTALLED_DEV) $(DEMO) ## install what tests need and run them
+test: $(INSTALLED_DEV) $(DEMO) ## run the tests
 	@$(BIN)/python -m pytest
 
-check: lint types test ## what CI runs: lint, types, tests
+check: lint types test ## lint, check types and run the tests
 
-lint: $(INSTALLED_DEV) ## style, formatting and the direction of imports
+lint: $(INSTALLED_DEV) ## check style, formatting and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
@@ -39,11 +45,14 @@ format: $(INSTALLED_DEV) ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-types: $(INSTALLED_DEV) ## static types
+types: $(INSTALLED_DEV) ## check types
 	@$(BIN)/mypy
 
-coverage: $(INSTALLED_DEV) $(DEMO) ## branch coverage of the tests
+coverage: $(INSTALLED_DEV) $(DEMO) ## measure the branch coverage of the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest versions in setup.cfg (may install a CUDA torch: 6 GB)
+	@$(LOWEST)/bin/python -m pytest tests/unit tests/api
 
 bench: $(INSTALLED_DEV) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
 	@$(BIN)/python -m benchmarks.run
@@ -63,24 +72,37 @@ bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO),$(INSTALLED)) ## make one 
 test-deploy: bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
-clean: ## remove the virtual environment, the built packages and the state
-	rm -rf $(VENV) $(WEIGHTS)/imagenet var build dist *.egg-info
+clean: ## remove the virtual environments, the built packages and the state
+	rm -rf $(VENV) $(LOWEST) $(WEIGHTS)/imagenet var build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }
-	@# A half-made environment would be taken for a whole one by the next call.
+	@# A partly created environment would look complete to the next call.
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV) (about 1.4 GB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[demo]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --only-binary openvino --editable '.[openvino]' \
-		|| echo "OpenVINO has no wheel for this machine: TorchScript computes instead, which is slower"
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@$(PIP_INSTALL) --only-binary openvino --editable '.[openvino]' \
+		|| echo "OpenVINO has no wheel for this platform: TorchScript is used instead, which is slower"
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[demo,dev]'
+	@$(PIP_INSTALL) --editable '.[demo,build,dev]'
+	@touch $@
+
+$(INSTALLED_EXTRAS): $(INSTALLED_DEV)
+	@echo "Installing the extras of the tests into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[demo,build,dev,browser,openapi]'
+	@touch $@
+
+$(INSTALLED_LOWEST): $(INSTALLED_DEV)
+	@echo "Installing the lowest versions into $(LOWEST)"
+	@rm -rf $(LOWEST)
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(BIN)/python -m tests.support.lowest openvino demo build dev > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,dev]'
 	@touch $@
 
 $(DEMO): $(INSTALLED)

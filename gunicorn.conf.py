@@ -7,6 +7,7 @@ not survive a fork, and a small master survives everything.
 import logging
 import os
 import sys
+from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -20,7 +21,7 @@ from app.server.preflight import (
     listen_address,
     open_log_file,
 )
-from app.server.worker import tls_context
+from app.server.worker import Worker, tls_context
 from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
@@ -42,6 +43,11 @@ if resolved.ignored:
     )
 
 bound_heap()
+
+# On SIGUSR2 gunicorn runs sys.argv again. After "python -m gunicorn" that is a path in its own
+# package, whose module http would hide the standard library's.
+if Path(sys.argv[0]).name == "__main__.py":
+    sys.argv[0] = str(Path(sys.executable).with_name("gunicorn"))
 
 MAX_CONNECTIONS = 16384
 """Of a worker, at some kilobytes each; beyond it the longest idle one makes room."""
@@ -86,6 +92,8 @@ ssl_context = tls_context
 
 def on_starting(server):
     """Refuse to start where no worker could work."""
+    if server.cfg.worker_class is not Worker or server.cfg.http_protocols != ["h1"]:
+        sys.exit("classifyd: worker_class and http_protocols of gunicorn cannot be changed")
     try:
         check_start(settings)
         os.environ[FOLDER_KEY] = str(open_metrics_folder(settings.state_dir))

@@ -4,6 +4,7 @@ The table in the wire contract is written here once: the registry is built from 
 subclasses, and the handlers in ``app.api.errors`` turn any of them into an answer.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -117,10 +118,10 @@ REGISTRY: dict[int, type[ApiError]] = {leaf.error_code: leaf for leaf in ApiErro
 
 
 class OperatorError(Exception):
-    """A failure that whoever runs the server can mend.
+    """A failure that the operator can fix.
 
     Its text says what was wrong, where, and what to do next, in one or two lines; the
-    command line prints it alone and exits with a non-zero status.
+    command line prints it without a traceback and exits with a non-zero status.
     """
 
 
@@ -133,15 +134,15 @@ class PackageError(OperatorError):
 
     Args:
         file: the file at fault, relative to the weights folder or absolute.
-        field: the field in it, such as ``output.classes``; empty for the whole file.
         problem: what was found and what was expected.
+        field: the field in the file, such as ``output.classes``; empty for the whole file.
     """
 
-    def __init__(self, file: str, field: str, problem: str) -> None:
+    def __init__(self, file: str | Path, problem: str, *, field: str = "") -> None:
         super().__init__(f"{file}: {field}: {problem}" if field else f"{file}: {problem}")
-        self.file = file
-        self.field = field
+        self.file = str(file)
         self.problem = problem
+        self.field = field
 
 
 class TamperedPackage(PackageError):

@@ -1,6 +1,5 @@
 """The only place that joins the parts."""
 
-import os
 from functools import partial
 
 from flask import Flask
@@ -25,6 +24,7 @@ from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.limits.admission import Admission
 from app.limits.body_memory import BodyMemory
+from app.limits.core_gate import CoreGate
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
@@ -83,12 +83,12 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     use_one_thread_per_operation()
     device = resolve_device(settings.device, slot, cuda_count())
     requirements = engine_requirements(settings, device)
-    admission = Admission(settings.max_in_flight)
+    cores = CoreGate(cpus_per_worker(settings))
     # Before the models: whoever waits for an activation waits for a worker that starts, too.
     status = StatusFile(settings.state_dir, settings.weights_dir, slot)
     licences = Licences(settings.licence_dir, settings.state_dir, device, gpu_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
-    queue = InferenceQueue(requirements.threads, admission.is_uncontended)
+    queue = InferenceQueue(requirements.threads, cores)
     models = ModelRegistry(settings.weights_dir, loader.load, queue, licences.unlock)
     models.require_any()
     WeightsWatcher(models, status).start()
@@ -99,7 +99,8 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         settings=settings,
         models=models,
         licences=licences,
-        admission=admission,
+        admission=Admission(settings.max_in_flight),
+        cores=cores,
         body_memory=BodyMemory(settings.body_memory_mb * 1_000_000),
         decode_memory=DecodeMemoryLimiter(settings.decode_memory_mb * 1_000_000),
         log_ids=LogIds(settings.state_dir),
@@ -107,15 +108,14 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         recorder=Recorder(models, metrics),
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
         watchdog=watchdog,
-        image_threads=int(os.environ.get("IMAGE_THREADS", 0))
-        or IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
+        image_threads=IMAGE_THREADS_PER_CPU * cpus_per_worker(settings),
     )
 
 
 def _sample(context: WorkerContext, heap: Heap) -> None:
     """Record what the worker is busy with, what memory it takes and what it serves."""
     waiting = max(0, context.admission.in_flight() - context.image_threads)
-    waiting += context.models.queue.depth()
+    waiting += context.cores.waiting() + context.models.queue.depth()
     context.metrics.show_load(context.admission.in_flight(), waiting, heap.trim())
     context.metrics.show_models(context.models.describe())
     context.metrics.show_licences(context.licences.describe())

@@ -130,7 +130,7 @@ def cases(
     files: list[Path], folder: Path, names: Sequence[str], kinds: Sequence[str]
 ) -> Iterator[Case]:
     """Make the models with each kind of weights, and save their checkpoints."""
-    pictures = [open_picture(file.read_bytes(), file.name) for file in files]
+    pictures = [open_picture(file.read_bytes(), file.name, "exif") for file in files]
     for name in names:
         for weights in kinds:
             model, transform = make(name)

@@ -1,4 +1,4 @@
-"""Servers shared by the tests of a session."""
+"""Servers that the tests of a session share, and the summary of skipped tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import PROJECT_ROOT
+from tests.support.certificates import make_certificate
 from tests.support.packages import build_colour_package
 from tests.support.server import Server
 
@@ -41,3 +42,21 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the demo model's real weights, which ``make test`` has built."""
     with Server(DEMO_PACKAGE.parent, tmp_path_factory.mktemp("state")) as running:
         yield running
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    return make_certificate(tmp_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what the skipped tests need, and how to install it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in skipped}
+    if reasons:
+        needed = ", ".join(sorted(reason.removeprefix("needs ") for reason in reasons))
+        terminalreporter.write_line(
+            f"Skipped tests need: {needed}. To install it: "
+            "sudo .ci/install-packages (Debian) and make extras"
+        )

@@ -82,5 +82,6 @@ def _classify(context: WorkerContext, classifier: Classifier, image: object) -> 
     def reserve(header: ImageHeader) -> Lease[float]:
         return context.decode_memory.reserve(header.width, header.height, deadline)
 
-    _, model_input = prepare_image(decode_base64(text), classifier.package, reserve=reserve)
+    with context.cores.prepare(deadline):
+        _, model_input = prepare_image(decode_base64(text), classifier.package, reserve=reserve)
     return classifier.infer(model_input, deadline)

@@ -32,15 +32,18 @@ def classify(deploy_name: str) -> Response:
     body = admitted_body(context.admission.refusal())
     deadline = context.deadline_of(current_received())
 
-    with trace.stage("parse"):
-        payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
-        fields = validate_classify_request(payload)
-    with trace.stage("base64"):
-        image_bytes = decode_base64(fields.image)
-    reserve = partial(_reserve, context, trace, deadline)
-    _, model_input = prepare_image(image_bytes, classifier.package, trace.stage, reserve)
+    with context.cores.prepare(deadline) as waited_ms:
+        with trace.stage("parse"):
+            payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
+            fields = validate_classify_request(payload)
+        with trace.stage("base64"):
+            image_bytes = decode_base64(fields.image)
+        reserve = partial(_reserve, context, trace, deadline)
+        _, model_input = prepare_image(
+            image_bytes, classifier.package, trace.stage, reserve, trace.note_remark
+        )
     inference = classifier.infer(model_input, deadline, in_caller=True)
-    trace.note_inference(inference, classifier.package.labels)
+    trace.note_inference(inference, classifier.package.labels, waited_ms)
 
     results = rank(inference.scores, classifier.package.labels, fields.top_num)
     return json_response({"log_id": trace.log_id, "results": results})

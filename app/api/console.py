@@ -74,5 +74,6 @@ def preview(deploy_name: str) -> Response:
     def reserve(header: ImageHeader) -> Lease[float]:
         return context.decode_memory.reserve(header.width, header.height, deadline)
 
-    seen = preview_image(image_bytes, package, reserve)
+    with context.cores.prepare(deadline):
+        seen = preview_image(image_bytes, package, reserve)
     return Response(encode_png(seen), content_type="image/png")

@@ -11,6 +11,7 @@ from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.limits.admission import Admission
 from app.limits.body_memory import BodyMemory
+from app.limits.core_gate import CoreGate
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
@@ -30,6 +31,7 @@ class WorkerContext:
     licences: Licences
     admission: Admission
     body_memory: BodyMemory
+    cores: CoreGate
     decode_memory: DecodeMemoryLimiter
     log_ids: LogIds
     metrics: Metrics

@@ -4,7 +4,7 @@ from flask import Flask, Response, request
 
 from app.api.paths import is_api_path
 
-_EXPOSED = "X-Log-Id, X-Model-Version, X-Error-Detail, Server-Timing, Retry-After"
+_EXPOSED = "X-Log-Id, X-Model-Version, X-Error-Code, X-Error-Detail, Server-Timing, Retry-After"
 _PREFLIGHT_AGE_S = "86400"
 
 

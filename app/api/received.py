@@ -40,12 +40,12 @@ def admitted_body(refusal: ModelUnavailable) -> bytes:
         refusal: raised where the request has no place.
 
     Raises:
-        ModelUnavailable: the request was not admitted.
         ApiError: its body could not be received.
+        ModelUnavailable: the request was not admitted.
     """
     received = current_received()
-    if not received.is_admitted:
-        raise refusal
     if received.body_failure is not None:
         raise received.body_failure
+    if not received.is_admitted:
+        raise refusal
     return request.get_data(cache=False)

@@ -133,6 +133,7 @@ def _write(answered: _Answered) -> None:
         "code": trace.code,
         "detail": trace.detail,
         "image": trace.image,
+        "remark": trace.remark,
         "top": trace.top,
         "token": trace.token,
         "client": answered.client,

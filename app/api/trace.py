@@ -22,6 +22,7 @@ class Trace:
         code: the answered error_code, 0 for none.
         detail: what exactly was wrong.
         image: format and size, such as ``jpg 640x480``, once known.
+        remark: an irregularity of the image file that affects no pixel.
         top: the first result's label, once known.
         top_index: its class index.
         top_score: its score.
@@ -38,6 +39,7 @@ class Trace:
     code: int = 0
     detail: str = ""
     image: str = ""
+    remark: str = ""
     top: str = ""
     top_index: int = 0
     top_score: float = 0.0
@@ -51,14 +53,18 @@ class Trace:
         """Time the block as one stage, also when it raises."""
         return _Stage(self.stages_ms, name)
 
-    def note_inference(self, inference: Inference, labels: Sequence[str]) -> None:
-        """Record what the model said, and what that took."""
-        queue_ms = self.queue_ms + inference.queue_ms
+    def note_inference(self, inference: Inference, labels: Sequence[str], waited_ms: float) -> None:
+        """Record what the model said, what that took, and the wait for a core before it."""
+        queue_ms = self.queue_ms + waited_ms + inference.queue_ms
         self.stages_ms |= {"queue": queue_ms, "infer": inference.infer_ms}
         self.batch_size = inference.batch_size
         self.top_index = int(inference.scores.argmax())
         self.top = labels[self.top_index]
         self.top_score = float(inference.scores[self.top_index])
+
+    def note_remark(self, remark: str) -> None:
+        """Record an irregularity of the image file."""
+        self.remark = remark
 
     def fail(self, error: ApiError) -> None:
         """Record the error that is answered."""

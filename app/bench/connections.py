@@ -32,15 +32,7 @@ _EMPTY = memoryview(b"")
 
 @dataclass(frozen=True)
 class Target:
-    """The server and the requests of a load.
-
-    Attributes:
-        host: host name or address.
-        port: TCP port.
-        path: with the deploy name, such as ``/imagenet/ImageClassification``.
-        bodies: request bodies, sent in turn.
-        content_type: of the bodies.
-    """
+    """The server and the requests of a load; the bodies are sent in turn."""
 
     host: str
     port: int
@@ -69,13 +61,7 @@ class _Connection:
 
 
 class Connections:
-    """Connections on one epoll.
-
-    Args:
-        target: the server and the requests.
-        result: counts the answers.
-        first: index of the first request.
-        step: how many requests further the next one is.
+    """Connections on one epoll; they send every ``step``-th request from index ``first`` on.
 
     Raises:
         OSError: the host name cannot be resolved.
@@ -100,11 +86,7 @@ class Connections:
         return bool(self._idle)
 
     def send(self, due: float) -> None:
-        """Send the next request, on an idle connection if there is one.
-
-        Args:
-            due: the time.perf_counter() at which its latency starts.
-        """
+        """Send the next request, whose latency starts at the time.perf_counter() ``due``."""
         self._result.sent += 1
         connection = self._idle.popleft() if self._idle else self._connect()
         if connection is None:
@@ -165,16 +147,14 @@ class Connections:
             sent = 0
         except OSError:
             # The server may have answered and closed before it read the body.
-            connection.pending, connection.must_close = _EMPTY, True
-            self._poll_writable(connection, False)
-            return
+            sent, connection.must_close = len(connection.pending), True
         connection.pending = connection.pending[sent:]
         self._poll_writable(connection, bool(connection.pending))
 
-    def _poll_writable(self, connection: _Connection, wanted: bool) -> None:
-        if wanted != connection.polls_writable:
-            connection.polls_writable = wanted
-            events = select.EPOLLIN | (select.EPOLLOUT if wanted else 0)
+    def _poll_writable(self, connection: _Connection, writable: bool) -> None:
+        if writable != connection.polls_writable:
+            connection.polls_writable = writable
+            events = select.EPOLLIN | (select.EPOLLOUT if writable else 0)
             self._epoll.modify(connection.peer.fileno(), events)
 
     def _read(self, connection: _Connection) -> None:

@@ -52,12 +52,7 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 
 def to_markdown(report: Report, images: dict[str, str]) -> str:
-    """Write the report as Markdown.
-
-    Args:
-        report: the figures.
-        images: the files of the charts, by name.
-    """
+    """Write the report as Markdown, with the files of its charts by name."""
     parts = [f"# {report.title}", _markdown_table(("what", "value"), report.facts)]
     parts += [f"> {note}" for note in notes(report)]
     for heading, (head, rows) in tables(report).items():

@@ -2,7 +2,6 @@
 
 import math
 import multiprocessing
-import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from app.bench.connections import Connections, Target
 from app.bench.result import NO_ANSWER, LoadResult, merge
 from app.errors import OperatorError
+from app.system.cpus import raise_file_limit
 
 MAX_OPEN_CONNECTIONS = 4096
 """Of an open loop, over all processes. When all are in use the next request waits, and its
@@ -37,12 +37,9 @@ Progress = Callable[[int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Pacing(ABC):
-    """Decides when a request is sent.
+    """Decides when a request is sent, and how long to wait for the last answers.
 
-    Attributes:
-        first: index of the first request that this process sends.
-        step: how many requests further its next one is.
-        drain_s: how long to wait for the last answers.
+    Of the requests, this process sends every ``step``-th from index ``first`` on.
     """
 
     first: int = 0
@@ -75,11 +72,9 @@ class ClosedLoop(Pacing):
 
 @dataclass(frozen=True)
 class OpenLoop(Pacing):
-    """A fixed rate, whatever the answers: the load of many independent clients.
+    """A fixed rate of requests per second, whatever the answers: many independent clients.
 
-    Attributes:
-        rate: requests per second, over all processes.
-        processes: how many send; 0 for as many as the rate needs.
+    The rate is that of all processes together; 0 processes means as many as the rate needs.
     """
 
     rate: float
@@ -115,12 +110,6 @@ def run_load(
 ) -> LoadResult:
     """Send load to a server.
 
-    Args:
-        target: the server and the requests.
-        pacing: when a request is sent: a ClosedLoop or an OpenLoop.
-        duration_s: how long to send.
-        progress: is called about once per second.
-
     Raises:
         OSError: the host name cannot be resolved.
         OperatorError: a process of the load generator ended early.
@@ -134,7 +123,7 @@ def run_load(
 def _run(target: Target, pacing: Pacing, duration_s: float, progress: Progress) -> LoadResult:
     result = LoadResult()
     connections = Connections(target, result, pacing.first, pacing.step)
-    _raise_open_file_limit()
+    raise_file_limit(2 * MAX_OPEN_CONNECTIONS)
     started = reported = time.perf_counter()
     cpu_s, end = time.process_time(), started + duration_s
     while (now := time.perf_counter()) < end:
@@ -198,9 +187,3 @@ def _run_part(index: int, target: Target, part: Pacing, duration_s: float) -> Lo
 
     barrier.wait()
     return _run(target, part, duration_s, report)
-
-
-def _raise_open_file_limit() -> None:
-    """Each connection is an open file, and the soft limit of a shell is usually 1024."""
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

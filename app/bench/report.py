@@ -28,11 +28,8 @@ class Run:
     """One load and its result.
 
     Attributes:
-        name: such as ``8 connections`` or ``100 requests/s``.
-        level: connections, or requests per second.
-        result: the responses.
+        level: connections, or requests per second of an open loop.
         memory_mb: resident memory of the workers after the run; 0 if they are remote.
-        is_open: whether it was an open loop.
     """
 
     name: str
@@ -57,13 +54,7 @@ class Run:
 
 @dataclass
 class Report:
-    """A whole load test.
-
-    Attributes:
-        title: what was measured.
-        facts: name and value of what the figures depend on: hardware, versions, server.
-        runs: in the order of the loads.
-    """
+    """A whole load test; the facts are what its figures depend on: hardware, versions, server."""
 
     title: str
     facts: list[tuple[str, str]] = field(default_factory=list)
@@ -78,14 +69,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def tables(report: Report) -> dict[str, tuple[Row, list[Row]]]:
     """Header and rows of each table that is not empty, by heading; the first is of the loads."""
-    loads = (
-        "load",
-        "sent/s",
-        "results/s",
-        *(f"{p} ms" for p in PERCENTILES),
-        "errors",
-        "memory MB",
-    )
+    percentiles = [f"{name} ms" for name in PERCENTILES]
+    loads = ("load", "sent/s", "results/s", *percentiles, "errors", "memory MB")
     errors = [
         (run.name, name, str(len(times)), *(f"{percentile(times, s):.1f}" for s in (0.5, 0.99)))
         for run in report.runs

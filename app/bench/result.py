@@ -11,18 +11,14 @@ class LoadResult:
     """Counts and times of requests and answers.
 
     Attributes:
-        duration_s: how long requests were sent.
-        sent: number of requests.
         late_ms: in an open loop, the delay of each request after it was due.
         held_back: whether a request was delayed because all connections were in use.
         latencies_ms: time to the complete answer, by error_code; 0 is a result. In an open loop
             it starts when the request was due, so that late sending does not flatter the server.
         results_in_time: results received while requests were sent; later ones are only in
             latencies_ms.
-        stages_ms: samples of the server's stages.
         last_answer: the body of the last result.
         busy: CPU time of the load generator as a share of one core; the maximum over processes.
-        processes: how many processes sent.
     """
 
     duration_s: float = 0.0

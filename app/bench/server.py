@@ -6,6 +6,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from app.bench.connections import Target
+from app.system.heap import resident_memory_bytes
 
 _PROC = Path("/proc")
 _LISTEN = "0A"
@@ -73,7 +74,6 @@ def _holds(process: Path, links: set[str]) -> bool:
 
 def _resident_mb(process: Path) -> float:
     try:
-        pages = int((process / "statm").read_text().split()[1])
+        return resident_memory_bytes(process) / 1e6
     except OSError:
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

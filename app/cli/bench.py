@@ -15,7 +15,7 @@ from app.bench.formats import to_html, to_json, to_markdown, to_text
 from app.bench.load import ClosedLoop, OpenLoop, Pacing, Progress, run_load
 from app.bench.report import Report, Run, charts
 from app.bench.server import describe_server, workers_memory_mb
-from app.cli.options import json_option
+from app.cli.options import PATH, json_option
 from app.cli.output import clear_status, print_json, show_status, writing
 from app.errors import OperatorError
 from app.evaluation.dataset import SUFFIXES
@@ -31,12 +31,7 @@ PHOTOS = PROJECT_ROOT / "tests/photos"
 
 @click.command()
 @click.argument("url", default=DEFAULT_URL)
-@click.option(
-    "--photos",
-    type=click.Path(path_type=Path),
-    default=PHOTOS,
-    help="folder with jpg, png or bmp files",
-)
+@click.option("--photos", type=PATH, default=PHOTOS, help="folder with jpg, png or bmp files")
 @click.option(
     "--connections",
     default="1,2,4,8,16,64",
@@ -57,11 +52,7 @@ PHOTOS = PROJECT_ROOT / "tests/photos"
     show_default=True,
     help="seconds",
 )
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    help="write PATH.html, PATH.md and its charts",
-)
+@click.option("--report", type=PATH, help="write PATH.html, PATH.md and its charts")
 @json_option
 def bench(
     url: str,

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.licences import licence_options, load_unlocked
-from app.cli.options import json_option
+from app.cli.licences import LICENCE_SETTINGS, load_unlocked
+from app.cli.options import PATH, json_option, options_of
 from app.cli.output import print_result, writing
-from app.cli.package.verify import find_package, weights_dir_option
+from app.cli.package.verify import find_package
 from app.errors import OperatorError
 from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
     from app.evaluation.dataset import Sample
     from app.evaluation.metrics import Metrics
-    from app.evaluation.outcomes import Failure, Names, Outcome
+    from app.evaluation.outcomes import DistinctLabels, Failure, Outcome
     from app.evaluation.report import About
     from app.inference.local import LocalClassifier
 
@@ -27,17 +27,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("package")
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
-@click.option("--report", type=click.Path(path_type=Path), help="HTML file to write")
+@click.option("--report", type=PATH, help="HTML file to write")
 @click.option("--reference", is_flag=True, help="compare with Pillow and the unoptimised model")
-@weights_dir_option
 @json_option
-@licence_options
+@options_of("weights_dir", *LICENCE_SETTINGS)
 def evaluate(
     package: str,
     dataset: Path,
     report: Path | None,
     reference: bool,
-    weights_dir: str | None,
     as_json: bool,
     **options: str | None,
 ) -> None:
@@ -50,40 +48,44 @@ def evaluate(
     # Imported here: other commands do not need torch.
     from app.evaluation.dataset import read_dataset
     from app.evaluation.metrics import compute_metrics, to_json
-    from app.evaluation.outcomes import Names
+    from app.evaluation.outcomes import DistinctLabels
     from app.evaluation.report import About, write_report
     from app.inference.local import LocalClassifier
 
-    classifier = LocalClassifier(load_unlocked(find_package(package, weights_dir), options))
-    manifest, labels = classifier.package.manifest, classifier.package.labels
-    samples, names = read_dataset(dataset, labels, manifest.output.task), Names(labels)
+    classifier = LocalClassifier(load_unlocked(find_package(package, options), options))
+    manifest = classifier.package.manifest
+    samples = read_dataset(dataset, classifier.package.labels, manifest.output.task)
+    labels = DistinctLabels(classifier.package.labels)
     started = time.monotonic()
-    outcomes, failures = _answer(classifier, samples, names, reference)
+    outcomes, failures = _classify(classifier, samples, labels, reference)
     about = About(
         name=manifest.name,
         version=manifest.version,
         digest=classifier.package.digest,
-        engine=classifier.engine,
+        engine=classifier.engine.name,
         task=manifest.output.task,
         dataset=str(dataset),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         images_per_s=round(len(samples) / (time.monotonic() - started), 1),
     )
-    metrics = compute_metrics(outcomes, names.texts)
+    metrics = compute_metrics(outcomes, labels.names)
     path = report or Path(f"evaluation-{manifest.name}-{manifest.version}.html")
     with writing(path):
-        write_report(path, about, metrics, failures, names.texts)
+        write_report(path, about, metrics, failures, labels.names)
     extra = {"failures": len(failures), "images_per_s": about.images_per_s, "report": str(path)}
     text = f"{_summarise(about, metrics, failures)}\nreport: {path}"
-    print_result({**to_json(metrics, names.texts), **extra}, text, as_json)
+    print_result({**to_json(metrics, labels.names), **extra}, text, as_json)
 
 
-def _answer(
-    classifier: "LocalClassifier", samples: "Sequence[Sample]", names: "Names", reference: bool
+def _classify(
+    classifier: "LocalClassifier",
+    samples: "Sequence[Sample]",
+    labels: "DistinctLabels",
+    reference: bool,
 ) -> "tuple[list[Outcome], list[Failure]]":
     from app.evaluation.outcomes import Failure, Outcome, evaluate
 
-    answers = evaluate(classifier, samples, names, reference)
+    answers = evaluate(classifier, samples, labels, reference)
     with click.progressbar(
         answers, len(samples), "evaluating", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

@@ -1,11 +1,9 @@
 """Licences on this machine, for the command line: judging them, and opening sealed packages."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from app.cli.options import options_of, resolve_options
+from app.cli.options import resolve_options
 from app.errors import LockedPackage
 from app.licence.facts import Facts, read_facts
 from app.licence.folder import Decision, LicenceFolder
@@ -14,10 +12,8 @@ from app.packages.manifest import Manifest
 from app.packages.package import Package, load_package
 from app.settings import Settings
 
-
-def licence_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of the settings that locate a licence."""
-    return options_of("licence_dir", "state_dir", "device")(command)
+LICENCE_SETTINGS = ("licence_dir", "state_dir", "device")
+"""The settings that locate a licence."""
 
 
 def judge_licences(settings: Settings) -> list[tuple[Manifest, Decision]]:
@@ -36,16 +32,12 @@ def judge_licences(settings: Settings) -> list[tuple[Manifest, Decision]]:
 
 def _open_folder(settings: Settings) -> tuple[LicenceFolder, Facts]:
     facts = read_facts()
-    device, cards = device_of(settings, facts)
-    return LicenceFolder(settings.licence_dir, settings.state_dir, device, cards), facts
+    device, gpus = device_of(settings, facts)
+    return LicenceFolder(settings.licence_dir, settings.state_dir, device, gpus), facts
 
 
 def load_unlocked(folder: Path, options: dict[str, str | None]) -> Package:
-    """Load a package, and unlock it with a licence if it is sealed.
-
-    Args:
-        folder: of the package.
-        options: values of licence_options; the settings are read only for a sealed package.
+    """Load a package, and unlock it if it is sealed; only then the settings are read.
 
     Raises:
         PackageError: see load_package.
@@ -69,8 +61,8 @@ def unlock(package: Package, settings: Settings) -> Package:
     decision = folder.best(manifest.name, manifest.licence, facts)
     if not decision.verdict.serves:
         raise LockedPackage(
-            str(package.folder),
-            "licence",
+            package.folder,
             f"the package is sealed, and {decision.verdict.detail}; {decision.verdict.advice}",
+            field="licence",
         )
     return replace(package, content_key=folder.content_key(decision, manifest.name))

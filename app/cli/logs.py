@@ -5,7 +5,6 @@ import gzip
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +17,6 @@ from app.observability.log_format import escape_unprintable
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHOWN = ("log_id", "code", "detail", "path", "image", "top", "token", "client", "total_ms")
-
-
-@dataclass(frozen=True)
-class LineFilter:
-    """Selects lines of the log; None selects all.
-
-    Attributes:
-        log_id: of the request; its traceback is included.
-        code: the error_code, 0 for results.
-        name: the deploy name.
-        since: the earliest time.
-    """
-
-    log_id: int | None
-    code: int | None
-    name: str | None
-    since: datetime.datetime | None
-
-    def matches(self, line: dict[str, Any]) -> bool:
-        """Whether a line is selected."""
-        if self.since and datetime.datetime.fromisoformat(line["time"]) < self.since:
-            return False
-        message = str(line.get("message"))
-        if self.log_id is not None:
-            return line.get("log_id") == self.log_id or message == f"log_id {self.log_id} failed"
-        return (
-            message == "request"
-            and self.code in (None, line.get("code"))
-            and self.name in (None, line.get("deploy_name"))
-        )
 
 
 @click.command()
@@ -72,15 +41,32 @@ def logs(
     Without --file it reads the log_file of the settings and its rotated files. If systemd
     keeps the log: journalctl -u classifyd -o cat | classifyd logs --file - LOG_ID
     """
-    selected = LineFilter(log_id, code, name, _parse_time(since) if since else None)
+    earliest = _parse_time(since) if since else None
     found = False
     for raw, line in _read_lines(source, config):
-        if selected.matches(line):
+        if _is_selected(line, log_id, code, name, earliest):
             found = True
             print(raw.decode().rstrip("\n") if as_json else _as_text(line))
     if not found:
         print("classifyd: the log has no such request", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_selected(
+    line: dict[str, Any],
+    log_id: int | None,
+    code: int | None,
+    name: str | None,
+    earliest: datetime.datetime | None,
+) -> bool:
+    """Whether a line matches every criterion that is not None; a log_id has its traceback too."""
+    if earliest and datetime.datetime.fromisoformat(line["time"]) < earliest:
+        return False
+    message = str(line.get("message"))
+    if log_id is not None:
+        return line.get("log_id") == log_id or message == f"log_id {log_id} failed"
+    is_matching = code in (None, line.get("code")) and name in (None, line.get("deploy_name"))
+    return message == "request" and is_matching
 
 
 def _parse_time(text: str) -> datetime.datetime:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,12 +12,8 @@ from app.settings import CONFIG_KEY, ResolvedSettings, Settings, describe_expect
 
 Command = Callable[..., Any]
 
+PATH = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
-
-
-def settings_options(command: Command) -> Command:
-    """Give a command ``--config`` and an option for each setting."""
-    return options_of(*(setting.name for setting in fields(Settings)))(command)
 
 
 def options_of(*names: str) -> Callable[[Command], Command]:
@@ -33,6 +30,10 @@ def options_of(*names: str) -> Callable[[Command], Command]:
         return click.option("--config", metavar="FILE", help="TOML file with settings")(command)
 
     return add_options
+
+
+settings_options = options_of(*(setting.name for setting in fields(Settings)))
+"""Gives a command ``--config`` and an option for each setting."""
 
 
 def resolve_options(options: dict[str, str | None]) -> ResolvedSettings:

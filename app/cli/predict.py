@@ -1,7 +1,6 @@
 """``classifyd predict``: classify image files through a server or in this process."""
 
 import base64
-import json
 import sys
 import urllib.error
 import urllib.request
@@ -13,8 +12,11 @@ from typing import Any
 import click
 import orjson
 
-from app.cli.licences import licence_options, load_unlocked
+from app.cli.licences import LICENCE_SETTINGS, load_unlocked
+from app.cli.options import PATH, options_of
+from app.cli.output import print_result
 from app.errors import ApiError, OperatorError
+from app.evaluation.dataset import read_image
 from app.reporting.counts import pluralise
 
 REQUEST_TIMEOUT_S = 60
@@ -27,12 +29,12 @@ PredictMany = Callable[[Iterable[Path]], Iterator[dict[str, Any]]]
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @click.option("--url", help="of a running server, .../NAME/ImageClassification")
-@click.option("--package", type=click.Path(path_type=Path), help="folder of a package to load")
+@click.option("--package", type=PATH, help="folder of a package to load")
 @click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object per image")
-@licence_options
+@options_of(*LICENCE_SETTINGS)
 def predict(
     images: tuple[Path, ...],
     url: str | None,
@@ -51,7 +53,7 @@ def predict(
     failures = 0
     for path, answer in zip(images, answers(images), strict=True):
         failures += "error_code" in answer
-        print(_as_json_line(path, answer) if as_json else _as_text(path, answer))
+        print_result({"file": str(path), **answer}, _as_text(path, answer), as_json)
     if failures:
         total = pluralise(len(images), "image")
         print(f"classifyd: {failures} of {total} failed", file=sys.stderr)
@@ -59,15 +61,7 @@ def predict(
 
 
 def _predict_file(classify: Predict, path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise OperatorError(f"{path} cannot be read: {exc.strerror}") from exc
-    return classify(data)
-
-
-def _as_json_line(path: Path, answer: dict[str, Any]) -> str:
-    return json.dumps({"file": str(path), **answer}, ensure_ascii=False)
+    return classify(read_image(path))
 
 
 def _as_text(path: Path, answer: dict[str, Any]) -> str:

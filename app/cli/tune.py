@@ -51,8 +51,7 @@ def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:
     unknown = sorted(set(names) - set(active))
     if unknown or not active:
         raise PackageError(
-            str(settings.weights_dir),
-            "",
+            settings.weights_dir,
             f"no package {', '.join(unknown) or 'found'}; expected one of: {', '.join(active)}",
         )
     if names:

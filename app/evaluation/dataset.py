@@ -28,13 +28,12 @@ class Sample:
 
 
 def read_dataset(path: Path, known: Sequence[str], task: str) -> list[Sample]:
-    """List the images of a folder or a CSV file; foreign files and folders are passed over.
+    """List the images of a folder with one folder per label, or of a CSV file.
 
-    Args:
-        path: a folder with one folder per label, or a CSV file with the columns ``file``
-            (relative to the CSV file) and ``label``.
-        known: the labels of the package.
-        task: of the package; ``multi_label`` allows several labels, separated by semicolons.
+    Foreign files and folders are passed over.
+
+    The CSV file has the columns ``file``, relative to it, and ``label``. For the task
+    ``multi_label`` it may name several labels, separated by semicolons.
 
     Raises:
         OperatorError: there are no images, the package does not have a label, or a file of
@@ -49,6 +48,18 @@ def read_dataset(path: Path, known: Sequence[str], task: str) -> list[Sample]:
         for label in set(sample.labels) - names:
             raise OperatorError(_describe_unknown(path, sample, label, known))
     return samples
+
+
+def read_image(path: Path) -> bytes:
+    """Read an image file.
+
+    Raises:
+        OperatorError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
 def _describe_unknown(path: Path, sample: Sample, label: str, known: Sequence[str]) -> str:

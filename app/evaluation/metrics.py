@@ -17,14 +17,7 @@ MAX_WORST = 24
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Counts of one label.
-
-    Attributes:
-        name: the label.
-        images: images for which it is correct.
-        predicted: images for which it was predicted.
-        right: images for which it was correctly predicted.
-    """
+    """How many images a label is correct for, was predicted for, and was rightly predicted for."""
 
     name: str
     images: int
@@ -68,7 +61,6 @@ class Metrics:
     """The metrics of a report.
 
     Attributes:
-        images: how many were classified.
         top1: share of images whose first label is correct.
         top5: share with a correct label among the first five.
         exact_match: share whose predicted labels are exactly the correct ones.
@@ -78,7 +70,6 @@ class Metrics:
         confusions: (index of the correct label, index of the predicted one, images), of images
             with one correct label.
         worst: the mistakes with the highest scores.
-        reference: None without a comparison.
     """
 
     images: int

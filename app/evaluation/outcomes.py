@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import ApiError, OperatorError
-from app.evaluation.dataset import Sample
+from app.errors import ApiError
+from app.evaluation.dataset import Sample, read_image
+from app.inference.engines.base import FloatArray
 from app.inference.engines.torchscript import load_module
 from app.inference.local import LocalClassifier
 from app.packages.build.reference import open_picture, reference_scores, transform_of
 from app.packages.package import Package
 
-FloatArray = npt.NDArray[np.float32]
 TOP = 5
 THRESHOLD = 0.5
 """Lowest score of a predicted label, for multi-label packages."""
@@ -21,12 +21,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The serving path compared with the reference.
-
-    Attributes:
-        same_top: whether both have the same top class.
-        difference: the largest absolute difference of a score.
-    """
+    """Whether serving path and reference have the same top class, and how far a score is off."""
 
     same_top: bool
     difference: float
@@ -38,7 +33,7 @@ class Outcome:
 
     Attributes:
         sample: the image.
-        truth: the correct labels, as indices into Names.
+        truth: the correct labels, as indices into DistinctLabels.
         top: the labels with the TOP highest scores, best first.
         top_scores: their scores.
         truth_score: the highest score of a correct label.
@@ -67,12 +62,12 @@ class Failure:
     problem: str
 
 
-class Names:
+class DistinctLabels:
     """The distinct labels of a package, in the order of their first class."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self.texts = list(dict.fromkeys(labels))
-        self._index = {text: index for index, text in enumerate(self.texts)}
+        self.names = list(dict.fromkeys(labels))
+        self._index = {text: index for index, text in enumerate(self.names)}
         self._of_class = np.array([self._index[label] for label in labels])
 
     def indices(self, labels: Sequence[str]) -> tuple[int, ...]:
@@ -81,53 +76,45 @@ class Names:
 
     def scores(self, class_scores: FloatArray) -> FloatArray:
         """The score of each label: the highest of its classes, float32 (labels,)."""
-        scores = np.full(len(self.texts), -np.inf, np.float32)
+        scores = np.full(len(self.names), -np.inf, np.float32)
         np.maximum.at(scores, self._of_class, class_scores)
         return scores
 
 
 def evaluate(
-    classifier: LocalClassifier, samples: Sequence[Sample], names: Names, with_reference: bool
+    classifier: LocalClassifier,
+    samples: Sequence[Sample],
+    labels: DistinctLabels,
+    with_reference: bool,
 ) -> Iterator[Outcome | Failure]:
     """Classify every image through the serving path, on all cores, in order.
 
-    Args:
-        classifier: the loaded package.
-        samples: the images.
-        names: of the package.
-        with_reference: whether to compare with Pillow and the unoptimised model.
+    The reference is Pillow and the unoptimised model.
     """
     package = classifier.package
     reference = _reference(package) if with_reference else None
     is_multi_label = package.manifest.output.task == "multi_label"
 
     def work(sample: Sample) -> Outcome | Failure:
-        data = _read(sample)
+        data = read_image(sample.path)
         try:
             scores = classifier.score(data)
         except ApiError as exc:
             return Failure(sample, f"{exc.error_code} {exc.error_msg}: {exc.detail}")
         comparison = reference(data, sample, scores) if reference else None
-        return _outcome(sample, names, names.scores(scores), is_multi_label, comparison)
+        return _outcome(sample, labels, labels.scores(scores), is_multi_label, comparison)
 
     return classifier.map(work, samples)
 
 
-def _read(sample: Sample) -> bytes:
-    try:
-        return sample.path.read_bytes()
-    except OSError as exc:
-        raise OperatorError(f"{sample.path} cannot be read: {exc.strerror}") from exc
-
-
 def _outcome(
     sample: Sample,
-    names: Names,
+    labels: DistinctLabels,
     scores: FloatArray,
     is_multi_label: bool,
     comparison: Comparison | None,
 ) -> Outcome:
-    truth = names.indices(sample.labels)
+    truth = labels.indices(sample.labels)
     top = tuple(int(index) for index in np.argsort(-scores, kind="stable")[:TOP])
     judged = np.arange(len(scores)) if is_multi_label else np.array(top[:1])
     predicted = (
@@ -149,10 +136,10 @@ def _outcome(
 def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
     transform = transform_of(package.manifest.preprocess)
     model = load_module(package.model_source())
-    spec = package.manifest.output
+    spec, orientation = package.manifest.output, package.manifest.orientation
 
     def compare(data: bytes, sample: Sample, scores: FloatArray) -> Comparison:
-        image = transform(open_picture(data, str(sample.path)))
+        image = transform(open_picture(data, str(sample.path), orientation))
         expected = reference_scores(model, image.unsqueeze(0), spec.kind, spec.task)[0]
         same = int(expected.argmax()) == int(scores.argmax())
         return Comparison(same, float(np.abs(expected - scores).max()))

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from markupsafe import Markup
-from PIL import Image, ImageOps
 
 from app.evaluation.metrics import Metrics, to_json
 from app.evaluation.outcomes import Failure
@@ -18,6 +17,7 @@ from app.evaluation.plots import (
     score_histogram,
     shown_classes,
 )
+from app.packages.build.reference import open_picture
 from app.reporting.pages import render_page
 
 THUMBNAIL_PX = 200
@@ -25,17 +25,9 @@ THUMBNAIL_PX = 200
 
 @dataclass(frozen=True)
 class About:
-    """What was evaluated, on what, and how fast.
+    """What was evaluated, on what, and how fast through the serving path, without loading.
 
-    Attributes:
-        name: the deploy name.
-        version: the version of the package.
-        digest: the digest of the package.
-        engine: the inference engine.
-        task: ``single_label`` or ``multi_label``.
-        dataset: the folder or CSV file.
-        date: when, in ISO 8601.
-        images_per_s: through the serving path, without loading.
+    The date is in ISO 8601; the dataset is a folder or a CSV file.
     """
 
     name: str
@@ -106,8 +98,7 @@ def _percent(share: float | None) -> str:
 
 def _thumbnail(path: Path) -> str:
     """A small jpg as a data URI; the serving path has decoded the file before."""
-    with Image.open(path) as picture:
-        small = ImageOps.exif_transpose(picture).convert("RGB")
+    small = open_picture(path.read_bytes(), str(path), "exif")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

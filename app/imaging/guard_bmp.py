@@ -7,6 +7,7 @@ from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
 
 _FILE_HEADER_BYTES = 14
+_OFFSET_FIELD = 10
 _CORE_HEADER_BYTES = 12
 # BITMAPCOREHEADER; BITMAPINFOHEADER, then with three or four masks; OS/2 2.x; V4; V5.
 _HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
@@ -20,20 +21,47 @@ _COMPRESSIONS = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG", 6: "ALPHABITFIELDS"}
 # Red, green and blue of a 32-bit pixel. OpenCV applies other masks only from headers with a
 # fourth mask, and only if each is one whole byte; it decodes the rest wrongly without an error.
 _MASKS_OFFSET = 54
+_MASKS_BYTES = 12
 _DEFAULT_MASKS = frozenset({(0xFF0000, 0xFF00, 0xFF), (0, 0, 0)})
 _BYTE_MASKS = frozenset({0xFF, 0xFF00, 0xFF0000, 0xFF000000})
 _FOUR_MASKS_HEADER_BYTES = 56
+_INFO_HEADER_BYTES = 40
+
+# Of a 16-bit pixel: five bits each, as without masks, or six for green. Pillow reads no others.
+_MASKS_555 = (0x7C00, 0x3E0, 0x1F)
+_MASKS_16_BITS = frozenset({_MASKS_555, (0xF800, 0x7E0, 0x1F)})
 
 
 @dataclass(frozen=True)
-class _Bitmap:
+class Bitmap:
+    """The headers of a file."""
+
     header_bytes: int
     pixels_offset: int
     width: int
     height: int
+    is_bottom_up: bool
     depth: int
     compression: int
     colours: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a stored row, which is padded to four bytes."""
+        return (self.width * self.depth + 31) // 32 * 4
+
+    def masks(self, data: bytes) -> tuple[int, int, int]:
+        """The bits of red, green and blue in a pixel.
+
+        Raises:
+            ImageDecodeFailed: the file ends before them.
+        """
+        if self.compression == _BI_RGB:
+            return _MASKS_555
+        if len(data) < _MASKS_OFFSET + _MASKS_BYTES:
+            raise ImageDecodeFailed("bmp: ends inside its colour masks")
+        red, green, blue = struct.unpack_from("<III", data, _MASKS_OFFSET)
+        return red, green, blue
 
 
 def guard_bmp(data: bytes) -> tuple[ImageHeader, bytes]:
@@ -43,22 +71,27 @@ def guard_bmp(data: bytes) -> tuple[ImageHeader, bytes]:
         data: a file that starts with ``BM``.
 
     Returns:
-        The header, and ``data`` itself. A negative height (the rows run from the top) is
-        returned as its absolute value.
+        The header, and ``data`` itself, or a copy with the pixel offset and the last padding
+        that some writers leave out. A negative height (the rows run from the top) is returned
+        as its absolute value.
 
     Raises:
         InvalidImageSize: a side is too small or too large.
         ImageDecodeFailed: incomplete, corrupt or unsupported: run-length coding, an embedded
             JPEG or PNG, masks that OpenCV does not apply.
     """
-    bitmap = _read_bitmap(data)
+    bitmap = read_bitmap(data)
     check_size(bitmap.width, bitmap.height)
     _check_coding(data, bitmap)
-    _check_extent(data, bitmap)
-    return ImageHeader("bmp", bitmap.width, bitmap.height), data
+    return ImageHeader("bmp", bitmap.width, bitmap.height), _complete(data, bitmap)
 
 
-def _read_bitmap(data: bytes) -> _Bitmap:
+def read_bitmap(data: bytes) -> Bitmap:
+    """Read a BMP file's headers.
+
+    Raises:
+        ImageDecodeFailed: they are incomplete or of an unknown kind.
+    """
     if len(data) < _FILE_HEADER_BYTES + _CORE_HEADER_BYTES:
         raise ImageDecodeFailed(f"bmp: {len(data)} bytes hold no header")
     pixels_offset, header_bytes = struct.unpack_from("<II", data, 10)
@@ -68,44 +101,56 @@ def _read_bitmap(data: bytes) -> _Bitmap:
         raise ImageDecodeFailed("bmp: ends inside its header")
     if header_bytes == _CORE_HEADER_BYTES:
         width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
-        return _Bitmap(header_bytes, pixels_offset, width, height, depth, _BI_RGB, 0)
+        return Bitmap(header_bytes, pixels_offset, width, height, True, depth, _BI_RGB, 0)
     width, height, _, depth, compression = struct.unpack_from("<iiHHI", data, 18)
     (colours,) = struct.unpack_from("<I", data, 46)
-    return _Bitmap(header_bytes, pixels_offset, width, abs(height), depth, compression, colours)
+    return Bitmap(
+        header_bytes, pixels_offset, width, abs(height), height > 0, depth, compression, colours
+    )
 
 
-def _check_coding(data: bytes, bitmap: _Bitmap) -> None:
+def _check_coding(data: bytes, bitmap: Bitmap) -> None:
     if bitmap.depth not in _DEPTHS:
         raise ImageDecodeFailed(f"bmp: {bitmap.depth} bits per pixel are not supported")
     if bitmap.compression == _BI_BITFIELDS and bitmap.depth in (16, 32):
-        if bitmap.depth == 32:
-            _check_masks(data, bitmap)
+        _check_masks(data, bitmap)
     elif bitmap.compression != _BI_RGB:
         name = _COMPRESSIONS.get(bitmap.compression, str(bitmap.compression))
         raise ImageDecodeFailed(f"bmp: compression {name} at {bitmap.depth} bits is not supported")
 
 
-def _check_masks(data: bytes, bitmap: _Bitmap) -> None:
-    if len(data) < _MASKS_OFFSET + 12:
-        raise ImageDecodeFailed("bmp: ends inside its colour masks")
-    masks = struct.unpack_from("<III", data, _MASKS_OFFSET)
-    if masks in _DEFAULT_MASKS:
+def _check_masks(data: bytes, bitmap: Bitmap) -> None:
+    masks = bitmap.masks(data)
+    if masks in (_MASKS_16_BITS if bitmap.depth == 16 else _DEFAULT_MASKS):
         return
-    if bitmap.header_bytes < _FOUR_MASKS_HEADER_BYTES or not _BYTE_MASKS.issuperset(masks):
-        raise ImageDecodeFailed("bmp: these colour masks are not supported")
+    is_wide = bitmap.depth == 32 and bitmap.header_bytes >= _FOUR_MASKS_HEADER_BYTES
+    if not is_wide or not _BYTE_MASKS.issuperset(masks):
+        names = ", ".join(f"{mask:#x}" for mask in masks)
+        raise ImageDecodeFailed(
+            f"bmp: the colour masks {names} of {bitmap.depth}-bit pixels are not supported"
+        )
 
 
-def _check_extent(data: bytes, bitmap: _Bitmap) -> None:
-    if bitmap.pixels_offset < _FILE_HEADER_BYTES + bitmap.header_bytes + _palette_bytes(bitmap):
+def _complete(data: bytes, bitmap: Bitmap) -> bytes:
+    """Check that the pixels are there, and add the offset and the padding that Pillow can spare."""
+    start = _FILE_HEADER_BYTES + bitmap.header_bytes + _palette_bytes(bitmap)
+    offset = bitmap.pixels_offset
+    if offset == 0:
+        has_masks = bitmap.compression == _BI_BITFIELDS
+        offset = start + (
+            _MASKS_BYTES if has_masks and bitmap.header_bytes == _INFO_HEADER_BYTES else 0
+        )
+        data = data[:_OFFSET_FIELD] + struct.pack("<I", offset) + data[_OFFSET_FIELD + 4 :]
+    elif offset < start:
         raise ImageDecodeFailed("bmp: the pixels start inside the header or the palette")
-    # Rows are padded to four bytes.
-    row_bytes = (bitmap.width * bitmap.depth + 31) // 32 * 4
-    end = bitmap.pixels_offset + row_bytes * bitmap.height
-    if len(data) < end:
+    end = offset + bitmap.row_bytes * bitmap.height
+    padding_bytes = bitmap.row_bytes - (bitmap.width * bitmap.depth + 7) // 8
+    if len(data) < end - padding_bytes:
         raise ImageDecodeFailed(f"bmp: ends at byte {len(data)}, its pixels at byte {end}")
+    return data.ljust(end, b"\0")
 
 
-def _palette_bytes(bitmap: _Bitmap) -> int:
+def _palette_bytes(bitmap: Bitmap) -> int:
     if bitmap.depth > 8:
         return 0
     colours = bitmap.colours or 1 << bitmap.depth

@@ -3,19 +3,20 @@
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
+from app.imaging.png_metadata import PngMetadata
 
 MAX_CHUNKS = 16384
 """Maximum number of chunks: encoders write IDAT chunks of at least 8 KiB, 400 in 3 MiB."""
 
-KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """The chunks of a default image.
 
 Animations are dropped (acTL, fcTL, fdAT), as they can crash OpenCV 4.12 to 5.0. Colour
-profiles and text are compressed, take memory and change no pixel.
+profiles and text are compressed, take memory and change no pixel. The orientation is read here.
 """
 
 _SIGNATURE_BYTES = 8
@@ -69,9 +70,10 @@ def guard_png(data: bytes) -> tuple[ImageHeader, bytes]:
     chunks = _walk_chunks(view)
     first = next(chunks)
     header, raw_bytes = _read_ihdr(view, first)
-    kept = [first, *_choose_chunks(chunks)]
+    others = list(chunks)
+    kept = [first, *_choose_chunks(others)]
     _check_inflated(view, [chunk for chunk in kept if chunk.kind == b"IDAT"], raw_bytes)
-    return header, _join_chunks(data, kept)
+    return replace(header, orientation=_read_orientation(view, others)), _join_chunks(data, kept)
 
 
 def _walk_chunks(view: memoryview) -> Iterator[_Chunk]:
@@ -121,13 +123,23 @@ def _choose_chunks(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
     last = b"IHDR"
     for chunk in chunks:
         _check_order(chunk, last, seen)
-        # A second tRNS or eXIf is an error too, but ancillary: the first one counts.
+        # A second tRNS is an error too, but ancillary: the first one counts.
         if chunk.kind in KEPT_CHUNKS and (chunk.kind == b"IDAT" or chunk.kind not in seen):
             yield chunk
         seen.add(chunk.kind)
         last = chunk.kind
     if b"IDAT" not in seen:
         raise ImageDecodeFailed("png: no IDAT chunk")
+
+
+def _read_orientation(view: memoryview, chunks: Iterable[_Chunk]) -> int:
+    metadata = PngMetadata()
+    for chunk in chunks:
+        # Pillow reads no further than the second frame of an animation.
+        if chunk.kind == b"fcTL" and metadata.is_after_image:
+            break
+        metadata.add(chunk.kind, view[chunk.start + 8 : chunk.end - 4])
+    return metadata.orientation
 
 
 def _check_order(chunk: _Chunk, last: bytes, seen: set[bytes]) -> None:

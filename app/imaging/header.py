@@ -12,6 +12,9 @@ MAX_SIDE_PX = 4096
 They are the same for width and height, which the EXIF orientation may swap.
 """
 
+OrientationRule = Literal["exif", "ignore"]
+"""Whether the orientation in a file's metadata is applied, as in a package's manifest."""
+
 
 @dataclass(frozen=True)
 class ImageHeader:
@@ -21,11 +24,13 @@ class ImageHeader:
         format: from the first bytes.
         width: pixels per stored row, before the EXIF orientation.
         height: stored rows, before the EXIF orientation.
+        orientation: the EXIF orientation, 1 (upright) to 8; see ``read_orientation``.
     """
 
     format: Literal["jpg", "png", "bmp"]
     width: int
     height: int
+    orientation: int = 1
 
     @property
     def description(self) -> str:

@@ -92,7 +92,8 @@ class BatchCheck:
 def _inputs(package: Package) -> FloatArray:
     """Preprocess some golden samples and the probes, float32 (N, C, H, W)."""
     paths = package.golden.images[:MAX_GOLDEN_INPUTS] if package.golden else ()
-    golden = [package.preprocessor(read_pixels(path)) for path in paths]
+    orientation = package.manifest.orientation
+    golden = [package.preprocessor(read_pixels(path, orientation)) for path in paths]
     return np.stack([*golden, *probe_batch(package)])
 
 

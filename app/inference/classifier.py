@@ -13,6 +13,7 @@ from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
 from app.inference.scores import to_scores
 from app.inference.tuning.loader import Loader
+from app.packages.manifest import MANIFEST_FILE
 from app.packages.package import Package
 
 _log = logging.getLogger(__name__)
@@ -36,13 +37,7 @@ class Inference:
 
 
 class Classifier:
-    """One package's model behind the worker's queue.
-
-    Args:
-        package: the checked package.
-        loaded: its loaded model.
-        queue: the worker's inference queue.
-    """
+    """One package's model behind the worker's queue."""
 
     def __init__(self, package: Package, loaded: LoadedEngine, queue: InferenceQueue) -> None:
         self.package = package
@@ -111,16 +106,16 @@ class Classifier:
             output = warm_up(engine, batch)
         except Exception as exc:
             raise PackageError(
-                str(self.package.model_path),
-                "input",
+                self.package.model_path,
                 f"the model failed on an input of shape {batch.shape} as the manifest describes it",
+                field="input",
             ) from exc
         expected = (1, self.package.manifest.output.classes)
         if output.shape != expected:
             raise PackageError(
-                str(self.package.folder / "manifest.json"),
-                "output.classes",
+                self.package.folder / MANIFEST_FILE,
                 f"the model's output has shape {output.shape}, expected {expected}",
+                field="output.classes",
             )
 
 

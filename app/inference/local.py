@@ -25,12 +25,10 @@ _REQUEST_THREADS = 2
 class LocalClassifier:
     """A package loaded on the CPU of this process, with an inference thread for each core.
 
-    Args:
-        package: the package; a sealed one with its content key.
-
     Attributes:
-        package: the package.
-        engine: the name of its engine.
+        package: the package; a sealed one must have its content key.
+        engine: its engine.
+        golden: its difference from the golden samples; None without any.
 
     Raises:
         PackageError: the package cannot be loaded, or fails its golden samples.
@@ -41,23 +39,16 @@ class LocalClassifier:
         self._threads = usable_cpus()
         self._classifier = load_classifier(package, load_exact, InferenceQueue(self._threads))
         self.package = package
-        self.engine = self._classifier.engine.name
+        self.engine = self._classifier.engine
+        self.golden = self._classifier.golden
 
     def score(self, image_bytes: bytes) -> FloatArray:
-        """Compute the scores of an image file, float32 (classes,).
-
-        Raises:
-            ApiError: as in a server.
-        """
+        """Compute the scores of an image file, float32 (classes,); see prepare_image for errors."""
         _, model_input = prepare_image(image_bytes, self.package)
         return self._classifier.infer(model_input, deadline_after(_DEADLINE_MS)).scores
 
     def classify(self, image_bytes: bytes, top_num: int) -> list[dict[str, str | float]]:
-        """Classify an image file; see app.inference.scores.rank.
-
-        Raises:
-            ApiError: as in a server.
-        """
+        """Classify an image file; see score, and app.inference.scores.rank."""
         return rank(self.score(image_bytes), self.package.labels, top_num)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

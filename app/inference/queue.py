@@ -11,13 +11,13 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine
+from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
@@ -70,11 +70,11 @@ class InferenceQueue:
 
     Args:
         threads: Maximum number of inferences that run at once.
-        is_uncontended: whether the worker has held one request at a time lately.
+        cores: the cores that inferences share with the preparation of images.
     """
 
-    def __init__(self, threads: int, is_uncontended: Callable[[], bool] = lambda: False) -> None:
-        self._is_uncontended = is_uncontended
+    def __init__(self, threads: int, cores: CoreGate | None = None) -> None:
+        self._cores = cores or CoreGate(threads)
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -112,7 +112,16 @@ class InferenceQueue:
             InternalError: the model failed on this image.
         """
         job = Job(loaded, image, deadline)
-        if self._submit(job, in_caller and loaded.engine.device == "cpu"):
+        if loaded.engine.device != "cpu":
+            return self._infer(job, False)
+        self._cores.begin_inference()
+        try:
+            return self._infer(job, in_caller)
+        finally:
+            self._cores.end_inference()
+
+    def _infer(self, job: Job, in_caller: bool) -> Job:
+        if self._submit(job, in_caller):
             self._run([job])
         elif not job.wait(max(0.0, job.deadline - time.monotonic())):
             self._give_up(job)
@@ -187,8 +196,7 @@ class InferenceQueue:
 
     def _engine_for(self, batch: list[Job]) -> Engine:
         loaded = batch[0].loaded
-        is_single = len(batch) == 1 and len(self._running) == 1 and not self._waiting
-        if loaded.latency_engine and is_single and self._is_uncontended():
+        if loaded.latency_engine and self._cores.is_uncontended():
             return loaded.latency_engine
         return loaded.engine
 

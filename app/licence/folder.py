@@ -87,7 +87,9 @@ class LicenceFolder:
             wrapped = licence.wrapped_keys[deploy_name]
             return unwrap_key(wrapped, machine, licence.serial, deploy_name)
         except (LicenceError, KeyError, InvalidTag) as exc:
-            raise LockedPackage(deploy_name, "licence", "the licence holds no key for it") from exc
+            raise LockedPackage(
+                deploy_name, "the licence holds no key for it", field="licence"
+            ) from exc
 
     def note(self, decision: Decision) -> None:
         """Record the time of a check, so that a clock set back is noticed.

@@ -112,7 +112,7 @@ def seal_package(
     """
     package = read_package(source)
     if package.sealed:
-        raise PackageError(str(source), "licence", "the package is sealed already")
+        raise PackageError(source, "the package is sealed already", field="licence")
     target = weights_dir / package.manifest.name / package.manifest.version
     with staged_folder(target) as folder:
         document = json.loads((source / MANIFEST_FILE).read_text(encoding="utf-8-sig"))
@@ -130,7 +130,7 @@ def _seal_into(
     """Write the sealed model, the manifest that names it, and its signature."""
     plain = package.model_path.read_bytes()
     if len(plain) > MAX_MODEL_BYTES:
-        raise PackageError(str(package.model_path), "", "a model of 2 GiB or more cannot be sealed")
+        raise PackageError(package.model_path, "a model of 2 GiB or more cannot be sealed")
     manifest = parse_manifest(dump_manifest(document), MANIFEST_FILE)
     sealed = seal_model(plain, content_key(publisher, manifest.name), manifest)
     name = package.model_path.name + SEALED_SUFFIX

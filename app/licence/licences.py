@@ -127,7 +127,7 @@ class Licences:
             self._apply(entry, decision)
             entry.is_locked = True
             if not decision.verdict.serves:
-                raise LockedPackage(manifest.name, "licence", decision.verdict.detail)
+                raise LockedPackage(manifest.name, decision.verdict.detail, field="licence")
             key = self._folder.content_key(decision, manifest.name)
             entry.is_locked = False
         return key

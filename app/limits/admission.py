@@ -1,15 +1,7 @@
 """The bound on the requests that a worker holds at once."""
 
-import time
-
 from app.errors import ModelUnavailable
 from app.limits.lease import Lease
-
-UNCONTENDED_S = 0.03
-"""How long a worker must have held one request at a time before it counts as uncontended.
-
-Two callers that each send the next request at once overlap, but not at every moment.
-"""
 
 
 class Admission:
@@ -22,7 +14,6 @@ class Admission:
     def __init__(self, max_in_flight: int) -> None:
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._last_contended_at = float("-inf")
 
     def admit(self) -> Lease[bool]:
         """Take a place for the duration of a block, which learns whether there was one."""
@@ -42,20 +33,9 @@ class Admission:
         """The number of requests that have a place."""
         return self._in_flight
 
-    def is_uncontended(self) -> bool:
-        """Whether requests have come one at a time for UNCONTENDED_S; safe from any thread."""
-        is_single = self._in_flight <= 1
-        return is_single and time.monotonic() - self._last_contended_at >= UNCONTENDED_S
-
     def _enter(self) -> bool:
         self._in_flight += 1
-        self._note_contention()
         return True
 
     def _leave(self) -> None:
-        self._note_contention()
         self._in_flight -= 1
-
-    def _note_contention(self) -> None:
-        if self._in_flight > 1:
-            self._last_contended_at = time.monotonic()

@@ -12,13 +12,12 @@ _RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
 
 
 def configure_logging(log_format: str, level: str, file: logging.Handler | None = None) -> None:
-    """Send all log records of the process to standard error, or to a file.
+    """Send all log records of the process to standard error, or to the handler of a file.
 
-    Args:
-        log_format: ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
-        level: the lowest level that is logged.
-        file: the handler that replaces standard error; until finish_start, errors are on both,
-            because a person or systemd that starts the server looks there.
+    The format is ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
+
+    Until finish_start, errors go to standard error too, also with a file: a person or systemd
+    that starts the server looks there.
     """
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setFormatter(_formatter(log_format, sys.stderr.isatty()))
@@ -71,11 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level and message, then the record's non-empty fields as ``name=value``.
-
-    Args:
-        colour: print warnings and errors in colour.
-    """
+    """Time, level and message, then the record's non-empty fields as ``name=value``."""
 
     def __init__(self, colour: bool) -> None:
         super().__init__()

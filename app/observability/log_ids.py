@@ -2,8 +2,8 @@
 
 A worker takes a block of 2^20 numbers from a counter file, which all workers share under a
 lock, and hands them out from memory. The block number is the Unix time in seconds, or the
-last block plus one if that is greater: the file alone makes it unique, and so does the clock
-if the file is lost. Until the year 2242 it stays below 2^53, which JavaScript reads exactly.
+last block plus one if that is greater: the file makes it unique, and if the file is lost, the
+clock does. Until the year 2242 it stays below 2^53, which JavaScript reads exactly.
 """
 
 import logging
@@ -23,11 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class LogIds:
-    """Hands out log_ids; thread-safe, but not valid across a fork.
-
-    Args:
-        state_dir: folder of the counter file, which must be writable.
-    """
+    """Hands out log_ids; thread-safe, but not valid across a fork."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
@@ -50,7 +46,7 @@ class LogIds:
         try:
             self._last_block = advance_block(self._state_dir, self._last_block)
         except OSError as exc:
-            # A full or lost disk must not stop the service; continue with the clock alone.
+            # A full or lost disk must not stop the service; continue with the clock.
             _log.error("log_id counter in %s cannot be written: %s", self._state_dir, exc)
             self._last_block = max(self._last_block + 1, int(time.time()))
         return self._last_block

@@ -43,11 +43,8 @@ _COPY_BYTES = 1024 * 1024
 def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> None:
     """Write a package's archive; the same package and key give the same bytes.
 
-    Args:
-        folder: the package, ``weights/NAME/VERSION``.
-        target: the file to write.
-        key_path: the private key to sign with; without it, the signature that the package
-            was installed with is kept.
+    It is signed with a private key; without one, the signature that the package was installed
+    with is kept.
 
     Raises:
         PackageError: the package is broken, or the archive cannot be written.
@@ -56,7 +53,7 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
     load_package(folder)
     raw = (folder / MANIFEST_FILE).read_bytes()
     if target.exists():
-        raise PackageError(str(target), "", "exists already; name another file with -o")
+        raise PackageError(target, "exists already; name another file with -o")
     try:
         with (
             atomic_write(target) as stream,
@@ -73,16 +70,13 @@ def write_archive(folder: Path, target: Path, key_path: Path | None = None) -> N
                 _add(archive, name, folder / name)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "a file is too large for an archive"
-        raise PackageError(str(target), "", f"cannot be written: {reason}") from exc
+        raise PackageError(target, f"cannot be written: {reason}") from exc
 
 
 def install_archive(archive: Path, weights_dir: Path, trusted: TrustedKeys | None) -> Package:
     """Unpack an archive into the weights folder, where it appears checked and complete.
 
-    Args:
-        archive: the file.
-        weights_dir: the folder ``weights``, created if it does not exist.
-        trusted: the keys of which one must have signed it; None requires no signature.
+    One of the trusted keys must have signed it; None requires no signature.
 
     Raises:
         PackageError: the archive is not what ``write_archive`` writes, its signature or the
@@ -187,9 +181,7 @@ class _Members:
         return "its end" if self.name is None else repr(self.name[:64])
 
     def _wrong(self, problem: str) -> PackageError:
-        return PackageError(
-            str(self._archive), "", f"{problem}; classifyd package archive writes archives"
-        )
+        return PackageError(self._archive, f"{problem}; classifyd package archive writes archives")
 
 
 def _add(archive: tarfile.TarFile, name: str, source: Path | bytes) -> None:
@@ -216,7 +208,5 @@ def _named_files(raw: bytes, file: str) -> dict[str, str]:
     collect(parse_json(raw, file))
     reserved = named.keys() & {MANIFEST_FILE, SIGNATURE_FILE, SEAL_FILE}
     if reserved:
-        raise PackageError(
-            file, "", f"the manifest names {', '.join(reserved)} as one of its files"
-        )
+        raise PackageError(file, f"the manifest names {', '.join(reserved)} as one of its files")
     return named

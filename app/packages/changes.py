@@ -56,8 +56,7 @@ def roll_back(weights_dir: Path, name: str) -> Activation:
         previous = previous_versions(name_folder)
         if not previous:
             raise PackageError(
-                str(name_folder),
-                "",
+                name_folder,
                 "no earlier version is recorded to go back to; name one with "
                 f"classifyd package activate {name} VERSION",
             )
@@ -90,8 +89,7 @@ def remove_version(weights_dir: Path, name: str, version: str) -> None:
         folder = existing_version(weights_dir, name, version)
         if _recorded_versions(folder.parent)[:1] == (version,):
             raise PackageError(
-                str(folder),
-                "",
+                folder,
                 "is the active version; activate another one first, or remove the whole "
                 f"deploy name: classifyd package remove {name} --all",
             )

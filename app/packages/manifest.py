@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import PackageError
+from app.imaging.header import OrientationRule
 from app.imaging.steps import (
     CenterCrop,
     CenterCropFraction,
@@ -70,7 +71,6 @@ class GoldenSpec:
     Attributes:
         tolerance: the largest tolerated difference of a score.
         scores: float32, little-endian, (samples, classes) in C order, without a header.
-        samples: the images, in the order of the scores.
     """
 
     tolerance: float
@@ -80,11 +80,9 @@ class GoldenSpec:
 
 @dataclass(frozen=True)
 class LicenceSpec:
-    """The publisher whose licence the package needs.
+    """The contact of the publisher whose licence the package needs, and the publisher's key.
 
-    Attributes:
-        publisher: contact of the publisher, such as ``Example Ltd <licence@example.com>``.
-        publisher_key: the raw Ed25519 public key in base64.
+    The key is a raw Ed25519 public key in base64.
     """
 
     publisher: str
@@ -105,14 +103,12 @@ class Manifest:
     output: OutputSpec
     golden: GoldenSpec | None = None
     scaled_decode: bool = False
+    orientation: OrientationRule = "exif"
     licence: LicenceSpec | None = None
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
-    """Read and check a manifest file.
-
-    Returns:
-        The manifest and the file's bytes.
+    """Read and check a manifest file; return the manifest and the file's bytes.
 
     Raises:
         PackageError: the file cannot be read, or see parse_manifest.
@@ -120,7 +116,7 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
     try:
         raw = read_regular(path)
     except OSError as exc:
-        raise PackageError(str(path), "", f"cannot be read: {exc.strerror}") from exc
+        raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     return parse_manifest(raw, str(path)), raw
 
 
@@ -130,11 +126,7 @@ def dump_manifest(document: dict[str, Any]) -> bytes:
 
 
 def parse_manifest(raw: bytes, file: str) -> Manifest:
-    """Parse and check a manifest's bytes.
-
-    Args:
-        raw: UTF-8 JSON, with or without a byte-order mark.
-        file: what to call it in an error.
+    """Parse and check a manifest's bytes; see parse_json.
 
     Raises:
         PackageError: it is not JSON, violates the schema, or contradicts itself.
@@ -142,22 +134,18 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
     document = parse_json(raw, file)
     if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
         # Checked first, as the schema's errors would mislead about another format.
-        raise PackageError(file, "format", f"expected {FORMAT}, the format of this server")
+        raise PackageError(file, f"expected {FORMAT}, the format of this server", field="format")
     check_schema(document, file)
     manifest = _to_manifest(document)
     spec = manifest.input
     contradiction = find_contradiction(manifest.preprocess, spec.height, spec.width, spec.channels)
     if contradiction is not None:
-        raise PackageError(file, contradiction.field, contradiction.problem)
+        raise PackageError(file, contradiction.problem, field=contradiction.field)
     return manifest
 
 
 def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
-    """Parse the steps of a preprocessing on their own.
-
-    Args:
-        steps: the JSON values of a manifest's ``preprocess``.
-        file: what to call their origin in an error.
+    """Parse the JSON values of a manifest's ``preprocess`` on their own.
 
     Raises:
         PackageError: a step violates the schema; consistency of the steps is not checked.
@@ -181,6 +169,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
         scaled_decode=document.get("scaled_decode", False),
+        orientation=document.get("orientation", "exif"),
         licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
     )
 

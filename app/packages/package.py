@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from app.errors import LockedPackage, PackageError
 from app.imaging.decode import Reduction
 from app.imaging.header import ImageHeader
-from app.imaging.preprocess import Preprocessor
+from app.imaging.preprocess import FloatArray, Preprocessor
 from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 from app.packages.sealing import check_licence_block, unseal_model
@@ -30,7 +29,6 @@ class Golden:
 
     Attributes:
         tolerance: the largest tolerated difference of a score.
-        images: the image files.
         top: for each image the labels of its highest scores, highest first.
         scores: float32 (images, classes), from the reference.
     """
@@ -38,7 +36,7 @@ class Golden:
     tolerance: float
     images: tuple[Path, ...]
     top: tuple[tuple[str, ...], ...]
-    scores: npt.NDArray[np.float32]
+    scores: FloatArray
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,6 @@ class Package:
     """A checked package.
 
     Attributes:
-        folder: its folder.
-        manifest: its checked manifest.
         labels: the name of each class, by class index.
         model_path: the TorchScript file, whose SHA-256 is right.
         preprocessor: its steps, compiled.
@@ -82,7 +78,7 @@ class Package:
             return self.model_path
         if self.content_key is None:
             raise LockedPackage(
-                str(self.folder), "licence", "the package is sealed, and no licence has opened it"
+                self.folder, "the package is sealed, and no licence has opened it", field="licence"
             )
         return unseal_model(self.model_path, self.content_key, self.manifest)
 
@@ -106,9 +102,9 @@ def load_package(folder: Path) -> Package:
         declared = getattr(package.manifest, part)
         if declared != found:
             raise PackageError(
-                str(folder / MANIFEST_FILE),
-                part,
+                folder / MANIFEST_FILE,
                 f"found {declared!r}, expected {found!r}, the name of its folder",
+                field=part,
             )
     return package
 
@@ -142,27 +138,21 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     A byte-order mark and ``\r\n`` are accepted, as Windows editors write both. Duplicate
     labels are accepted too: ImageNet has two cranes.
 
-    Args:
-        path: a UTF-8 text file; the last line may or may not end with a newline.
-        classes: the required number of labels.
-
     Raises:
         PackageError: the file is not UTF-8, a line is empty, has white space around the
-            label or contains ``error_code``, or the number of lines is wrong.
+            label or contains ``error_code``, or the number of lines is not ``classes``.
     """
     try:
         text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise PackageError(str(path), "", f"expected UTF-8, byte {exc.start} is not") from exc
+        raise PackageError(path, f"expected UTF-8, byte {exc.start} is not") from exc
     lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
     for number, label in enumerate(lines, start=1):
         problem = _label_problem(label)
         if problem:
-            raise PackageError(str(path), f"line {number}", problem)
+            raise PackageError(path, problem, field=f"line {number}")
     if len(lines) != classes:
-        raise PackageError(
-            str(path), "", f"found {len(lines)} labels, expected {classes} (output.classes)"
-        )
+        raise PackageError(path, f"found {len(lines)} labels, expected {classes} (output.classes)")
     return tuple(lines)
 
 
@@ -183,8 +173,7 @@ def _read_golden(folder: Path, spec: GoldenSpec | None, classes: int) -> Golden 
     expected_bytes = len(spec.samples) * classes * 4
     if path.stat().st_size != expected_bytes:
         raise PackageError(
-            str(path),
-            "",
+            path,
             f"found {path.stat().st_size} bytes, expected {expected_bytes}: "
             f"{len(spec.samples)} images x {classes} classes x 4 bytes",
         )
@@ -207,12 +196,12 @@ def _check_file(folder: Path, field: str, reference: FileRef) -> Path:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         raise PackageError(
-            str(folder / MANIFEST_FILE),
-            f"{field}.file",
+            folder / MANIFEST_FILE,
             f"{reference.file} cannot be read: {exc.strerror}; expected a file beside the manifest",
+            field=f"{field}.file",
         ) from exc
     if found != reference.sha256:
         raise PackageError(
-            str(path), "", f"found SHA-256 {found}, expected {reference.sha256} ({field}.sha256)"
+            path, f"found SHA-256 {found}, expected {reference.sha256} ({field}.sha256)"
         )
     return path

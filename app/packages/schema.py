@@ -19,9 +19,7 @@ MAX_SHOWN = 60
 def parse_json(raw: bytes, file: str) -> Any:
     """Parse JSON without the extensions that Python accepts.
 
-    Args:
-        raw: UTF-8, with or without a byte-order mark.
-        file: what to call it in an error.
+    The bytes are UTF-8, with or without a byte-order mark; ``file`` names them in an error.
 
     Raises:
         PackageError: it is not UTF-8 or not JSON, or has a duplicate key, NaN or Infinity.
@@ -33,9 +31,9 @@ def parse_json(raw: bytes, file: str) -> Any:
             parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError as exc:
-        raise PackageError(file, "", "expected UTF-8") from exc
+        raise PackageError(file, "expected UTF-8") from exc
     except (ValueError, RecursionError) as exc:
-        raise PackageError(file, "", f"expected JSON: {exc}") from exc
+        raise PackageError(file, f"expected JSON: {exc}") from exc
 
 
 def check_schema(document: Any, file: str) -> None:
@@ -48,11 +46,7 @@ def check_schema(document: Any, file: str) -> None:
 
 
 def check_steps(steps: Any, file: str) -> None:
-    """Check the steps of a preprocessing on their own.
-
-    Raises:
-        PackageError: as check_schema.
-    """
+    """Check the steps of a preprocessing on their own; see check_schema."""
     properties = {"preprocess": _schema()["properties"]["preprocess"]}
     schema = {"properties": properties, "$defs": _schema()["$defs"]}
     _check(schema, {"preprocess": steps}, file)
@@ -61,7 +55,7 @@ def check_steps(steps: Any, file: str) -> None:
 def _check(schema: dict[str, Any], document: Any, file: str) -> None:
     error = best_match(Draft202012Validator(schema).iter_errors(document))
     if error is not None:
-        raise PackageError(file, _field(error.absolute_path), _problem(error))
+        raise PackageError(file, _problem(error), field=_field(error.absolute_path))
 
 
 def is_identifier(text: str) -> bool:

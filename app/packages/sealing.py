@@ -31,11 +31,6 @@ MAX_MODEL_BYTES = 2**31 - 1
 def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
     """Check that manifest and model are both sealed or both open, and check the signature.
 
-    Args:
-        folder: the package's.
-        manifest: parsed from ``raw``.
-        raw: the manifest's bytes.
-
     Raises:
         TamperedPackage: the manifest was changed after its publisher signed it.
     """
@@ -44,27 +39,26 @@ def check_licence_block(folder: Path, manifest: Manifest, raw: bytes) -> None:
         _check_signature(folder / SIGNATURE_FILE, manifest.licence, raw)
     elif _is_sealed(model):
         raise TamperedPackage(
-            str(model),
-            "",
+            model,
             "the model is sealed, but the manifest needs no licence: the manifest was changed; "
             "install the package again from its publisher's archive",
         )
 
 
-def seal_model(plain: bytes, key: bytes, manifest: Manifest, form: str = "") -> bytes:
+def seal_model(plain: bytes, key: bytes, manifest: Manifest, purpose: str = "") -> bytes:
     """Encrypt a package's model.
 
     Args:
         plain: its bytes, below 2 GiB.
         key: 32 bytes, for AES-256-GCM.
         manifest: with its licence block; name, version and publisher are authenticated.
-        form: the format of the bytes, also authenticated; empty for the TorchScript file.
+        purpose: of the bytes, also authenticated; empty for the TorchScript file.
     """
     nonce = os.urandom(NONCE_BYTES)
-    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, form))
+    return SEALED_MAGIC + nonce + AESGCM(key).encrypt(nonce, plain, _identity(manifest, purpose))
 
 
-def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> io.BytesIO:
+def unseal_model(path: Path, key: bytes, manifest: Manifest, purpose: str = "") -> io.BytesIO:
     """Decrypt the output of seal_model into memory; plain bytes are never on a disk.
 
     Raises:
@@ -75,16 +69,16 @@ def unseal_model(path: Path, key: bytes, manifest: Manifest, form: str = "") -> 
     try:
         data = read_regular(path)
     except OSError as exc:
-        raise PackageError(str(path), "", f"cannot be read: {exc.strerror}") from exc
+        raise PackageError(path, f"cannot be read: {exc.strerror}") from exc
     head = len(SEALED_MAGIC)
     nonce, cipher = data[head : head + NONCE_BYTES], data[head + NONCE_BYTES :]
     try:
         if not data.startswith(SEALED_MAGIC) or len(nonce) != NONCE_BYTES:
             raise InvalidTag
-        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, form)))
+        return io.BytesIO(AESGCM(key).decrypt(nonce, cipher, _identity(manifest, purpose)))
     except InvalidTag as exc:
         raise TamperedPackage(
-            str(path), "", "the sealed model does not open with the licence's key"
+            path, "the sealed model does not open with the licence's key"
         ) from exc
 
 
@@ -122,14 +116,13 @@ def _check_signature(path: Path, licence: LicenceSpec, raw: bytes) -> None:
         key.verify(signature, raw)
     except (OSError, ValueError, InvalidSignature) as exc:
         raise TamperedPackage(
-            str(path),
-            "",
+            path,
             "the manifest does not carry its publisher's signature: it or the signature was "
             "changed; install the package again from its publisher's archive",
         ) from exc
 
 
-def _identity(manifest: Manifest, form: str) -> bytes:
+def _identity(manifest: Manifest, purpose: str) -> bytes:
     publisher_key = manifest.licence.publisher_key if manifest.licence else ""
     parts = [manifest.name, manifest.version, publisher_key]
-    return "\0".join(parts + [form] * bool(form)).encode()
+    return "\0".join(parts + [purpose] * bool(purpose)).encode()

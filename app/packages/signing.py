@@ -30,12 +30,7 @@ _CONTEXT = b"classifyd package manifest\n"
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """Public keys whose signatures are accepted.
-
-    Attributes:
-        folder: the folder of their files.
-        keys: by fingerprint.
-    """
+    """Public keys whose signatures are accepted, by fingerprint, and the folder of their files."""
 
     folder: Path
     keys: dict[str, Ed25519PublicKey]
@@ -61,9 +56,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 def read_trusted_keys(folder: Path, default: Path) -> TrustedKeys | None:
     """Read the keys of the setting ``trusted_keys``.
 
-    Args:
-        folder: the setting.
-        default: its default value; if that folder does not exist, no signature is required.
+    If the folder is the setting's default and does not exist, no signature is required.
 
     Raises:
         SettingsError: a folder that was named does not exist, or a file in it is not a key.
@@ -89,13 +82,7 @@ def sign_manifest(raw: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def check_signature(raw: bytes, signature: bytes | None, trusted: TrustedKeys, file: str) -> None:
-    """Check a manifest's signature against the trusted keys.
-
-    Args:
-        raw: the manifest's bytes.
-        signature: the signature file's bytes, None if there is none.
-        trusted: the accepted keys.
-        file: what to call the package in an error.
+    """Check the signature of a manifest's bytes; ``file`` names the package in an error.
 
     Raises:
         PackageError: there is no signature, its key is not trusted, or it is not valid for
@@ -103,19 +90,17 @@ def check_signature(raw: bytes, signature: bytes | None, trusted: TrustedKeys, f
     """
     if signature is None:
         raise PackageError(
-            file, "", f"is not signed, but trusted_keys = {trusted.folder} requires a signature"
+            file, f"is not signed, but trusted_keys = {trusted.folder} requires a signature"
         )
     name, value = _parse(signature, f"{file}: {SIGNATURE_FILE}")
     if name not in trusted.keys:
         raise PackageError(
-            file, "", f"is signed with the key {name[:64]}, which is not in {trusted.folder}"
+            file, f"is signed with the key {name[:64]}, which is not in {trusted.folder}"
         )
     try:
         trusted.keys[name].verify(value, _CONTEXT + raw)
     except InvalidSignature as exc:
-        raise PackageError(
-            file, "", "was changed after it was signed: the signature is wrong"
-        ) from exc
+        raise PackageError(file, "was changed after it was signed: the signature is wrong") from exc
 
 
 def signer(signature: bytes, file: str) -> str:
@@ -133,9 +118,9 @@ def _parse(signature: bytes, file: str) -> tuple[str, bytes]:
             try:
                 return key, base64.b64decode(value, validate=True)
             except ValueError as exc:
-                raise PackageError(file, "signature", "expected base64") from exc
+                raise PackageError(file, "expected base64", field="signature") from exc
         case _:
-            raise PackageError(file, "", f"expected algorithm {ALGORITHM}, key and signature")
+            raise PackageError(file, f"expected algorithm {ALGORITHM}, key and signature")
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:

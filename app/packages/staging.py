@@ -28,10 +28,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
     """Give an empty hidden folder, which becomes the target when the block succeeds.
 
     All files are on the disk before the rename, so a power cut leaves the whole target or
-    none. Adding a second version leaves the first one active.
-
-    Args:
-        target: the folder to create, ``weights/NAME/VERSION``, with its parents.
+    none. Adding a second version leaves the first one active. The target is
+    ``weights/NAME/VERSION``; its parents are created.
 
     Raises:
         PackageError: the target exists, or cannot be written.
@@ -58,9 +56,6 @@ def weights_lock(weights_dir: Path) -> AbstractContextManager[None]:
 def staging_folder(weights_dir: Path) -> Iterator[Path]:
     """Give a hidden folder that is deleted afterwards; not to be called under the lock.
 
-    Args:
-        weights_dir: the folder ``weights``, created if it does not exist.
-
     Raises:
         PackageError: an OSError in the block.
     """
@@ -79,7 +74,7 @@ def staging_folder(weights_dir: Path) -> Iterator[Path]:
             os.close(claim)
     except OSError as exc:
         raise PackageError(
-            str(weights_dir), "", f"cannot be changed: {exc.filename or ''} {exc.strerror}"
+            weights_dir, f"cannot be changed: {exc.filename or ''} {exc.strerror}"
         ) from exc
 
 
@@ -101,13 +96,7 @@ def _publish(folder: Path, target: Path, staging: Path) -> None:
 
 
 def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> None:
-    """Replace ACTIVE; to be called under the lock.
-
-    Args:
-        name_folder: ``weights/NAME``.
-        versions: the active version, then those active before it, the latest first.
-        staging: a folder of staging_folder.
-    """
+    """Replace ACTIVE, to be called under the lock: the active version, then those before it."""
     lines = "".join(f"{version}\n" for version in versions[: 1 + MAX_PREVIOUS])
     with atomic_write(name_folder / ACTIVE_FILE, draft_folder=staging) as stream:
         stream.write(lines.encode())
@@ -116,5 +105,5 @@ def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> N
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise PackageError(
-            str(target), "", "exists already; choose another version, or remove this one first"
+            target, "exists already; choose another version, or remove this one first"
         )

@@ -84,7 +84,7 @@ def _pick(parent: Path, name: str, kind: str) -> Path:
     folders = visible_folders(parent)
     if name not in folders:
         known = ", ".join(folders) or "none"
-        raise PackageError(str(parent), "", f"found no {kind} {name!r}; there are: {known}")
+        raise PackageError(parent, f"found no {kind} {name!r}; there are: {known}")
     return folders[name]
 
 
@@ -99,7 +99,7 @@ def visible_folders(parent: Path) -> dict[str, Path]:
         own = (entry for entry in entries if not is_foreign(entry.name))
         return {e.name: e for e in own if not e.name.startswith(".") and e.is_dir()}
     except OSError as exc:
-        raise PackageError(str(parent), "", f"cannot be read: {exc.strerror}") from exc
+        raise PackageError(parent, f"cannot be read: {exc.strerror}") from exc
 
 
 def foreign_entries(weights_dir: Path) -> list[str]:
@@ -128,13 +128,7 @@ def previous_versions(name_folder: Path) -> list[str]:
 
 
 def active_version(name_folder: Path) -> Path:
-    """Find the active version of one package.
-
-    Args:
-        name_folder: ``weights/NAME``.
-
-    Returns:
-        The version that ACTIVE names; without that file, the only version.
+    """Find the version that ACTIVE names; without that file, the only version.
 
     Raises:
         PackageError: the folder's name is not a deploy name, it has no version, it has
@@ -142,8 +136,7 @@ def active_version(name_folder: Path) -> Path:
     """
     if not is_identifier(name_folder.name):
         raise PackageError(
-            str(name_folder),
-            "",
+            name_folder,
             "expected a deploy name: 1 to 64 of A-Z a-z 0-9 _ . -, a letter or digit first, "
             "no two dots in a row",
         )
@@ -152,8 +145,7 @@ def active_version(name_folder: Path) -> Path:
         return _named_version(name_folder / ACTIVE_FILE, versions)
     if len(versions) != 1:
         raise PackageError(
-            str(name_folder),
-            "",
+            name_folder,
             f"found the versions {', '.join(versions)} and no file {ACTIVE_FILE}; "
             f"activate one: classifyd package activate {name_folder.name} VERSION"
             if versions
@@ -166,8 +158,7 @@ def _named_version(active_file: Path, versions: Mapping[str, Path]) -> Path:
     version = _read_active(active_file)[0]
     if version not in versions:
         raise PackageError(
-            str(active_file),
-            "",
+            active_file,
             f"found {version[:64]!r}, expected one of the versions there: "
             f"{', '.join(versions) or 'none'}",
         )
@@ -179,7 +170,7 @@ def _read_active(active_file: Path) -> list[str]:
     try:
         text = read_regular(active_file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise PackageError(str(active_file), "", "expected a text file with a version") from exc
+        raise PackageError(active_file, "expected a text file with a version") from exc
     return [line.strip() for line in text.strip().split("\n")]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from app.imaging.header import OrientationRule
+from app.imaging.preprocess import FloatArray
 from app.packages.manifest import FORMAT, MANIFEST_FILE, dump_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
@@ -22,33 +23,19 @@ TOP_LABELS = 5
 
 @dataclass(frozen=True)
 class GoldenDraft:
-    """Images and their reference scores.
-
-    Attributes:
-        tolerance: the largest tolerated difference of a score.
-        images: the bytes of each image file.
-        scores: float32 (images, classes).
-    """
+    """The bytes of image files and their reference scores, float32 (images, classes)."""
 
     tolerance: float
     images: Sequence[bytes]
-    scores: npt.NDArray[np.float32]
+    scores: FloatArray
 
 
 @dataclass(frozen=True)
 class PackageDraft:
     """The content of a package to write.
 
-    Attributes:
-        name: the deploy name.
-        version: the version.
-        input: the manifest's ``input`` as JSON values.
-        preprocess: the manifest's ``preprocess`` as JSON values.
-        output: the manifest's ``output`` as JSON values.
-        labels: the name of each class, by class index.
-        save_model: writes the TorchScript file to a path.
-        golden: the images with known scores, None for none.
-        scaled_decode: whether large jpgs may be decoded at a reduced size.
+    Input, preprocess and output are JSON values of the manifest. The labels are by class index;
+    ``save_model`` writes the TorchScript file to a path.
     """
 
     name: str
@@ -60,6 +47,7 @@ class PackageDraft:
     save_model: Callable[[Path], None]
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
+    orientation: OrientationRule = "exif"
 
 
 def write_package(
@@ -69,10 +57,7 @@ def write_package(
 
     A version never changes once it exists, so that its digest identifies its content.
 
-    Args:
-        weights_dir: the folder ``weights``, created if it does not exist.
-        draft: what to write.
-        check: called with the complete package before it is put in place; may raise.
+    The check gets the complete package before it is put in place, and may raise.
 
     Raises:
         PackageError: the version exists already, the draft is not a valid package, or the
@@ -122,7 +107,11 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         "output": draft.output,
         **golden,
     }
-    return dump_manifest(document | ({"scaled_decode": True} if draft.scaled_decode else {}))
+    if draft.scaled_decode:
+        document["scaled_decode"] = True
+    if draft.orientation != "exif":
+        document["orientation"] = draft.orientation
+    return dump_manifest(document)
 
 
 def _file_reference(path: Path) -> dict[str, str]:

@@ -30,9 +30,7 @@ Series = tuple[str, Sequence[float]]
 class PlotArea:
     """The rectangle between the axes, where positions run from 0 to 1, right and up.
 
-    Attributes:
-        width: of the whole chart in px.
-        height: of the whole chart in px.
+    Width and height are those of the whole chart in px.
     """
 
     width: int = 640
@@ -71,11 +69,7 @@ class PlotArea:
 def line_plot(title: str, x_label: str, levels: Sequence[str], series: Sequence[Series]) -> str:
     """Draw a line for each series, with a value at each point if there is only one series.
 
-    Args:
-        title: what is shown, with its unit.
-        x_label: what the levels are.
-        levels: labels on the horizontal axis, at equal distances.
-        series: at least one.
+    The levels are labels on the horizontal axis, at equal distances.
     """
     area, positions = PlotArea(), _middles(len(levels))
     top, ticks = _value_axis([value for _, values in series for value in values])

@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from socket import IPPROTO_TCP, TCP_CORK
 from typing import Any
 
 import gevent
@@ -30,6 +31,9 @@ MAX_BATCH_BODY_BYTES = 32 * 1024 * 1024
 
 PAGE_THREADS = 2
 """For health checks, metrics and pages, which must not wait behind images."""
+
+UNUSUAL_HEADERS = frozenset({"TRANSFER-ENCODING", "EXPECT", "UPGRADE", "ORIGIN"})
+"""Requests with one of these are answered by the views, also under overload."""
 
 Environ = dict[str, Any]
 
@@ -61,58 +65,115 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
         """Answer one request; the WSGI application (PEP 3333)."""
-        started, body = time.monotonic(), RequestBody(environ)
+        started, connection = time.monotonic(), environ["gunicorn.socket"]
+        body = RequestBody(
+            environ["wsgi.input"],
+            connection,
+            int(environ.get("CONTENT_LENGTH") or 0),
+            "HTTP_TRANSFER_ENCODING" in environ,
+        )
         try:
             answer = self._answer(environ, body, started)
         except ApiError as exc:
-            answer = self._shedder.answer(environ, started, exc)
-        environ["gunicorn.socket"].settimeout(self.write_timeout_s)
+            answer = self._shedder.answer(
+                environ["REQUEST_METHOD"],
+                environ["PATH_INFO"],
+                environ.get("REMOTE_ADDR", ""),
+                started,
+                exc,
+            )
+        connection.settimeout(self.write_timeout_s)
         # gunicorn passes a bound method of its Response.
         response = start_response.__self__  # type: ignore[attr-defined]
         if body.is_unfinished:
             response.force_close()
+        # gunicorn sends head and body apart; the head alone would wake the client for nothing.
+        connection.setsockopt(IPPROTO_TCP, TCP_CORK, True)
         start_response(answer.status, answer.headers)
         yield answer.body
+        connection.setsockopt(IPPROTO_TCP, TCP_CORK, False)
         # After the answer: a client that has not sent its body yet need not wait for it.
         body.discard()
         if body.is_unfinished:
             response.force_close()
 
+    def shed(self, request: Any, client: Any, host: str) -> tuple[Answer, RequestBody] | None:
+        """Refuse a plain call of the API on its head alone while every place is taken.
+
+        Most requests under overload end here, before a WSGI environ is made of them.
+
+        Args:
+            request: gunicorn's.
+            client: the socket.
+            host: the client's address.
+
+        Returns:
+            The answer, and the body to discard behind it; None where the request has to go on
+            to ``__call__``.
+        """
+        if not self._admission.is_full() or request.method != "POST" or request.should_close():
+            return None
+        headers = dict(request.headers)
+        if not UNUSUAL_HEADERS.isdisjoint(headers):
+            return None
+        authorization = headers.get("AUTHORIZATION", "")
+        answer = self._shedder.shed(
+            request.path, request.query, authorization, host, time.monotonic()
+        )
+        length = int(headers.get("CONTENT-LENGTH", 0))
+        return answer and (answer, RequestBody(request.body, client, length))
+
     def answer_malformed(self, detail: str, client: str, is_fault_of_client: bool) -> Answer:
         """Answer, count and log what gunicorn could not turn into a request."""
-        environ = {"PATH_INFO": "", "REQUEST_METHOD": "", "REMOTE_ADDR": client}
         error = InvalidArgument(detail) if is_fault_of_client else InternalError(detail)
-        return self._shedder.answer(environ, time.monotonic(), error)
+        return self._shedder.answer("", "", client, time.monotonic(), error)
 
     def _answer(self, environ: Environ, body: RequestBody, started: float) -> Answer:
         if takes_image(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return self._answer_image(environ, body, started)
-        environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic())
-        return self._page_threads.run(self._call_app, environ, b"")
+        return self._answer_page(environ, started)
 
     def _answer_image(self, environ: Environ, body: RequestBody, started: float) -> Answer:
         shed = self._shed(environ, started)
         if shed:
             return shed
         with self._body_memory.reserve(partial(_evict, gevent.getcurrent())) as reservation:
-            data, failure = b"", None
             limit = MAX_BATCH_BODY_BYTES if _is_batch(environ) else MAX_BODY_BYTES
             try:
                 data = body.read(limit, reservation, self._body_timeouts)
             except ApiError as exc:
-                failure = exc
+                # The views know what comes before the body in the order of checks.
+                return self._answer_page(environ, started, exc)
             shed = self._shed(environ, started)
             if shed:
                 return shed
             with self._admission.admit() as is_admitted:
-                environ[RECEIVED_KEY] = ReceivedRequest(
-                    started, time.monotonic(), is_admitted, failure
-                )
-                threads = self._image_threads if is_admitted else self._page_threads
-                return threads.run(self._call_app, environ, data)
+                if not is_admitted:
+                    return self._answer_page(environ, started)
+                environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
+                answer: Answer = self._image_threads.run(self._call_app, environ, data)
+                return answer
+
+    def _answer_page(
+        self, environ: Environ, started: float, body_failure: ApiError | None = None
+    ) -> Answer:
+        """Let the views answer what needs no image thread."""
+        environ[RECEIVED_KEY] = ReceivedRequest(
+            started, time.monotonic(), body_failure=body_failure
+        )
+        answer: Answer = self._page_threads.run(self._call_app, environ, b"")
+        return answer
 
     def _shed(self, environ: Environ, started: float) -> Answer | None:
-        return self._shedder.shed(environ, started) if self._admission.is_full() else None
+        if not self._admission.is_full() or "HTTP_ORIGIN" in environ:
+            return None
+        return self._shedder.shed(
+            environ["PATH_INFO"],
+            environ["QUERY_STRING"],
+            environ.get("HTTP_AUTHORIZATION", ""),
+            environ.get("REMOTE_ADDR", ""),
+            started,
+        )
 
     def _call_app(self, environ: Environ, body: bytes) -> Answer:
         """Call Flask; runs in a native thread, which must not touch the connection."""
@@ -121,7 +182,8 @@ class Front:
         return Answer(status, headers.to_wsgi_list(), b"".join(pieces))
 
     def _fail_pending(self, error: ModelUnavailable) -> None:
-        self._image_threads.fail_pending(error)
+        for threads in (self._image_threads, self._page_threads):
+            threads.fail_pending(error)
 
 
 def _is_batch(environ: Environ) -> bool:

@@ -33,62 +33,57 @@ class LoadShedder:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
 
-    def shed(self, environ: dict[str, str], started: float) -> Answer | None:
-        """Answer, count and log a call that finds every place taken.
+    def shed(
+        self, path: str, query: str, authorization: str, client: str, started: float
+    ) -> Answer | None:
+        """Answer, count and log a POST request that finds every place taken.
 
         Args:
-            environ: the WSGI environ of a POST request.
+            path: of the request.
+            query: the query string, which may hold an access token.
+            authorization: the header of this name.
+            client: its address.
             started: time.monotonic() when its head had been read.
 
         Returns:
-            None where the views must answer: the path is no call of the API, it comes from a
-            web page of another origin, or something is wrong that comes before admission in
-            the contract's order of checks.
+            None where the views must answer: the path is no call of the API, or something is
+            wrong that comes before admission in the contract's order of checks.
         """
-        path = environ["PATH_INFO"]
-        if not is_api_path(path) or "HTTP_ORIGIN" in environ:
+        if not is_api_path(path):
             return None
         trace = self._begin_trace(path, started)
         try:
-            self._check(trace, environ)
+            self._check(trace, query, authorization)
         except ApiError:
             return None
-        return self._answer(trace, environ, self._context.admission.refusal())
+        return self._answer(trace, "POST", path, client, self._context.admission.refusal())
 
-    def answer(self, environ: dict[str, str], started: float, error: ApiError) -> Answer:
+    def answer(
+        self, method: str, path: str, client: str, started: float, error: ApiError
+    ) -> Answer:
         """Answer, count and log any error of a request for which no thread can speak."""
-        return self._answer(self._begin_trace(environ["PATH_INFO"], started), environ, error)
+        return self._answer(self._begin_trace(path, started), method, path, client, error)
 
     def _begin_trace(self, path: str, started: float) -> Trace:
-        log_id = self._context.log_ids.take()
-        return Trace(log_id, started, deploy_name=deploy_name_of(path))
+        return Trace(self._context.log_ids.take(), started, deploy_name=deploy_name_of(path))
 
-    def _check(self, trace: Trace, environ: dict[str, str]) -> None:
+    def _check(self, trace: Trace, query: str, authorization: str) -> None:
         """Check what comes before admission, in the views' order."""
         context = self._context
         manifest = context.models.get(trace.deploy_name).package.manifest
         context.licences.require(manifest)
         trace.version = manifest.version
         if context.tokens is not None:
-            authorization = environ.get("HTTP_AUTHORIZATION", "")
-            query = environ["QUERY_STRING"].encode("latin-1")
-            trace.token = context.tokens.check(presented_token(authorization, query))
+            trace.token = context.tokens.check(
+                presented_token(authorization, query.encode("latin-1"))
+            )
             context.metrics.count_token(trace.token)
 
-    def _answer(self, trace: Trace, environ: dict[str, str], error: ApiError) -> Answer:
-        settings, path, method = (
-            self._context.settings,
-            environ["PATH_INFO"],
-            environ["REQUEST_METHOD"],
-        )
+    def _answer(self, trace: Trace, method: str, path: str, client: str, error: ApiError) -> Answer:
+        settings = self._context.settings
         trace.fail(error)
         status = answer_status(error.status, method, path, settings)
-        client = environ.get("REMOTE_ADDR", "")
         self._context.recorder.note(trace, method, path, client, status)
         body = error_body(error, trace.log_id, settings)
-        headers = [
-            *error_headers(error),
-            *trace.headers(),
-            ("Content-Length", str(len(body))),
-        ]
-        return Answer(f"{status} {HTTPStatus(status).phrase}", headers, body)
+        headers = [*error_headers(error), *trace.headers(), ("Content-Length", str(len(body)))]
+        return Answer(f"{status} {HTTPStatus(status).phrase.upper()}", headers, body)

@@ -40,9 +40,7 @@ def check_start(settings: Settings) -> None:
             f"{exc.strerror}; create the folder or name another one"
         ) from exc
     if not desired_versions(settings.weights_dir):
-        raise PackageError(
-            str(settings.weights_dir), "", "no model package is here; make demo builds one"
-        )
+        raise PackageError(settings.weights_dir, "no model package is here; make demo builds one")
     if foreign := foreign_entries(settings.weights_dir):
         _log.info("in %s, passed over: %s", settings.weights_dir, ", ".join(foreign))
 

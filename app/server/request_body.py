@@ -1,20 +1,23 @@
 """Receiving a request body: bounded in bytes, in time, and in memory with all others."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import gevent
-from gevent.socket import socket
+from gevent.socket import MSG_TRUNC, socket
+from gevent.ssl import SSLSocket
 from gunicorn.http.errors import ParseException
 
 from app.errors import InvalidArgument, InvalidImageSize
 from app.limits.body_memory import Reservation
-from app.settings import Settings
+
+FIRST_STEP_BYTES = 16 * 1024
+"""What a client that sends nothing reserves."""
 
 READ_STEP_BYTES = 256 * 1024
-"""How much is reserved before it is read: most bodies take one step."""
+"""What is reserved before it is read, once a body has begun to arrive."""
 
 MAX_DISCARD_BYTES = 64 * 1024 * 1024
 """A client that sends somewhat too much can still read the error; a longer body is cut off."""
@@ -27,6 +30,9 @@ DISCARD_S = 10
 
 _TOO_LONG = "the body is longer than any that can hold 4 MiB of base64"
 _CUT_SHORT = "the body ended before its announced length"
+_DROPPED = memoryview(bytearray(1024 * 1024))
+"""Where discarded bytes would be, if they were copied."""
+
 _STREAM_ERRORS = (OSError, ParseException, gevent.Timeout)
 """What gunicorn's body readers and gevent raise; gevent.Timeout is no Exception."""
 
@@ -44,29 +50,30 @@ class BodyTimeouts:
     total_s: float
 
 
-def body_timeouts(settings: Settings) -> BodyTimeouts:
-    """Take the timeouts from the settings."""
-    return BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)
-
-
 class RequestBody:
-    """The body of one request, read from gunicorn's ``wsgi.input``.
+    """The body of one request, read from the connection that gunicorn's worker hands over.
+
+    A body of known length is read from the socket itself: gunicorn's reader copies each byte
+    five times, which under overload takes longer than the rest of a refusal.
 
     Args:
-        environ: the WSGI environ of the request, as gunicorn's worker makes it.
+        stream: gunicorn's reader of the body.
+        connection: the socket of the client.
+        length: of the body in bytes, as announced.
+        is_chunked: whether it has no announced length.
 
     Attributes:
         is_unfinished: whether a part of the body was left unread, so that the connection
             cannot be used again.
     """
 
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self._stream = environ["wsgi.input"]
-        self._connection: socket = environ["gunicorn.socket"]
-        announced = environ.get("CONTENT_LENGTH", "")
-        self._length = int(announced) if announced.isdecimal() else None
-        self._is_empty = not self._length and "HTTP_TRANSFER_ENCODING" not in environ
-        self._is_complete = False
+    def __init__(
+        self, stream: Any, connection: socket, length: int, is_chunked: bool = False
+    ) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._is_chunked = is_chunked
+        self._left = 0 if is_chunked else length
         self.is_unfinished = False
 
     def read(self, max_bytes: int, reservation: Reservation, timeouts: BodyTimeouts) -> bytes:
@@ -82,56 +89,94 @@ class RequestBody:
             InvalidArgument: its framing is malformed, it ended early, or it came too slowly.
             ModelUnavailable: there is no memory for it.
         """
-        if self._is_empty:
-            return b""
-        if (self._length or 0) > max_bytes:
+        if self._left > max_bytes:
             raise InvalidImageSize(_TOO_LONG)
         try:
             with self._bounded(timeouts):
-                body = self._read_steps(max_bytes, reservation)
+                pieces = self._read_pieces(max_bytes, reservation)
         except _STREAM_ERRORS as exc:
             self.is_unfinished = True
             raise _to_api_error(exc, timeouts) from exc
-        if len(body) > max_bytes:
+        if sum(map(len, pieces)) > max_bytes:
             raise InvalidImageSize(_TOO_LONG)
-        if len(body) < (self._length or 0):
-            self.is_unfinished = True
-            raise InvalidArgument(_CUT_SHORT)
-        self._is_complete = True
         reservation.complete()
-        return body
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def discard(self) -> None:
         """Read and drop what is left of the body, so that the connection can be used again.
 
         A client that takes too long, or sends more than MAX_DISCARD_BYTES, is read no more.
         """
-        if self._is_empty or self._is_complete or self.is_unfinished:
+        if self.is_unfinished or not (self._left or self._is_chunked):
             return
-        left = MAX_DISCARD_BYTES
-        if (self._length or 0) > left:
+        if self._left > MAX_DISCARD_BYTES:
             self.is_unfinished = True
             return
         try:
-            with self._bounded(BodyTimeouts(DISCARD_PAUSE_S, DISCARD_S)):
-                while left > 0 and (piece := self._stream.read(READ_STEP_BYTES)):
-                    left -= len(piece)
+            self._drop_what_is_there()
+            if self._left or self._is_chunked:
+                with self._bounded(BodyTimeouts(DISCARD_PAUSE_S, DISCARD_S)):
+                    self._discard()
         except _STREAM_ERRORS:
-            left = 0
-        self.is_unfinished = left <= 0
+            self.is_unfinished = True
 
-    def _read_steps(self, max_bytes: int, reservation: Reservation) -> bytes:
-        pieces, received = [], 0
-        while received <= max_bytes and received != self._length:
-            missing = max_bytes + 1 if self._length is None else self._length
-            step = min(missing - received, READ_STEP_BYTES)
-            reservation.grow(step)
-            piece = self._stream.read(step)
+    def _read_pieces(self, max_bytes: int, reservation: Reservation) -> list[bytes]:
+        pieces: list[bytes] = []
+        received = 0
+        while (self._left or self._is_chunked) and received <= max_bytes:
+            # Before it is read; what a short read left over serves the next one.
+            step = READ_STEP_BYTES if received else FIRST_STEP_BYTES
+            reservation.grow(max(0, received + step - reservation.size))
+            piece = self._read_piece(step)
             if not piece:
                 break
             pieces.append(piece)
             received += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
+
+    def _read_piece(self, size: int) -> bytes:
+        """Read what is there, at most so many bytes; nothing at the end of a chunked body."""
+        if self._is_chunked:
+            piece: bytes = self._stream.read(size)
+            self._is_chunked = bool(piece)
+            return piece
+        piece = self._take_buffered() or self._connection.recv(min(size, self._left))
+        self._count(len(piece))
+        return piece
+
+    def _take_buffered(self) -> bytes:
+        """Take what gunicorn has read of the body behind the head."""
+        unreader = self._stream.reader.unreader
+        buffered: bytes = unreader.take_buffered()
+        unreader.unread(buffered[self._left :])
+        return buffered[: self._left]
+
+    def _count(self, size: int) -> int:
+        if not size:
+            raise ConnectionResetError
+        self._left -= size
+        # What gunicorn would otherwise read before the next request.
+        self._stream.reader.length = self._left
+        return size
+
+    def _discard(self) -> None:
+        total = 0
+        while self._left or self._is_chunked:
+            total += self._drop_piece()
+            if total > MAX_DISCARD_BYTES:
+                self.is_unfinished = True
+                return
+
+    def _drop_piece(self) -> int:
+        """Drop what is there, and say how much that was."""
+        if self._is_chunked or isinstance(self._connection, SSLSocket):
+            return len(self._read_piece(READ_STEP_BYTES))
+        buffered = self._take_buffered()
+        if buffered:
+            return self._count(len(buffered))
+        # The kernel drops the bytes without copying them (tcp(7), MSG_TRUNC).
+        size = min(self._left, len(_DROPPED))
+        return self._count(self._connection.recv_into(_DROPPED, size, MSG_TRUNC))
 
     @contextmanager
     def _bounded(self, timeouts: BodyTimeouts) -> Iterator[None]:
@@ -139,6 +184,13 @@ class RequestBody:
         self._connection.settimeout(timeouts.pause_s)
         with gevent.Timeout(timeouts.total_s):
             yield
+
+    def _drop_what_is_there(self) -> None:
+        """Drop what has arrived without a timer, which most bodies need not."""
+        with suppress(BlockingIOError):
+            self._connection.settimeout(0)
+            while self._left:
+                self._drop_piece()
 
 
 def _to_api_error(exc: BaseException, timeouts: BodyTimeouts) -> InvalidArgument:

@@ -8,12 +8,15 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
   ``handle`` for each connection, and on ``alive = False`` waits for them;
 - ``AsyncWorker.handle_request``, which calls ``wsgi`` and raises StopIteration to close;
 - ``Worker.load_wsgi``, ``wsgi``, ``alive``, ``cfg``, ``log``, ``sockets``, ``worker_connections``;
+- ``Arbiter.WORKER_BOOT_ERROR``, and the classes of ``gunicorn.http.errors``;
 - ``gunicorn.http.get_parser``: an iterator of requests whose ``unreader`` has ``take_buffered``
   and ``unread``;
 - ``start_response.__self__.force_close`` and the keys ``wsgi.input`` and ``gunicorn.socket`` of
-  the environ (``app.server.front``, ``app.server.request_body``);
+  the environ; of a body of known length ``reader.length`` and ``reader.unreader``
+  (``app.server.front``, ``app.server.request_body``);
 - of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
-  ``event.AsyncResult`` and ``ssl.SSLContext``.
+  ``event.AsyncResult``, ``ssl.SSLContext``, and of ``StreamServer`` ``do_read``, ``max_accept``,
+  ``stop_accepting`` and ``start_accepting``.
 """
 
 import logging
@@ -22,13 +25,15 @@ import ssl
 import sys
 import time
 from contextlib import suppress
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from typing import Any
 
 import gevent
 import gevent.socket
 import gevent.ssl
 from gevent.server import StreamServer
+from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.http import get_parser
@@ -37,6 +42,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OperatorError
 from app.server.balance import Balance
+
+HEAD_END = b"\r\n\r\n"
 
 RECEIVE_BYTES = 8192
 YIELD_S = 0.002
@@ -73,7 +80,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*arguments, **keywords)
         self._connections = 0
         # In the order in which they became idle.
-        self._idle: dict[gevent.Greenlet, None] = {}
+        self._idle: dict[Any, None] = {}
 
     def patch(self) -> None:
         """Make the listening sockets cooperative, and leave the standard library alone."""
@@ -111,8 +118,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().notify()
         if not self.alive:
             self.balance.clear(self.slot)
-            for greenlet in list(self._idle):
-                gevent.kill(greenlet, block=False)
+            for client in list(self._idle):
+                _end_reading(client)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve the requests of a connection until it ends."""
@@ -122,9 +129,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         request = None
         try:
             self._shake_hands(client)
-            parser = get_parser(self.cfg, client, addr)
+            address, parser = listener.getsockname(), get_parser(self.cfg, client, addr)
             while request := self._next_request(parser, client):
-                self.handle_request(listener.getsockname(), request, client, addr)
+                if not self._shed(request, client, addr):
+                    self.handle_request(address, request, client, addr)
         except (OSError, StopIteration, gevent.GreenletExit):
             self.log.debug("a connection has ended")
         except (Exception, gevent.Timeout) as exc:
@@ -140,13 +148,37 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.error("a connection failed", exc_info=exc)
         status_line = next(line for kind, line in _STATUS_LINES.items() if isinstance(exc, kind))
         detail = f"the HTTP request could not be read: {type(exc).__name__}"
-        host = addr[0] if isinstance(addr, tuple) else ""
-        answer = self.wsgi.answer_malformed(detail, host, is_fault_of_client)
-        lines = [f"HTTP/1.1 {status_line}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in answer.headers]
+        answer = self.wsgi.answer_malformed(detail, _host_of(addr), is_fault_of_client)
         with suppress(OSError):
-            client.settimeout(self.wsgi.write_timeout_s)
-            client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
+            self._send(client, answer._replace(status=status_line), "close")
+
+    def _shed(self, request: Any, client: Any, addr: Any) -> bool:
+        """Refuse a request on its head alone under overload; say whether that was done."""
+        shed = self.wsgi.shed(request, client, _host_of(addr))
+        if shed is None:
+            return False
+        answer, body = shed
+        self._send(client, answer, "keep-alive")
+        body.discard()
+        if body.is_unfinished:
+            raise StopIteration
+        return True
+
+    def _send(self, client: Any, answer: Any, connection: str) -> None:
+        """Send a whole answer at once, with the headers that gunicorn gives to others."""
+        lines = [
+            f"HTTP/1.1 {answer.status}",
+            f"Server: {SERVER}",
+            f"Date: {_http_date(int(time.time()))}",
+            f"Connection: {connection}",
+            *(f"{name}: {value}" for name, value in answer.headers),
+            "\r\n",
+        ]
+        client.settimeout(self.wsgi.write_timeout_s)
+        whole = "\r\n".join(lines).encode("latin-1") + answer.body
+        sent = client.send(whole)
+        if sent < len(whole):
+            client.sendall(whole[sent:])
 
     def _count_connection(self, change: int) -> None:
         self._connections += change
@@ -164,23 +196,41 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if not received:
             return None
         parser.unreader.unread(received)
+        if HEAD_END in received:
+            return next(parser)  # needs no more bytes, and no timer
         with gevent.Timeout(self.wsgi.head_timeout_s):
             return next(parser)
 
     def _wait_for_bytes(self, client: Any) -> bytes:
-        greenlet = gevent.getcurrent()
-        self._idle[greenlet] = None
+        self._idle[client] = None
         try:
             client.settimeout(self.cfg.keepalive)
             received: bytes = client.recv(RECEIVE_BYTES)
             return received
         finally:
-            del self._idle[greenlet]
+            del self._idle[client]
 
     def _close_longest_idle(self) -> None:
         longest = next(iter(self._idle), None)
         if longest is not None:
-            gevent.kill(longest, block=False)
+            _end_reading(longest)
+
+
+def _host_of(addr: Any) -> str:
+    return addr[0] if isinstance(addr, tuple) else ""
+
+
+@lru_cache(maxsize=1)
+def _http_date(now: int) -> str:
+    """Write a time of this second as the Date header has it (RFC 9110, section 5.6.7)."""
+    return formatdate(now, usegmt=True)
+
+
+def _end_reading(client: Any) -> None:
+    """Let a waiting connection see its end; a request that arrives right now is still answered."""
+    with suppress(OSError):
+        # The base class's method: that of a TLS socket would end the encryption.
+        gevent.socket.socket.shutdown(client, socket.SHUT_RD)
 
 
 def _close(client: Any) -> None:
@@ -191,7 +241,6 @@ def _close(client: Any) -> None:
     """
     with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_S):
         client.settimeout(LINGER_S)
-        # The base class's method: that of a TLS socket would end the encryption.
         gevent.socket.socket.shutdown(client, socket.SHUT_WR)
         left = LINGER_BYTES
         while left > 0 and (piece := client.recv(RECEIVE_BYTES)):
@@ -214,19 +263,23 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
         super().__init__(listener, partial(worker.handle, listener), spawn=spawn, **tls)
         self._worker = worker
         self._has_yielded = False
-        if worker.cfg.workers > 1:
+        self._is_one_of_many = worker.cfg.workers > 1
+        if self._is_one_of_many:
             self.max_accept = 1
 
     def do_read(self) -> Any:
         """Accept a connection; None leaves it to others for a moment."""
-        is_anothers_turn = self._worker.balance.is_anothers_turn(self._worker.slot)
-        if self._has_yielded or not is_anothers_turn:
+        if self._has_yielded or not self._is_anothers_turn():
             self._has_yielded = False
             return super().do_read()
         self._has_yielded = True
         self.stop_accepting()
         gevent.spawn_later(YIELD_S, self.start_accepting)
         return None
+
+    def _is_anothers_turn(self) -> bool:
+        worker = self._worker
+        return self._is_one_of_many and worker.balance.is_anothers_turn(worker.slot)
 
 
 class TlsContext(gevent.ssl.SSLContext):  # type: ignore[misc]  # gevent has no types

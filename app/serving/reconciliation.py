@@ -101,7 +101,7 @@ def load_version(folder: Path, loader: Loader, queue: InferenceQueue, unlock: Un
         # Out of memory, above all: the served version must stay.
         _log.exception("%s could not be loaded", folder)
         raise PackageError(
-            str(folder), "", f"could not be loaded ({type(exc).__name__}); see the log"
+            folder, f"could not be loaded ({type(exc).__name__}); see the log"
         ) from exc
 
 
@@ -120,4 +120,4 @@ def _publisher_of(manifest: Manifest) -> str:
 
 def _without_traceback(error: PackageError) -> PackageError:
     """Copy an error: the frames of its traceback keep the model that failed in memory."""
-    return type(error)(error.file, error.field, error.problem)
+    return type(error)(error.file, error.problem, field=error.field)

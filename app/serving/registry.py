@@ -31,12 +31,6 @@ class ModelRegistry:
     Only ``refresh`` changes what is served, by assigning one reference: a request keeps the
     classifier that it has got, and the last request frees the model.
 
-    Args:
-        weights_dir: folder of the packages.
-        loader: loads the model of a package.
-        queue: the worker's inference queue.
-        unlock: returns the content keys of sealed packages.
-
     Raises:
         PackageError: the weights folder cannot be read.
     """

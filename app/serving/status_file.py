@@ -37,7 +37,6 @@ class WorkerStatus:
     """One worker's file.
 
     Attributes:
-        pid: its process id.
         started: start time of the process in clock ticks since boot, as process ids are
             reused.
         weights_dir: the weights folder that it serves.
@@ -51,13 +50,7 @@ class WorkerStatus:
 
 
 class StatusFile:
-    """Writes the file of this process.
-
-    Args:
-        state_dir: the state folder.
-        weights_dir: the weights folder that the worker serves.
-        slot: the worker's number, from 0.
-    """
+    """Writes the file of this process, named by the worker's slot."""
 
     def __init__(self, state_dir: Path, weights_dir: Path, slot: int) -> None:
         self._path = state_dir / WORKERS_FOLDER / f"{slot}-{os.getpid()}.json"

@@ -15,12 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class WeightsWatcher:
-    """A daemon thread that serves what the weights folder wants; models are loaded in it.
-
-    Args:
-        models: the registry to refresh.
-        status: the status file to update.
-    """
+    """A daemon thread that keeps the served versions up to date; models are loaded in it."""
 
     def __init__(self, models: ModelRegistry, status: StatusFile) -> None:
         self._models = models

@@ -7,6 +7,8 @@ import resource
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+"""See proc_cpuinfo(5) and proc_meminfo(5)."""
 
 
 def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
@@ -14,21 +16,13 @@ def usable_cpus(cgroup_root: Path = CGROUP_ROOT) -> int:
 
     A container or a systemd unit may be limited to some cores (affinity) or to a share of
     their time (cgroup quota).
-
-    Args:
-        cgroup_root: mount point of the cgroup file system.
     """
     affinity = len(os.sched_getaffinity(0))
     return max(1, math.floor(min([affinity, *_cpu_quotas(cgroup_root)])))
 
 
-def usable_memory_mb(meminfo: Path = Path("/proc/meminfo"), cgroup_root: Path = CGROUP_ROOT) -> int:
-    """Return the megabytes that this process may use: the machine's, or its cgroup's limit.
-
-    Args:
-        meminfo: see proc_meminfo(5).
-        cgroup_root: mount point of the cgroup file system.
-    """
+def usable_memory_mb(meminfo: Path = MEMINFO, cgroup_root: Path = CGROUP_ROOT) -> int:
+    """Return the megabytes that this process may use: the machine's, or its cgroup's limit."""
     total_kb = next(
         int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemTotal" in line
     )
@@ -36,12 +30,8 @@ def usable_memory_mb(meminfo: Path = Path("/proc/meminfo"), cgroup_root: Path = 
     return min([total_kb * 1024, *(limit[0] for limit in limits if limit)]) // 1_000_000
 
 
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name and its instruction sets that matter to engines.
-
-    Args:
-        cpuinfo: see proc_cpuinfo(5).
-    """
+def cpu_model(cpuinfo: Path = CPUINFO) -> str:
+    """Return the processor's name and its instruction sets that matter to engines."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -53,7 +53,7 @@ class Heap:
         return resident_bytes
 
 
-def resident_memory_bytes() -> int:
-    """Return the resident memory of this process (proc(5), statm, second field)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def resident_memory_bytes(process: Path = Path("/proc/self")) -> int:
+    """Return the resident memory of a process (proc(5), statm, second field)."""
+    pages = int((process / "statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.settings import PROJECT_ROOT
 from tests.support.images import BLUE, GREEN, RED, solid, to_base64
 from tests.support.server import Server
 
 PATH = "/colours/ImageClassification"
+CASES = PROJECT_ROOT / "tests" / "cases"
+BROKEN_PNG = PROJECT_ROOT / "tests/corpus/hostile/apng_broken_deflate_in_IDAT.png"
 
 
 def _names(results: list[dict[str, Any]]) -> list[str]:
@@ -154,6 +157,27 @@ def test_timings_are_in_the_header_and_the_log(server: Server) -> None:
     assert list(line["stages_ms"]) == stages
     assert (line["image"], line["top"], line["code"]) == ("png 64x48", "red", 0)
     assert line["client"] == "127.0.0.1"
+
+
+def test_an_irregular_jpg_is_a_remark_in_the_line_of_its_request(server: Server) -> None:
+    image = to_base64((CASES / "extraneous_before_eoi.jpg").read_bytes())
+    log_id = server.classify("colours", {"image": image}).json["log_id"]
+    assert server.log_line(log_id)["remark"] == "1 stray bytes before the end marker"
+    assert (
+        server.log_line(server.classify("colours", {"image": RED}).json["log_id"])["remark"] == ""
+    )
+
+
+def test_what_libraries_print_about_an_image_is_no_line_of_the_log(server: Server) -> None:
+    before = server.log_text().count("\n")
+    for name in ("truncated_60_with_eoi", "extraneous_before_eoi"):
+        data = (CASES / f"{name}.jpg").read_bytes()
+        server.classify("colours", {"image": to_base64(data)})
+    server.classify("colours", {"image": to_base64(BROKEN_PNG.read_bytes())})
+    assert server.log_lines()
+    lines = server.log_text().splitlines()[before:]
+    assert len(lines) == 3
+    assert all(json.loads(line)["log_id"] for line in lines)
 
 
 def _raw(server: Server, request: bytes) -> bytes:

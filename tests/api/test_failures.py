@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.errors import REGISTRY
+from app.settings import PROJECT_ROOT
 from tests.support.images import PHOTOS, RED, solid, to_base64
 from tests.support.server import Server
 
 LIMIT = 4_194_304
+CASES = PROJECT_ROOT / "tests" / "cases"
 
 
 def _image(text: str) -> bytes:
@@ -106,6 +108,18 @@ FAILURES = [
             "not a jpg",
         )
         for kind in ("GIF", "WEBP", "TIFF", "JPEG2000", "PPM", "ICO", "PDF")
+    ),
+    *(
+        Failure(name, 336005, _image(to_base64((CASES / name).read_bytes())), 415, "jpg: the ")
+        for name in (
+            "damage_4096_missing.jpg",
+            "damage_4096_zeros.jpg",
+            "damage_first_half_missing.jpg",
+            "progressive_first_scan_only.jpg",
+            "restart_interval_missing.jpg",
+            "truncated_30_with_eoi.jpg",
+            "truncated_60_with_eoi.jpg",
+        )
     ),
     *(
         Failure(f"half a {kind}", 336005, _image(to_base64(data[: len(data) // 2])), 415)

@@ -13,9 +13,6 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.access_tokens import AccessTokens, add_token, read_tokens, revoke_token
 from app.errors import AuthFailed, OperatorError
@@ -235,30 +232,6 @@ def test_wrong_use_of_the_command_is_one_line(tmp_path: Path) -> None:
     ended = _token(tmp_path, "revoke", "nobody")
     assert ended.returncode == 2
     assert ended.stderr == "classifyd: no token is named nobody; there are: none\n"
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_path, key_path = tmp_path / "server.pem", tmp_path / "server.key"
-    certificate_path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_path, key_path
 
 
 def test_tls_by_certificate_files(

@@ -1,13 +1,11 @@
-"""The console in a real browser: sizes of a desk and of a phone, both languages."""
+"""The console in a real browser: on a desktop and on a phone, in both languages."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,12 @@ from PIL import Image
 
 from tests.support.images import GREEN, PHOTOS, solid
 from tests.support.server import Server
+from tests.support.tools import find_program, import_package
+from tests.support.website import website
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs chromium (or CHROMIUM set to its path)", allow_module_level=True)
-playwright_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs: pip install -e '.[browser]'"
-)
-axe_api = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="needs: pip install -e '.[browser]'"
-)
+CHROMIUM = os.environ.get("CHROMIUM") or find_program("chromium")
+playwright_api = import_package("playwright.sync_api")
+axe_api = import_package("axe_playwright_python.sync_playwright")
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -45,29 +39,36 @@ LOOKS = [
 ]
 DARK = DESKTOP | {"color_scheme": "dark"}
 SHOTS = os.environ.get("SCREENSHOTS")
+TIMEOUT_MS = 60_000
+"""A safety net; Playwright's own are too short for a busy machine."""
+
+playwright_api.expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=ARGUMENTS, timeout=TIMEOUT_MS
+        )
         yield running
         running.close()
 
 
 class Watched:
-    """A page whose console errors and requests are kept."""
+    """A page whose console errors and requests are recorded."""
 
     def __init__(self, browser: Any, server: Server, look: tuple[dict[str, Any], str]) -> None:
         size, self.language = look
         self.origin = f"http://127.0.0.1:{server.port}"
         self.context = browser.new_context(**size, locale=self.language)
+        self.context.set_default_timeout(TIMEOUT_MS)
         self.page = self.context.new_page()
         self.errors: list[str] = []
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requested.append(request.url))
 
     def _note(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
@@ -78,7 +79,7 @@ class Watched:
         self.page.wait_for_load_state("networkidle")
 
     def open_try(self, name: str) -> None:
-        """Go from the page of a model to the form, as its button leads."""
+        """Go from the page of a model to the form by its button."""
         self.page.click(f"#models a[href$='/{name}']")
         self.page.click("#model .button")
         playwright_api.expect(self.page.locator("#name")).to_have_value(name)
@@ -98,13 +99,15 @@ class Watched:
             self.page.screenshot(path=f"{SHOTS}/{name}-{width}-{self.language}.png", full_page=True)
 
     def check(self) -> None:
-        """No error, no request elsewhere, nothing wider than the screen, accessible."""
+        """Check: no error, no request elsewhere, nothing wider than the screen, accessible."""
         assert self.errors == []
-        assert {url for url in self.asked if not url.startswith((self.origin, "blob:"))} == set()
-        # Not innerWidth: a phone makes that as wide as the page.
+        assert {
+            url for url in self.requested if not url.startswith((self.origin, "blob:"))
+        } == set()
+        # Not innerWidth: on a phone it grows with the page.
         width = self.page.evaluate("document.documentElement.scrollWidth")
         assert width <= self.page.viewport_size["width"]
-        # axe's own call: the page's Content-Security-Policy allows no injected script.
+        # axe's own call, as the page's Content-Security-Policy allows no injected script.
         found = axe_api.Axe().run(self.page)
         problems = found.response["violations"]
         assert problems == [], [(p["id"], [n["html"] for n in p["nodes"]]) for p in problems]
@@ -123,7 +126,7 @@ def _large(folder: Path) -> Path:
     return path
 
 
-def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: Path) -> None:
+def test_photos_are_classified_and_errors_explained(opened: Watched, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((PHOTOS / "coffee.jpg").read_bytes()[:2000])
     opened.open()
@@ -141,8 +144,9 @@ def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: P
     assert "336005" in wrong
     assert "图片解码失败" in wrong
     assert ("模型" in opened.page.locator("#results").inner_text()) == (opened.language == "zh-CN")
-    sizes = articles.nth(3).locator("img").nth(1).evaluate("i => [i.naturalWidth, i.naturalHeight]")
-    assert sizes == [224, 224]
+    seen = articles.nth(3).locator("img").nth(1)
+    for side in ("naturalWidth", "naturalHeight"):
+        playwright_api.expect(seen).to_have_js_property(side, 224)
     opened.shoot("answers")
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
@@ -152,7 +156,7 @@ def test_pictures_are_answered_and_errors_explained(opened: Watched, tmp_path: P
     opened.check()
 
 
-def test_language_can_be_switched_and_is_kept(opened: Watched, tmp_path: Path) -> None:
+def test_language_can_be_switched_and_is_remembered(opened: Watched, tmp_path: Path) -> None:
     opened.open()
     before = opened.page.locator("html").get_attribute("lang")
     opened.page.click("#language")
@@ -179,24 +183,29 @@ def test_page_of_a_model_shows_its_labels_preprocessing_and_golden_check(opened:
 
 
 def test_description_of_the_api_is_in_the_language_of_the_console(opened: Watched) -> None:
-    chinese = opened.language == "zh-CN"
+    own, other = ("zh-CN", "en") if opened.language == "zh-CN" else ("en", "zh-CN")
     opened.open("/docs")
-    assert opened.page.locator("html").get_attribute("lang") == ("zh-CN" if chinese else "en")
-    assert ("请求体" in opened.page.locator("main").inner_text()) == chinese
+    _expect_language(opened.page, own)
     opened.shoot("docs")
     opened.check()
     opened.page.click("header nav[aria-label] a[lang]")
-    opened.page.wait_for_load_state("networkidle")
-    assert ("请求体" in opened.page.locator("main").inner_text()) != chinese
+    _expect_language(opened.page, other)
     opened.open("/docs")  # the choice is kept here …
     opened.page.wait_for_url("**lang=*")
-    assert ("请求体" in opened.page.locator("main").inner_text()) != chinese
+    _expect_language(opened.page, other)
     opened.open()  # … and in the console
-    assert opened.page.locator("html").get_attribute("lang") == ("en" if chinese else "zh-CN")
+    playwright_api.expect(opened.page.locator("html")).to_have_attribute("lang", other)
     opened.check()
 
 
-def test_colours_of_the_night_have_contrast_too(browser: Any, demo_server: Server) -> None:
+def _expect_language(page: Any, language: str) -> None:
+    """Wait until the description of the API is in this language."""
+    playwright_api.expect(page.locator("html")).to_have_attribute("lang", language)
+    main = playwright_api.expect(page.locator("main"))
+    (main.to_contain_text if language == "zh-CN" else main.not_to_contain_text)("请求体")
+
+
+def test_dark_mode_has_enough_contrast(browser: Any, demo_server: Server) -> None:
     watched = Watched(browser, demo_server, (DARK, "en-US"))
     watched.open()
     watched.choose(PHOTOS / "coffee.jpg")
@@ -218,7 +227,7 @@ def desktop(browser: Any, demo_server: Server) -> Iterator[Watched]:
     watched.context.close()
 
 
-def test_keyboard_alone_is_enough(desktop: Watched) -> None:
+def test_console_can_be_used_by_keyboard_alone(desktop: Watched) -> None:
     desktop.open()
     page = desktop.page
     reached = set()
@@ -230,7 +239,7 @@ def test_keyboard_alone_is_enough(desktop: Watched) -> None:
     _tab_to(page, "top-num")
     page.keyboard.press("ArrowDown")
     with page.expect_file_chooser() as asked:
-        _tab_to(page, "files")  # within: the browser must have begun to watch before the key
+        _tab_to(page, "files")  # the browser must be watching before the key is pressed
         page.keyboard.press("Enter")
     asked.value.set_files(PHOTOS / "coffee.jpg")
     playwright_api.expect(page.locator("article .classes li")).to_have_count(4)
@@ -250,7 +259,7 @@ def _tab_to(page: Any, identity: str) -> None:
     raise AssertionError(f"Tab does not lead to {identity}")
 
 
-def test_picture_can_be_dropped_and_pasted(desktop: Watched) -> None:
+def test_photo_can_be_dropped_and_pasted(desktop: Watched) -> None:
     desktop.open()
     for event in ("drop", "paste"):
         desktop.page.evaluate(_SEND, [event, list(solid((10, 250, 10), kind="PNG"))])
@@ -292,10 +301,9 @@ def _copy_program(page: Any, language: str, folder: Path) -> str:
 
 
 def _run_program(command: str, folder: Path) -> str:
-    missing = [word for word in re.findall(r"(?:^|&& )(\S+)", command) if not shutil.which(word)]
-    if missing:
-        pytest.skip(f"{missing[0]} is not installed here")
-    # The language at work here, which has no package of this project's.
+    for program in re.findall(r"(?:^|&& )(\S+)", command):
+        find_program(program)
+    # This Python, isolated from the packages of this project.
     command = re.sub("^python3 ", f"{sys.executable} -I ", command)
     ended = subprocess.run(
         ["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False, timeout=120
@@ -305,7 +313,7 @@ def _run_program(command: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str) -> None:
+def test_copied_code_sample_runs(desktop: Watched, tmp_path: Path, language: str) -> None:
     picture = Path(shutil.copy(PHOTOS / "coffee.jpg", tmp_path))
     desktop.open()
     assert desktop.page.locator("#client option").all_inner_texts() == LANGUAGES
@@ -319,7 +327,9 @@ def test_program_runs_as_copied(desktop: Watched, tmp_path: Path, language: str)
     desktop.check()
 
 
-def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_path: Path) -> None:
+def test_access_token_is_requested_and_used(
+    browser: Any, colour_weights: Path, tmp_path: Path
+) -> None:
     from app.access_tokens import add_token
 
     picture = tmp_path / "green.png"
@@ -348,27 +358,11 @@ def test_token_is_asked_for_and_used(browser: Any, colour_weights: Path, tmp_pat
         watched.context.close()
 
 
-class _Page(BaseHTTPRequestHandler):
-    """An empty page of somebody else's web site."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep the tests' output clean."""
-
-
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """The origin of a web site that is not the server's."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_port}"
-        site.shutdown()
-        thread.join()
+    """The origin of another web site."""
+    with website() as origin:
+        yield origin
 
 
 _CALL = """async ([url, image, token]) => {
@@ -383,7 +377,7 @@ _CALL = """async ([url, image, token]) => {
 }"""
 
 
-def test_page_of_an_allowed_origin_may_call_and_no_other(
+def test_only_pages_of_an_allowed_origin_may_call(
     browser: Any, colour_weights: Path, tmp_path: Path, elsewhere: str
 ) -> None:
     from app.access_tokens import add_token

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Install, break, upgrade and remove a bundle in a fresh Debian under a real systemd, without a
-# network. Run by make test-deploy; needs root, debootstrap, systemd-container and 6 GB under
-# CONTAINER_DIR, and takes about twenty minutes. Each run begins with a container of its own.
+# Install, break, upgrade and remove a bundle in a fresh Debian with a real systemd and no network.
+# Run by make test-deploy; needs root, debootstrap, systemd-container and 6 GB in CONTAINER_DIR,
+# and takes about twenty minutes. Each run starts with a new container.
 # Usage: in_container.sh BUNDLE.tar [STEP ...]    (the steps are functions of steps.sh)
 set -euo pipefail
 
@@ -10,20 +10,20 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 work=${CONTAINER_DIR:-/tmp/classifyd-container} base=$work/base root=$work/root
 steps=(
-    machine_that_lacks_something damaged_bundle install_interrupted one_command_install
+    unprepared_machine damaged_bundle install_interrupted one_command_install
     install_over_a_running_one killed_worker_and_master reload_under_load
     reboot after_the_reboot full_log_disk full_state_disk
-    upgrade_and_rollback_under_load broken_upgrades_under_load upgrade_that_cannot_be
+    upgrade_and_rollback_under_load broken_upgrades_under_load impossible_upgrades
     upgrade_interrupted upgrade_with_tokens_and_tls sealed_package reboot
-    sealed_package_after_the_reboot behind_nginx doctor_finds doctor_on_a_well_server
+    sealed_package_after_the_reboot behind_nginx doctor_finds doctor_on_a_healthy_server
     uninstall_keeps_the_data uninstall_and_purge
 )
 [ $# = 0 ] || steps=("$@")
 
 stop() { echo "in_container.sh: $1" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || stop "run it as root: a container under systemd needs that"
+[ "$(id -u)" = 0 ] || stop "run it as root: a container with systemd needs that"
 for tool in debootstrap systemd-nspawn mkfs.ext4; do
-    command -v "$tool" > /dev/null || stop "$tool is not there: apt-get install debootstrap systemd-container e2fsprogs"
+    command -v "$tool" > /dev/null || stop "$tool is not installed: apt-get install debootstrap systemd-container e2fsprogs"
 done
 
 leader=""
@@ -38,7 +38,7 @@ boot() {
         fi
         sleep 1
     done
-    stop "the container does not boot: $work/console.log"
+    stop "the container does not boot: see $work/console.log"
 }
 in_container() {
     nsenter -t "$leader" -m -u -i -n -p -C -- env -i HOME=/root LANG=C.UTF-8 \
@@ -57,7 +57,7 @@ clean() {
     rm -rf "$root"
 }
 
-# A bundle with another release name; the second argument edits its unpacked folder.
+# Make a bundle with another release name; the second argument is a command that edits it.
 variant() {
     local folder=$work/variant/classifyd-$1
     rm -rf "$work/variant" && mkdir -p "$work/variant"
@@ -87,13 +87,13 @@ prepare() {
     variant 9.0-good true
     variant 9.1-broken "sed -i 's/^def create_app/raise RuntimeError(\"broken\")\n\n\ndef create_app/' release/app/factory.py"
     variant 9.2-badunit "sed -i 's/-m gunicorn\$/-m nothere/' release/deploy/classifyd.service"
-    # It cannot see the packages as a service, though it can in the trial.
+    # The service cannot see the packages, but the check before the switch can.
     variant 9.3-blind "sed -i 's|^StateDirectory=|InaccessiblePaths=/var/lib/classifyd/weights\n&|' release/deploy/classifyd.service"
 }
 
 mkdir -p "$work"
 exec 9> "$work/lock"
-flock -n 9 || stop "another run is at work in $work"
+flock -n 9 || stop "another run uses $work"
 trap clean EXIT
 trap 'exit 130' INT TERM
 prepare
@@ -108,4 +108,4 @@ for step in "${steps[@]}"; do
         stop "step $step failed"
     fi
 done
-printf '\nEverything is well: %s steps with %s\n' "${#steps[@]}" "$(basename "$bundle")"
+printf '\nPassed: %s steps with %s\n' "${#steps[@]}" "$(basename "$bundle")"

@@ -1,8 +1,8 @@
-"""Ask a deploy name without a pause until told to stop; print what was answered.
+"""Send requests until told to stop; print the answers by error code.
 
-Runs with any Python, in the container of ``in_container.sh``. Four clients open a connection
-for each request, two keep theirs; a kept connection that the server has closed between two
-requests shows as an error of its own.
+Runs with any Python in the container of ``in_container.sh``. Four clients open a connection
+for each request, two keep theirs open; if the server closes a kept connection between two
+requests, the output counts it separately.
 """
 
 import base64
@@ -23,13 +23,13 @@ longest_s = [0.0]
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> str:
-    """One request: its code, or what went wrong."""
+    """Send one request; returns its error code, 0 for a result."""
     connection.request("POST", URL_PATH, body, {"Content-Type": "application/json"})
     return str(json.loads(connection.getresponse().read()).get("error_code", 0))
 
 
 def work(body: bytes, stop: pathlib.Path, keeps: bool) -> None:
-    """Ask until the file is there."""
+    """Send requests until the file exists."""
     connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=60)
     while not stop.exists():
         started = time.monotonic()
@@ -46,7 +46,7 @@ def work(body: bytes, stop: pathlib.Path, keeps: bool) -> None:
 
 
 def main() -> None:
-    """Run six clients until the file that is named exists."""
+    """Run six clients until the file named by the first argument exists."""
     stop = pathlib.Path(sys.argv[1])
     image = base64.b64encode(pathlib.Path(PHOTO).read_bytes()).decode()
     body = json.dumps({"image": image}).encode()

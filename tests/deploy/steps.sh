@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What is checked of an installed server: one function for each step, run in the container of
-# in_container.sh as `bash steps.sh NAME`. A step ends with an error where something is wrong.
+# Checks of an installed server: one function for each step, run in the container of
+# in_container.sh as `bash steps.sh NAME`. A step exits with an error at the first failed check.
 set -Eeuo pipefail
 
 OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd
@@ -13,37 +13,37 @@ trap 'echo "  line $LINENO: $BASH_COMMAND" >&2' ERR
 say() { printf '  %s\n' "$*"; }
 wrong() { echo "  wrong: $*" >&2; exit 1; }
 
-# The command must fail, and say what is wanted of it.
+# The command must fail, and its output must contain the first argument.
 refused() {
     local wanted=$1 said
     shift
-    if said=$("$@" 2>&1); then wrong "$* went well, though: $said"; fi
+    if said=$("$@" 2>&1); then wrong "$* succeeded: $said"; fi
     echo "$said" > /run/refused
-    grep -q -- "$wanted" <<< "$said" || wrong "$* did not say '$wanted' but: $said"
+    grep -q -- "$wanted" <<< "$said" || wrong "$* did not print '$wanted' but: $said"
     say "refused: $(grep -m 1 -- "$wanted" <<< "$said" | tr -s ' ')"
 }
-# The command's output must match; all of it is read, as grep -q would cut the command off.
+# The output must match; it goes to a file first, as grep -q would close the pipe early.
 says() {
     local wanted=$1
     shift
     "$@" > /run/said 2>&1 || true
-    grep -E -A 1 -- "$wanted" /run/said || { cat /run/said >&2; wrong "$* does not say '$wanted'"; }
+    grep -E -A 1 -- "$wanted" /run/said || { cat /run/said >&2; wrong "$* does not print '$wanted'"; }
 }
-verified() { classifydctl verify > /run/verify 2>&1 || { cat /run/verify >&2; wrong "no good answer"; }; }
+verified() { classifydctl verify > /run/verify 2>&1 || { cat /run/verify >&2; wrong "classifydctl verify failed"; }; }
 main_pid() { systemctl show -p MainPID --value classifyd; }
 worker_pid() { head -n 1 "/proc/$(main_pid)/task/$(main_pid)/children" | cut -d ' ' -f 1; }
 only_the_service() {
     [ "$(pgrep -c -f 'python -m gunicorn')" = $((1 + $(pgrep -c -P "$(main_pid)"))) ] \
-        || wrong "more than the service runs: $(pgrep -a -f 'python -m gunicorn')"
+        || wrong "other processes than the service run: $(pgrep -a -f 'python -m gunicorn')"
 }
 release() { basename "$(readlink $OPT/current)"; }
 nothing_installed() {
     if ls -d $OPT/* $ETC $VAR /usr/local/bin/classifyd* /etc/systemd/system/classifyd* 2> /dev/null; then
-        wrong "something was left behind"
+        wrong "files are left"
     fi
-    if getent passwd classifyd || getent group classifyd; then wrong "the account is left"; fi
+    if getent passwd classifyd || getent group classifyd; then wrong "the account still exists"; fi
 }
-# Only what a finished upgrade needs, and nothing that still runs beside the service.
+# Only the files of a finished upgrade are left, and only the service runs.
 nothing_left_over() {
     local entry
     for entry in $(ls -A $OPT); do
@@ -54,6 +54,11 @@ nothing_left_over() {
     done
     only_the_service
 }
+occupy_port() {
+    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 "$1"
+    timeout 60 bash -c "until curl -s -o /dev/null http://127.0.0.1:$1; do sleep 0.1; done"
+}
+free_port() { systemctl stop squatter; }
 under_load() {
     rm -f /run/stop /run/load
     python3 "$here/load.py" /run/stop > /run/load &
@@ -64,20 +69,19 @@ under_load() {
     touch /run/stop
     wait $load
     say "$(cat /run/load)"
-    # Lost is what was neither answered nor refused with 336100.
+    # A request is lost if it was neither answered nor refused with 336100.
     grep -Eq "^answers \{'0': [0-9]+(, '336100': [0-9]+)?\}" /run/load || wrong "requests were lost"
 }
 
-machine_that_lacks_something() {
+unprepared_machine() {
     ( cd "$bundle" && ./install.sh --check-only > /dev/null ) || wrong "--check-only failed"
     mv /usr/bin/python3.11 /usr/bin/python3.11.away
     refused "python3.11 not found" "$bundle/install.sh" --yes
     grep -q 'failure *port' /run/refused && wrong "the port was blamed too"
     mv /usr/bin/python3.11.away /usr/bin/python3.11
-    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8000
-    sleep 1
+    occupy_port 8000
     refused "port 8000 on 127.0.0.1" "$bundle/install.sh" --yes
-    systemctl stop squatter
+    free_port
     mount -t tmpfs -o size=300m tmpfs /opt
     refused "MB are needed" "$bundle/install.sh" --yes
     umount /opt
@@ -103,16 +107,16 @@ install_interrupted() {
         until ls $OPT/*/venv/lib/python3*/site-packages/flask > /dev/null 2>&1; do sleep 0.2; done
         kill -s $signal -- -$installer
         wait $installer || true
-        [ ! -e $OPT/current ] || wrong "a half release is current"
+        [ ! -e $OPT/current ] || wrong "an incomplete release is current"
     done
-    # Packages whose copies were cut short: before the first byte, and after some.
+    # Packages whose copies were interrupted before and after the first byte.
     mkdir -p $VAR/weights/imagenet $VAR/weights/.imagenet.new
     echo half > $VAR/weights/.imagenet.new/model.pt
     : > $VAR/weights/imagenet/ACTIVE
 }
 
 one_command_install() {
-    # A hardened server: what is installed must be readable for the service all the same.
+    # On a hardened server too, the service must be able to read the installed files.
     (umask 077 && "$bundle/install.sh" --yes) > /run/install 2>&1 || { cat /run/install; wrong "it failed"; }
     tail -n 9 /run/install
     grep -q "curl -s" /run/install || wrong "no curl line"
@@ -120,10 +124,10 @@ one_command_install() {
     local exposure
     exposure=$(systemd-analyze security classifyd --no-pager | tail -n 1)
     say "$exposure"
-    [ "$(grep -o ' [0-9]*\.[0-9] ' <<< "$exposure" | tr -d ' .')" -le 30 ] || wrong "above 3.0"
+    [ "$(grep -o ' [0-9]*\.[0-9] ' <<< "$exposure" | tr -d ' .')" -le 30 ] || wrong "the exposure is above 3.0"
     [ "$(ps -o user= -p "$(main_pid)")" = classifyd ] || wrong "runs as another account"
     [ -z "$(find $OPT $ETC -user classifyd -o -perm /o+w ! -type l)" ] || wrong "the account may change the program"
-    ls -A $VAR/weights $VAR/weights/imagenet | grep new && wrong "a half package is left"
+    ls -A $VAR/weights $VAR/weights/imagenet | grep new && wrong "an incomplete package is left"
     nothing_left_over
 }
 
@@ -140,10 +144,9 @@ install_over_a_running_one() {
     says '^ok *port .*8001' classifyd doctor
     "$bundle/install.sh" --yes --port 8000 > /run/install 2>&1
     sha256sum --quiet --check /run/toml.sum
-    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8002
-    sleep 1
+    occupy_port 8002
     refused "port 8002" "$bundle/install.sh" --yes --port 8002
-    systemctl stop squatter
+    free_port
     verified
 }
 
@@ -152,11 +155,11 @@ killed_worker_and_master() {
     before=$(worker_pid)
     kill -9 "$before"
     verified
-    [ "$(worker_pid)" != "$before" ] || wrong "the worker lives"
+    [ "$(worker_pid)" != "$before" ] || wrong "the worker was not replaced"
     before=$(main_pid)
     kill -9 "$before"
     verified
-    [ "$(main_pid)" != "$before" ] || wrong "the master lives"
+    [ "$(main_pid)" != "$before" ] || wrong "the master was not replaced"
     say "worker and master were replaced"
 }
 
@@ -181,7 +184,7 @@ full_log_disk() {
     verified
 }
 
-# /mnt/small is a small ext4 of its own, which in_container.sh mounts.
+# /mnt/small is a small ext4 file system, which in_container.sh mounts.
 full_state_disk() {
     systemctl stop classifyd.socket classifyd
     rm -rf /mnt/small/state && cp -a $VAR/state /mnt/small/state
@@ -213,7 +216,12 @@ there_and_back() {
     classifydctl rollback
     classifydctl rollback
 }
-upgrade_and_rollback_under_load() {
+upgrade_and_rollback_occupy_port() {
+    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 "$1"
+    timeout 60 bash -c "until curl -s -o /dev/null http://127.0.0.1:$1; do sleep 0.1; done"
+}
+free_port() { systemctl stop squatter; }
+under_load() {
     local before
     before=$(release)
     sha256sum $ETC/classifyd.toml > /run/toml.sum
@@ -237,7 +245,7 @@ broken_upgrades() {
 }
 broken_upgrades_under_load() { under_load broken_upgrades; nothing_left_over; }
 
-upgrade_that_cannot_be() {
+impossible_upgrades() {
     local before
     before=$(release)
     cp "$here/9.0-good.tar" /run/flipped.tar
@@ -248,7 +256,7 @@ upgrade_that_cannot_be() {
     refused "cannot be unpacked" classifydctl upgrade /run/short.tar
     rm /run/short.tar
     nothing_left_over
-    # A disk with room for the bundle, and one with none, under /opt/classifyd.
+    # A disk with space for the bundle, and one without, under /opt/classifyd.
     local free
     for free in 900 100; do
         mkdir -p /mnt/opt
@@ -284,7 +292,7 @@ upgrade_interrupted() {
     classifydctl upgrade "$here/9.0-good.tar" > /run/upgrade 2>&1 || { cat /run/upgrade; wrong "no upgrade afterwards"; }
     nothing_left_over
     classifydctl rollback > /dev/null
-    say "went on with $before, and upgraded at the next call"
+    say "$before kept serving, and the next upgrade succeeded"
 }
 
 upgrade_with_tokens_and_tls() {
@@ -304,7 +312,7 @@ upgrade_with_tokens_and_tls() {
     verified
 }
 
-# The customer's part of docs/licence.md; in_container.sh has no network, so nothing is asked.
+# The steps of a customer in docs/licence.md; the container has no network.
 code_of() {
     printf '{"image":"%s"}' "$(base64 -w0 $OPT/current/tests/photos/coffee.jpg)" \
         | curl -s --data-binary @- "$URL/$1/ImageClassification" | grep -o '"error_code":[0-9]*' | cut -d : -f 2 || true
@@ -336,10 +344,10 @@ sealed_package() {
     classifyd predict --package $VAR/weights/pets/1 $OPT/current/tests/photos/coffee.jpg | head -n 2
     says "chosen" classifyd tune pets
     says '^ok *golden .*pets' classifyd doctor
-    # Another account than root's and the service's may not open it.
+    # Only root and the account of the service may open it.
     refused "Permission denied; use sudo" sudo -u nobody classifyd package verify $VAR/weights/pets/1
     grep -q Traceback /run/refused && wrong "a traceback"
-    [ "$(code_of imagenet)" = "" ] || wrong "another name is disturbed"
+    [ "$(code_of imagenet)" = "" ] || wrong "imagenet is affected"
     systemctl restart classifyd
     verified
     within_a_minute ""
@@ -382,21 +390,20 @@ doctor_finds() {
     says '^failure *clock' classifyd doctor
     touch -d '-2 days' $OPT/current/setup.cfg
     systemctl stop classifyd.socket classifyd
-    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8000
-    sleep 1
+    occupy_port 8000
     says '^failure *port .*no classifyd answers' classifyd doctor
-    systemctl stop squatter
+    free_port
     systemctl start classifyd.socket classifyd
     sed -i 's/^deadline_ms.*/deadline_ms = "soon"/' $ETC/classifyd.toml
     says '^failure *configuration .*deadline_ms' classifyd doctor
     sed -i 's/^deadline_ms.*/deadline_ms = 7000/' $ETC/classifyd.toml
     verified
-    # Root's measuring leaves the state to the service.
+    # A tune run by root leaves the files of the state folder to the service.
     classifyd tune > /run/tune
     [ -z "$(find $VAR/state -user root)" ] || wrong "$(find $VAR/state -user root) is root's"
 }
 
-doctor_on_a_well_server() {
+doctor_on_a_healthy_server() {
     classifyd doctor --bundle /run/support.tar.gz | tee /run/doctor
     grep -q '^failure' /run/doctor && wrong "a failure"
     grep -q '^ok *golden .*running server' /run/doctor || wrong "no golden check"
@@ -406,11 +413,11 @@ doctor_on_a_well_server() {
 uninstall_keeps_the_data() {
     classifydctl uninstall
     ls -d $ETC/classifyd.toml $VAR/weights/imagenet/1 $VAR/state/log_id_block
-    if ls -d $OPT /usr/local/bin/classifyd* /etc/systemd/system/classifyd* /run/classifyd 2> /dev/null; then wrong "left"; fi
+    if ls -d $OPT /usr/local/bin/classifyd* /etc/systemd/system/classifyd* /run/classifyd 2> /dev/null; then wrong "files are left"; fi
     systemctl list-units --all 'classifyd*' | grep classifyd && wrong "a unit is left"
     says '^running' systemctl is-system-running
     "$bundle/install.sh" --yes | tail -n 1
-    grep -q 'deadline_ms = 7000' $ETC/classifyd.toml || wrong "the settings are lost"
+    grep -q 'deadline_ms = 7000' $ETC/classifyd.toml || wrong "the settings were not kept"
 }
 
 uninstall_and_purge() {

@@ -1,4 +1,4 @@
-"""Batches over HTTP: each answer goes to its owner, and only the guilty fail."""
+"""Batches over HTTP: each request gets its own answer, and only bad images fail."""
 
 import io
 import json
@@ -22,17 +22,17 @@ from tests.support.images import BLUE, GREEN, PHOTOS, RED, to_base64
 from tests.support.packages import build_failing_package
 from tests.support.server import Server
 
-CONNECTIONS = 24
+CONNECTIONS = 12
 CROPS = 4
-"""Of each photo, so that there are more images than connections."""
+"""Crops of each photo, so that there are more images than connections."""
 
 MAX_BATCH = 4
 TOLERANCE = 1e-3
-"""Of a score: a batch is computed in another order than an image alone."""
+"""Of a score: a batch sums in another order than a single image."""
 
 
 def batching_server(package: Path, state: Path) -> Server:
-    """A server in batches, as if they had been measured to be the fastest."""
+    """A server that computes batches, as if they had been measured as the fastest."""
     requirements = engine_requirements(Settings(engine="auto", inference_threads=1), "cpu")
     selection = EngineSelection("torchscript", MAX_BATCH, None, ())
     SelectionStore(state, load_package(package), requirements).write(selection)
@@ -40,7 +40,7 @@ def batching_server(package: Path, state: Path) -> Server:
 
 
 def crops() -> list[bytes]:
-    """Parts of every photo, from its left or upper end to the other, as PNG files."""
+    """Crops of every photo, from its left or top to its right or bottom, as PNG files."""
     files = []
     for path in sorted(PHOTOS.glob("*.*g")):
         with Image.open(path) as photo:
@@ -56,17 +56,17 @@ def crops() -> list[bytes]:
 
 
 @pytest.mark.weights
-def test_each_answer_is_that_of_its_own_image(tmp_path: Path) -> None:
+def test_each_request_gets_the_answer_for_its_own_image(tmp_path: Path) -> None:
     images = crops()
     local = LocalClassifier(load_package(DEMO_PACKAGE / "1"))
     expected = list(local.map(local.score, images))
-    # Distinguishable: no image could pass for another.
+    # No image can be mistaken for another.
     assert min(np.abs(a - b).max() for a, b in combinations(expected, 2)) > 5 * TOLERANCE
     order = {label: index for index, label in enumerate(local.package.labels)}
     bodies = [json.dumps({"image": to_base64(image), "top_num": 5}).encode() for image in images]
 
     def ask(server: Server, start: int) -> int:
-        """Every image once on one connection, each connection beginning with another one."""
+        """Send every image once on one connection; each connection starts with another image."""
         connection = server.connect()
         for step in range(len(images)):
             index = (start * 7 + step) % len(images)
@@ -82,18 +82,18 @@ def test_each_answer_is_that_of_its_own_image(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             counts = pool.map(partial(ask, server), range(CONNECTIONS))
             assert sum(counts) == CONNECTIONS * len(images)
-        _require_company(server, CONNECTIONS * len(images), 0.5)
+        _require_batches(server, CONNECTIONS * len(images), 0.5)
 
 
-def test_only_the_guilty_image_of_a_batch_fails(tmp_path: Path) -> None:
+def test_only_the_bad_image_of_a_batch_fails(tmp_path: Path) -> None:
     package = build_failing_package(tmp_path / "w", "failing", rounds=50)
     wanted = {"green": GREEN, "blue": BLUE, "": RED}
     images = [*wanted.items()] * 8
 
     def ask(server: Server, start: int) -> list[tuple[str, str]]:
-        """Pairs of what was to come first and what came first, of a result none."""
+        """Pairs of the expected and the actual first class, which is empty for an error."""
         found = []
-        # In an order of its own, so that some batches come together without a red image.
+        # Each client has its own order, so that some batches have no red image.
         for name, image in random.Random(start).sample(images, len(images)):  # noqa: S311 - an order
             answer = server.classify("failing", {"image": image})
             assert answer.code in (0, 336000)
@@ -105,17 +105,17 @@ def test_only_the_guilty_image_of_a_batch_fails(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             for pairs in pool.map(partial(ask, server), range(CONNECTIONS)):
                 assert all(name == first for name, first in pairs)
-        # Of four images one or two are red: most batches are run again, image by image.
-        _require_company(server, CONNECTIONS * len(images) * 2 // 3, 0.1)
+        # One or two of four images are red: most batches are run again, image by image.
+        _require_batches(server, CONNECTIONS * len(images) * 2 // 3, 0.1)
 
 
-def _require_company(server: Server, results: int, share: float) -> None:
-    """See that images were computed together with others, or nothing was proved.
+def _require_batches(server: Server, results: int, share: float) -> None:
+    """Require that images were computed in batches, or the test proves nothing.
 
     Args:
-        server: after the requests.
-        results: how many results it must have given.
-        share: of them at least that must have come from batches.
+        server: the server after the requests.
+        results: the number of results that it must have returned.
+        share: the share of them that must at least have come from batches.
     """
     text = server.request("GET", "/metrics").body.decode()
     rows = re.findall(r'classifyd_image_batch_size_bucket\{.*le="([^"]+)"\} (\S+)', text)

@@ -1,4 +1,4 @@
-"""The documents for users: what they show is run, and both languages say the same."""
+"""The documents for users: their examples run, and both languages agree."""
 
 import re
 import subprocess
@@ -58,7 +58,7 @@ def test_every_code_has_a_section_with_its_message_and_status() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(AT_WILL))
-def test_request_of_a_section_shows_its_code(
+def test_example_request_of_a_section_returns_its_code(
     server: Server, colour_weights: Path, tmp_path: Path, code: int
 ) -> None:
     (command,) = _blocks(_error_sections()[code])
@@ -77,7 +77,7 @@ def _expect(command: str, server: Server, code: int) -> None:
     assert f'"error_code":{code},'.encode() in ended.stdout
 
 
-def test_clients_are_the_files_that_are_run() -> None:
+def test_documents_show_the_client_files_that_the_tests_run() -> None:
     shown = _blocks(_read("clients.md"))
     assert sorted(shown) == sorted(path.read_text(encoding="utf-8") for path in CLIENTS.iterdir())
 
@@ -106,7 +106,7 @@ def test_each_language_links_to_the_other(name: str) -> None:
     assert f"\n[English](../{name})\n" in _read(f"zh/{name}")
 
 
-def test_settings_that_are_named_exist() -> None:
+def test_settings_that_documents_name_exist() -> None:
     known = {setting.name for setting in fields(Settings)}
     for name in PAIRS:
         named = set(re.findall(r"`([a-z_]+) = \w+`", _read(name)))

@@ -1,11 +1,9 @@
-"""Clients as they are deployed: the vendor's SDK, curl, requests, urllib."""
+"""Clients that callers have deployed: the vendor's SDK, curl, requests, urllib."""
 
 import json
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import requests
 
 from tests.support.images import PHOTOS, RED, solid, to_base64
 from tests.support.server import Server
+from tests.support.website import website
 
 
 @pytest.fixture
@@ -20,33 +19,12 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}/colours/ImageClassification"
 
 
-class _TokenService(BaseHTTPRequestHandler):
-    """The address that the vendor's SDK asks for a token before its first call."""
-
-    def do_GET(self) -> None:
-        body = json.dumps(
-            {"access_token": "24.abc", "expires_in": 2592000, "scope": "brain_all_scope"}
-        ).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay quiet."""
-
-
 @pytest.fixture
 def token_url() -> Iterator[str]:
-    service = HTTPServer(("127.0.0.1", 0), _TokenService)
-    thread = threading.Thread(target=service.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{service.server_port}/oauth/2.0/token"
-    service.shutdown()
-    thread.join()
-    service.server_close()
+    """The address where the vendor's SDK gets a token before its first call."""
+    token = {"access_token": "24.abc", "expires_in": 2592000, "scope": "brain_all_scope"}
+    with website(json.dumps(token).encode(), "application/json") as origin:
+        yield f"{origin}/oauth/2.0/token"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -64,7 +42,7 @@ def test_vendor_sdk_reads_results_and_errors(
     assert client.predictImage(url, b"no image")["error_code"] == 336005
 
 
-def test_curl_with_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
+def test_curl_can_send_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
     photo = (PHOTOS / "coffee.jpg").read_bytes()
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"image": to_base64(photo + b"\0" * 2**20)}))
@@ -73,13 +51,13 @@ def test_curl_with_a_body_over_1_mib(url: str, tmp_path: Path) -> None:
     assert len(json.loads(answer)["results"]) == 3
 
 
-def test_requests_without_a_content_type(url: str) -> None:
+def test_requests_works_with_and_without_a_content_type(url: str) -> None:
     body = json.dumps({"image": RED, "top_num": 1})
     assert requests.post(url, data=body, timeout=30).json()["results"][0]["name"] == "red"
     assert requests.post(url, json={"image": RED}, timeout=30).json()["results"]
 
 
-def test_urllib_sends_json_under_a_form_type_and_a_foreign_host(url: str) -> None:
+def test_urllib_can_send_json_with_a_form_content_type_and_another_host(url: str) -> None:
     request = urllib.request.Request(
         url, json.dumps({"image": RED}).encode(), {"Host": "aip.baidubce.com"}
     )
@@ -88,7 +66,7 @@ def test_urllib_sends_json_under_a_form_type_and_a_foreign_host(url: str) -> Non
     assert request.get_header("Content-type") == "application/x-www-form-urlencoded"
 
 
-def test_requests_streams_a_chunked_body(url: str) -> None:
+def test_requests_can_stream_a_chunked_body(url: str) -> None:
     body = json.dumps({"image": RED}).encode()
     pieces = (body[start : start + 50] for start in range(0, len(body), 50))
     assert requests.post(url, data=pieces, timeout=30).json()["results"][0]["name"] == "red"

@@ -1,4 +1,4 @@
-"""A package's whole way: built, signed, archived, installed elsewhere, activated, served."""
+"""A package from build to service: signed, archived, installed elsewhere, activated."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
-    """Three versions of one model; somebody has changed the mean of the third one since."""
+    """Three versions of one model; the mean of the third was changed after the build."""
     folder = tmp_path / "workshop"
     folder.mkdir()
     model = script(sharp(), folder / "model.pt")
@@ -79,7 +79,7 @@ class Site:
     server: Server
 
     def install(self, archive: Path) -> dict[str, Any]:
-        """Install a signed archive, and return what the command prints."""
+        """Install a signed archive and return the command's output."""
         ended = run_classifyd(
             "package", "install", archive, "--json",
             "--weights-dir", self.weights, "--trusted-keys", self.trusted,
@@ -88,7 +88,7 @@ class Site:
         return installed
 
     def activate(self, version: str, status: int = 0) -> str:
-        """Activate a version, wait, and return what the command prints on either stream."""
+        """Activate a version, wait, and return the command's output and errors."""
         ended = run_classifyd(
             "package", "activate", "pets", version, "--wait", "--weights-dir", self.weights,
             "--state-dir", self.server.log_path.parent, status=status,
@@ -103,14 +103,14 @@ class Site:
         return entry
 
     def classify(self) -> Answer:
-        """Ask about a photo."""
+        """Classify a photo."""
         image = base64.b64encode((PHOTOS / "coffee.jpg").read_bytes()).decode()
         return self.server.classify("pets", {"image": image})
 
 
 @pytest.fixture
 def site(workshop: Workshop, tmp_path: Path) -> Iterator[Site]:
-    """A server that serves version 1 from its archive."""
+    """A server with version 1, installed from its archive."""
     weights, state = tmp_path / "site", tmp_path / "state"
     state.mkdir()
     installed = classifyd(

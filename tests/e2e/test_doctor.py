@@ -1,9 +1,8 @@
-"""What ``classifyd doctor`` finds, each fault as it happens on a server."""
+"""``classifyd doctor`` finds each fault that can happen on a server."""
 
 import json
 import os
 import shutil
-import socket
 import tarfile
 from pathlib import Path
 
@@ -16,13 +15,14 @@ from app.settings import Settings
 from tests.conftest import DEMO_PACKAGE
 from tests.support.commands import run_classifyd
 from tests.support.server import Server, free_port
+from tests.support.website import website
 
 Rows = list[dict[str, str]]
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A copy of the demo package, which has golden samples, to be damaged."""
+    """A copy of the demo package, which has golden samples; tests damage it."""
     shutil.copytree(DEMO_PACKAGE, tmp_path / "weights" / "imagenet")
     return tmp_path / "weights"
 
@@ -40,7 +40,9 @@ def about(rows: Rows, subject: str) -> list[tuple[str, str]]:
     return [(row["level"], row["text"]) for row in rows if row["subject"] == subject]
 
 
-def test_golden_samples_are_those_of_the_engine_that_serves(tmp_path: Path, weights: Path) -> None:
+def test_golden_samples_are_checked_with_the_engine_that_serves(
+    tmp_path: Path, weights: Path
+) -> None:
     (tmp_path / "state").mkdir()
     with Server(weights, tmp_path / "state") as server:
         rows = diagnose(tmp_path, "--weights-dir", weights, "--port", server.port)
@@ -76,7 +78,7 @@ def test_a_changed_file_is_found_by_its_checksum(tmp_path: Path, weights: Path) 
     assert (level, "found SHA-256" in text) == ("failure", True)
 
 
-def test_a_version_that_is_active_and_not_served_is_told(tmp_path: Path, weights: Path) -> None:
+def test_a_version_that_is_active_but_not_served_is_reported(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "state").mkdir()
     shutil.copytree(weights / "imagenet/1", weights / "imagenet/2")
     (weights / "imagenet/ACTIVE").write_text("2\n1\n")
@@ -86,24 +88,22 @@ def test_a_version_that_is_active_and_not_served_is_told(tmp_path: Path, weights
 
 
 def test_a_port_that_another_program_holds_is_a_failure(tmp_path: Path, weights: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        other.listen()
-        other.settimeout(30)
+    with website() as origin:
+        port = origin.rpartition(":")[2]
         rows = diagnose(tmp_path, "--weights-dir", weights, "--port", port, status=1)
     [(level, text)] = about(rows, "port")
     assert level == "failure"
     assert f"no classifyd answers at 127.0.0.1:{port}" in text
 
 
-def test_a_weights_folder_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+def test_a_missing_weights_folder_is_a_failure(tmp_path: Path) -> None:
     rows = diagnose(
         tmp_path, "--weights-dir", tmp_path / "nowhere", "--port", free_port(), status=1
     )
     assert about(rows, "packages")[0][0] == "failure"
 
 
-def test_the_log_file_of_the_settings_is_read(tmp_path: Path, weights: Path) -> None:
+def test_the_configured_log_file_is_read(tmp_path: Path, weights: Path) -> None:
     log = tmp_path / "classifyd.log"
     log.write_text('{"time": "T", "level": "error", "message": "it broke", "advice": "mend it"}\n')
     rows = diagnose(tmp_path, "--weights-dir", weights, "--port", free_port(), "--log-file", log)
@@ -129,7 +129,7 @@ def test_the_archive_for_support_holds_no_secret_and_no_image(
     assert b"PRIVATE" not in contents
 
 
-def test_the_archive_is_written_also_when_a_setting_is_wrong(tmp_path: Path) -> None:
+def test_the_archive_is_written_even_if_a_setting_is_wrong(tmp_path: Path) -> None:
     bundle = tmp_path / "support.tar.gz"
     rows = diagnose(tmp_path, "--port", "zero", "--bundle", bundle, status=1)
     assert about(rows, "configuration")[0][0] == "failure"
@@ -146,11 +146,11 @@ def test_a_clock_behind_the_last_start_is_a_failure(tmp_path: Path) -> None:
     assert (finding.level, "before the server's last start" in finding.text) == ("failure", True)
 
 
-def test_what_an_account_cannot_use_is_found(tmp_path: Path) -> None:
+def test_files_that_an_account_cannot_access_are_found(tmp_path: Path) -> None:
     for name in ("open", "closed"):
         (tmp_path / name / "inner").mkdir(parents=True)
         (tmp_path / name / "inner" / "file").touch()
-    # Relative to the folder: pytest's own folders above it are closed to other accounts.
+    # Relative to the folder, as other accounts cannot enter pytest's folders above it.
     needs = [
         Need("weights_dir", Path("open")),
         Need("state_dir", Path("closed"), writes=True),
@@ -168,7 +168,7 @@ def test_what_an_account_cannot_use_is_found(tmp_path: Path) -> None:
 
 
 def _asked_by_nobody(folder: Path, needs: list[Need]) -> list[Path | None]:
-    """The answer in a process that is not root, which may do anything."""
+    """The result in a process that is not root, as root can access every file."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:

@@ -1,4 +1,4 @@
-"""kill -9 while the weights folder is changed; benchmarks/kill_changes.py does it 100 times."""
+"""kill -9 during changes of the weights folder; benchmarks/kill_changes.py does it 100 times."""
 
 import random
 import subprocess
@@ -15,17 +15,17 @@ KILLS = 15
 LONGEST_S = 0.3
 
 
-def test_killed_at_any_moment_the_store_is_whole(tmp_path: Path) -> None:
+def test_store_is_consistent_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     in_the_middle = kill_changes(tmp_path, KILLS)
     assert in_the_middle > 0, "no kill came in the middle of a change"
 
 
-def test_several_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_store_is_consistent_after_several_processes_are_killed_at_once(tmp_path: Path) -> None:
     kill_changes(tmp_path, kills=3, at_once=3)
 
 
 def kill_changes(folder: Path, kills: int, at_once: int = 1) -> int:
-    """Kill so often, check after each kill, and count the kills in the middle of a change."""
+    """Kill repeatedly, check after each kill, and count the kills in the middle of a change."""
     archives = []
     for version in ("1", "2", "3"):
         source = build_colour_package(folder / "source", "pets", ["red", "green"], version)
@@ -35,7 +35,7 @@ def kill_changes(folder: Path, kills: int, at_once: int = 1) -> int:
 
 
 def kill_once(weights: Path, archives: list[Path], at_once: int) -> bool:
-    """Start so many processes, kill them at a random moment and check the store."""
+    """Start processes, kill them at a random moment and check the store."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.support.churn", weights, *archives],

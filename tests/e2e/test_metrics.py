@@ -1,4 +1,4 @@
-"""Metrics of a real server, through deaths and reloads of its workers."""
+"""Metrics of a real server while its workers are killed and reloaded."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Self
@@ -21,9 +20,6 @@ from tests.support.packages import build_slow_package
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 
-WAIT_S = 30
-
-_wait_until = partial(wait_until, wait_s=WAIT_S, pause_s=0.1)
 BODIES = [
     {"image": RED},
     {"image": GREEN, "top_num": 1},
@@ -35,7 +31,7 @@ BODIES = [
 
 
 def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...], float]:
-    """The samples of one name, by the values of their labels in alphabetical order."""
+    """The samples of one name, keyed by their label values in alphabetical order of the labels."""
     answer = server.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
     assert answer.status == 200, answer.body
     text = answer.body.decode()
@@ -48,7 +44,7 @@ def _samples(server: Server, name: str, token: str = "") -> dict[tuple[str, ...]
 
 
 def _ask(server: Server, rounds: int) -> Counter[tuple[str, str]]:
-    """Send every kind of body; count the answers that came, by code."""
+    """Send every kind of body; count the answers by code."""
     counted: Counter[tuple[str, str]] = Counter()
 
     def one(index: int) -> None:
@@ -60,19 +56,19 @@ def _ask(server: Server, rounds: int) -> Counter[tuple[str, str]]:
     return counted
 
 
-def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
+def test_metrics_match_the_clients_counts_across_a_kill_and_a_reload(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path, workers=2) as server:
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 2})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 2})
         counted = _ask(server, 10)
         victim = server.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 3})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total") == {(): 3})
         counted += _ask(server, 10)
         before = set(server.worker_pids())
         server.running.send_signal(signal.SIGHUP)
-        _wait_until(lambda: before.isdisjoint(server.worker_pids()))
+        wait_until(lambda: before.isdisjoint(server.worker_pids()))
         counted += _ask(server, 10)
         assert _samples(server, "classifyd_requests_total") == dict(counted)
         durations = _samples(server, "classifyd_request_duration_seconds_count")
@@ -89,7 +85,7 @@ def test_counts_are_those_of_the_clients_across_a_death_and_a_reload(
 
 
 class Clients:
-    """Clients that ask until they are told to end, and count what they got.
+    """Clients that send requests until the end of the block, and count the answers.
 
     Attributes:
         codes: answers of single calls, by code.
@@ -118,7 +114,7 @@ class Clients:
             thread.join()
 
     def answered(self) -> int:
-        """How many calls were answered by now."""
+        """The number of calls answered so far."""
         with self._lock:
             return self.codes.total() + self.batches
 
@@ -151,18 +147,18 @@ class Clients:
 
 
 def _scrape_until(server: Server, token: str, ended: threading.Event) -> list[float]:
-    """Scrape without pause; the calls that each scrape saw."""
+    """Scrape without a pause; returns the number of calls in each scrape."""
     seen = []
     while not ended.is_set():
         try:
             samples = _samples(server, "classifyd_requests_total", token)
         except (OSError, HTTPException):
-            continue  # the worker that was asked has just been killed
+            continue  # the worker has just been killed
         seen.append(sum(samples.values()))
     return seen
 
 
-def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
+def test_metrics_match_the_clients_counts_while_workers_are_replaced_under_load(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     tokens = {name: add_token(tmp_path / "tokens.json", name) for name in ("till-1", "till-2")}
@@ -172,26 +168,26 @@ def test_counts_hold_while_workers_are_killed_and_replaced_under_load(
         Server(colour_weights, tmp_path, workers=2, access_tokens="on") as server,
         ThreadPoolExecutor(1) as pool,
     ):
-        _wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
+        wait_until(lambda: _samples(server, "classifyd_worker_starts_total", scraper) == {(): 2})
         scraped = pool.submit(_scrape_until, server, scraper, ended)
         try:
             with Clients(server, tokens | {"_rejected": "wrong"}) as clients:
                 for starts in (3, 4, 5):
                     more = clients.answered() + 50
-                    _wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
+                    wait_until(lambda more=more: clients.answered() > more)  # type: ignore[misc]  # bound early
                     os.kill(server.worker_pids()[0], signal.SIGKILL)
-                    _wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
+                    wait_until(lambda starts=starts: _starts(server, scraper) >= starts)  # type: ignore[misc]  # bound early
                 before = set(server.worker_pids())
                 server.running.send_signal(signal.SIGHUP)
-                _wait_until(lambda: before.isdisjoint(server.worker_pids()))
+                wait_until(lambda: before.isdisjoint(server.worker_pids()))
                 more = clients.answered() + 50
-                _wait_until(lambda: clients.answered() > more)
+                wait_until(lambda: clients.answered() > more)
         finally:
             ended.set()
         seen = scraped.result()
         assert len(seen) > 10
         assert seen == sorted(seen)  # no scrape missed a worker's numbers
-        # What a killed worker had counted but not yet sent is in the metrics alone.
+        # An answer that a killed worker had counted but not sent is only in the metrics.
         codes = _samples(server, "classifyd_requests_total", scraper)
         expected = {code: count for code, count in clients.codes.items() if code != "0"}
         expected["0"] = clients.codes["0"] + clients.batches
@@ -213,7 +209,7 @@ def _starts(server: Server, token: str) -> float:
         return 0
 
 
-def test_made_up_deploy_names_share_one_series(server: Server) -> None:
+def test_unknown_deploy_names_share_one_series(server: Server) -> None:
     for index in range(5):
         server.classify(f"name{index}", {"image": RED})
     server.request("GET", "/_unknown/ImageClassification")
@@ -238,16 +234,16 @@ def test_load_and_shed_requests_are_shown(tmp_path: Path) -> None:
 
         asking = [pool.submit(ask_until_seen, index) for index in range(5)]
         try:
-            _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
-            _wait_until(lambda: _samples(server, "classifyd_queue_depth")[()] > 0)
-            _wait_until(lambda: bool(_samples(server, "classifyd_requests_shed_total")))
+            wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] > 0)
+            wait_until(lambda: _samples(server, "classifyd_queue_depth")[()] > 0)
+            wait_until(lambda: bool(_samples(server, "classifyd_requests_shed_total")))
         finally:
             seen.set()
         codes = [code for future in asking for code in future.result()]
         assert set(codes) == {0, 336100}
         shed = _samples(server, "classifyd_requests_shed_total")
         assert shed == {("slow", "busy"): codes.count(336100)}
-        _wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] == 0)
+        wait_until(lambda: _samples(server, "classifyd_requests_in_flight")[()] == 0)
         serving = {("slow", "cpu", "torchscript", "1"): 1}
         assert _samples(server, "classifyd_model_info") == serving
         (worker,) = server.worker_pids()
@@ -255,7 +251,7 @@ def test_load_and_shed_requests_are_shown(tmp_path: Path) -> None:
         assert 0.5 < shown / psutil.Process(worker).memory_info().rss < 2
 
 
-def test_folders_of_ended_servers_are_removed_and_those_of_running_ones_kept(
+def test_metrics_folders_of_dead_servers_are_removed_and_those_of_running_ones_kept(
     colour_weights: Path, tmp_path: Path
 ) -> None:
     with Server(colour_weights, tmp_path) as first:

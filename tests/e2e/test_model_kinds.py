@@ -1,4 +1,4 @@
-"""Two classes, ten thousand, independent scores, grey input, Chinese and equal names, served."""
+"""Kinds of models: two or ten thousand classes, multi-label, greyscale, Chinese or equal names."""
 
 import base64
 import io
@@ -52,7 +52,7 @@ def test_every_kind_is_ready_with_its_worst_difference(kinds: Server) -> None:
     assert all(0 <= entry["worst_difference"] <= 0.005 for entry in serving.values())
 
 
-def test_two_classes_from_one_output(kinds: Server) -> None:
+def test_one_output_gives_two_classes(kinds: Server) -> None:
     (first, high), (second, low) = results(kinds, "two")
     assert (first, second) == ("red", "blue")
     logit = (250 - 10) / 255 * 10
@@ -60,7 +60,7 @@ def test_two_classes_from_one_output(kinds: Server) -> None:
     assert high + low == pytest.approx(1)
 
 
-def test_ten_thousand_classes_can_all_be_asked_for(kinds: Server) -> None:
+def test_all_of_ten_thousand_classes_can_be_requested(kinds: Server) -> None:
     everything = results(kinds, "many", top_num=20_000)
     assert len({name for name, _ in everything}) == 10_000
     assert sum(score for _, score in everything) == pytest.approx(1, abs=1e-4)
@@ -81,13 +81,13 @@ def test_a_grey_model_sees_luma(kinds: Server) -> None:
     assert results(kinds, "grey", image=image)[0][1] == pytest.approx(expected, abs=0.005)
 
 
-def test_chinese_labels_come_back_as_they_are(kinds: Server) -> None:
+def test_chinese_labels_are_returned_unescaped(kinds: Server) -> None:
     answer = kinds.classify("chinese", {"image": RED})
     assert "红色".encode() in answer.body
     assert results(kinds, "chinese")[0][0] == "红色"
 
 
-def test_equal_names_are_both_answered(kinds: Server) -> None:
+def test_classes_with_equal_names_are_both_returned(kinds: Server) -> None:
     assert [name for name, _ in results(kinds, "equal")] == ["crane", "crane", "blue"]
 
 
@@ -102,7 +102,7 @@ def weights(server: Server) -> Path:
     return server.log_path.parent / "weights"
 
 
-def test_evaluate_counts_and_writes_one_file(kinds: Server, tmp_path: Path) -> None:
+def test_evaluate_counts_and_writes_a_self_contained_report(kinds: Server, tmp_path: Path) -> None:
     photo(tmp_path / "d/红色", "1.png", (250, 0, 0))
     photo(tmp_path / "d/红色", "2.png", (0, 0, 250))
     photo(tmp_path / "d/绿色", "3.png", (0, 250, 0))
@@ -129,7 +129,7 @@ def test_evaluate_counts_and_writes_one_file(kinds: Server, tmp_path: Path) -> N
     assert json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))["name"] == "chinese"
 
 
-def test_evaluate_several_labels_from_a_csv(kinds: Server, tmp_path: Path) -> None:
+def test_evaluate_reads_several_labels_from_a_csv(kinds: Server, tmp_path: Path) -> None:
     photo(tmp_path, "yellow.png", (250, 250, 0))
     photo(tmp_path, "red.png", (250, 0, 0))
     (tmp_path / "d.csv").write_text("file,label\nyellow.png,red;green\nred.png,red\n")
@@ -139,13 +139,13 @@ def test_evaluate_several_labels_from_a_csv(kinds: Server, tmp_path: Path) -> No
     )  # fmt: skip
     printed = json.loads(result.output)
     assert printed["top1"] == 1
-    # The logistic function of 0 is 0.5, so a black channel counts as found.
+    # The sigmoid of 0 is 0.5, so a black channel counts as predicted.
     assert {entry["name"]: entry["predicted"] for entry in printed["classes"]} == {
         "red": 2, "green": 2, "blue": 2,
     }  # fmt: skip
 
 
-def test_evaluate_takes_equal_names_as_one(kinds: Server, tmp_path: Path) -> None:
+def test_evaluate_treats_equal_names_as_one_class(kinds: Server, tmp_path: Path) -> None:
     photo(tmp_path / "d/crane", "1.png", (250, 0, 0))
     photo(tmp_path / "d/crane", "2.png", (0, 250, 0))
     result = classifyd(

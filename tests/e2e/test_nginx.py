@@ -1,11 +1,9 @@
-"""The reverse proxy example, in a real nginx with a real certificate."""
+"""The reverse proxy example in a real nginx, with TLS."""
 
 import json
 import os
-import shutil
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -15,16 +13,14 @@ import pytest
 from app.settings import PROJECT_ROOT
 from tests.support.images import RED
 from tests.support.server import Server, free_port
+from tests.support.tools import find_program
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx is not installed"
-)
-
-START_TIMEOUT_S = 10
+NGINX, OPENSSL = find_program("nginx"), find_program("openssl")
 
 
 class Proxy:
-    """nginx with ``deploy/nginx.conf``, moved to free ports and a folder of its own."""
+    """nginx with ``deploy/nginx.conf``, changed to free ports and a temporary folder."""
 
     def __init__(self, folder: Path, server_port: int) -> None:
         self.port = free_port()
@@ -38,13 +34,13 @@ class Proxy:
             f"{kind}_temp_path {folder}/{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        # Its workers would run as another account, to which pytest's folders are closed.
+        # By default its workers run as another account, which cannot enter pytest's folders.
         account = "user root;" if os.geteuid() == 0 else ""
         config.write_text(
             f"daemon off; pid {folder}/pid; error_log {folder}/error.log; {account} events {{}}\n"
             f"http {{ access_log off;\n{temporary}{site}}}\n"
         )
-        self.process = subprocess.Popen(["nginx", "-c", config], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([NGINX, "-c", config], stderr=subprocess.DEVNULL)
 
     def post(self, path: str, body: bytes) -> tuple[int, str, bytes]:
         """Status, Content-Type and body of one request over TLS."""
@@ -57,22 +53,23 @@ class Proxy:
         finally:
             connection.close()
 
-    def wait(self) -> None:
-        """Wait until it listens."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                self.post("/healthz", b"")
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            else:
-                return
+    def listens(self) -> bool:
+        """Whether it answers."""
+        try:
+            self.post("/healthz", b"")
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait()
 
 
 def _make_certificate(folder: Path) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+        [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
          "-keyout", folder / "classifyd.key", "-out", folder / "classifyd.crt"],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -82,14 +79,13 @@ def _make_certificate(folder: Path) -> None:
 def proxy(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     running = Proxy(tmp_path_factory.mktemp("nginx"), server.port)
     try:
-        running.wait()
+        wait_until(running.listens, "nginx")
         yield running
     finally:
-        running.process.terminate()
-        running.process.wait(10)
+        running.stop()
 
 
-def test_a_classification_goes_through(proxy: Proxy) -> None:
+def test_a_classification_passes_through_the_proxy(proxy: Proxy) -> None:
     body = json.dumps({"image": RED}).encode()
     status, kind, answer = proxy.post("/colours/ImageClassification", body)
     assert (status, kind.split(";")[0]) == (200, "application/json")
@@ -97,26 +93,25 @@ def test_a_classification_goes_through(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("size_mb", [5, 20, 40])
-def test_an_image_that_is_too_large_is_told_so_in_json(proxy: Proxy, size_mb: int) -> None:
+def test_an_image_that_is_too_large_gets_a_json_error(proxy: Proxy, size_mb: int) -> None:
     body = b'{"image":"' + b"A" * (size_mb * 2**20) + b'"}'
     status, _, answer = proxy.post("/colours/ImageClassification", body)
     assert (status, json.loads(answer)["error_code"]) == (200, 336004)
     assert "输入文件大小不合法" in answer.decode()
 
 
-def test_an_unknown_name_and_an_unknown_path_are_json(proxy: Proxy) -> None:
+def test_an_unknown_name_and_an_unknown_path_get_json_errors(proxy: Proxy) -> None:
     assert json.loads(proxy.post("/nobody/ImageClassification", b"{}")[2])["error_code"] == 336001
     assert json.loads(proxy.post("/elsewhere", b"{}")[2])["error_code"] == 336001
 
 
-def test_a_server_that_is_down_is_336100(tmp_path: Path) -> None:
+def test_a_server_that_is_down_gives_336100(tmp_path: Path) -> None:
     running = Proxy(tmp_path, free_port())
     try:
-        running.wait()
+        wait_until(running.listens, "nginx")
         status, _, answer = running.post("/colours/ImageClassification", b"{}")
         assert status == 200
         assert json.loads(answer)["error_code"] == 336100
         assert json.loads(answer)["log_id"] > 0
     finally:
-        running.process.terminate()
-        running.process.wait(10)
+        running.stop()

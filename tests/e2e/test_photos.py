@@ -1,4 +1,4 @@
-"""Real photos on the real model: sensible classes, and the scores of PIL and TorchScript."""
+"""Real photos and the demo model: sensible classes, and the scores of PIL and TorchScript."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +22,13 @@ EXPECTED = {
     "china.jpg": ("palace", "monastery", "boathouse"),
     "flower.jpg": ("daisy", "bee", "picket", "pot"),
 }
-"""Photo and words of which one is in its first class."""
+"""By photo, words of which the name of its first class has at least one."""
 
 FILES = sorted(path for path in PHOTOS.iterdir() if path.suffix in {".jpg", ".png", ".bmp"})
 
 
 def _reference_scores(path: Path) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    """The model's own preprocessing, written with PIL, and plain TorchScript."""
+    """Scores from the model's own preprocessing, written with PIL, and plain TorchScript."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     side = int(224 / 256 * min(image.size))
@@ -45,7 +45,7 @@ def _reference_scores(path: Path) -> "np.ndarray[tuple[int], np.dtype[np.float32
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_scores_are_those_of_pil_and_torchscript(demo_server: Server, path: Path) -> None:
+def test_scores_match_pil_and_torchscript(demo_server: Server, path: Path) -> None:
     body = {"image": to_base64(path.read_bytes()), "top_num": 1000}
     answer = demo_server.classify("imagenet", body)
     manifest = json.loads((DEMO_PACKAGE / "1" / "manifest.json").read_text())

@@ -39,7 +39,7 @@ def _run_here(demo_server: Server, command: str) -> str:
     return finished.stdout
 
 
-def test_curl_line_gives_the_answer_below_it(demo_server: Server) -> None:
+def test_curl_command_gives_the_answer_shown_below_it(demo_server: Server) -> None:
     answer = json.loads(_run_here(demo_server, _block("README.md", "sh", "printf")))
     told = json.loads(_block("README.md", "json", '{"log_id"'))
     assert list(answer) == list(told)
@@ -50,7 +50,7 @@ def test_curl_line_gives_the_answer_below_it(demo_server: Server) -> None:
         assert entry["score"] == pytest.approx(expected["score"], abs=0.005)
 
 
-def test_wrong_request_is_explained_as_told(demo_server: Server) -> None:
+def test_invalid_request_is_answered_as_shown(demo_server: Server) -> None:
     command = _block("docs/errors.md", "sh", "curl -si")
     answered = _run_here(demo_server, command).splitlines()
     told = _block("docs/errors.md", "text", "HTTP/1.1").splitlines()
@@ -58,7 +58,7 @@ def test_wrong_request_is_explained_as_told(demo_server: Server) -> None:
         assert re.sub(r"\d{16}", "0", line) in [re.sub(r"\d{16}", "0", one) for one in answered]
 
 
-def test_locked_server_answers_who_has_the_token(tmp_path: Path) -> None:
+def test_server_with_access_tokens_answers_only_with_a_token(tmp_path: Path) -> None:
     script = _block("docs/deploy.md", "sh", "mkdir -p var")
     script = script.replace(".venv/bin", str(Path(sys.executable).parent)) + 'echo "$TOKEN"'
     made = subprocess.run(
@@ -98,5 +98,5 @@ class _Locked(Server):
     """A server that speaks TLS."""
 
     def wait_until_ready(self, path: str = "/healthz") -> None:
-        """Wait until it has said so."""
+        """Wait for its message, as the plain HTTP of a probe would fail."""
         self.wait_for_port()

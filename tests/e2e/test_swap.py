@@ -1,10 +1,9 @@
-"""A running server and a weights folder that changes under it."""
+"""A running server whose weights folder changes."""
 
 import json
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,15 +12,16 @@ import pytest
 
 from app.packages.changes import activate, remove_name
 from app.packages.store import active_version
+from app.serving.status_file import live_workers
 from tests.support.commands import run_classifyd
 from tests.support.images import BLUE, GREEN, RED
 from tests.support.packages import build_colour_package
 from tests.support.server import Answer, Server
+from tests.support.waiting import wait_until
 
 LABELS = {"1": ["red", "green", "blue"], "2": ["rot", "grün", "blau"]}
 FACTORS = {"1": 10.0, "2": 5.0}
 IMAGES = {"red": RED, "green": GREEN, "blue": BLUE}
-WAIT_S = 30
 
 
 @pytest.fixture
@@ -52,17 +52,19 @@ def package(
 
 
 def wait_for(server: Server, *, code: int = 0, version: str | None = None, name: str) -> Answer:
-    """Ask until the answer has this code and comes from this version."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        answer = server.classify(name, {"image": RED})
-        if answer.code == code and answer.headers.get("X-Model-Version") == version:
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"not within {WAIT_S} s: {server.log_text()}")
+    """Send requests until the answer has this code and comes from this version."""
+    answers: list[Answer] = []
+
+    def is_expected() -> bool:
+        answers.append(server.classify(name, {"image": RED}))
+        found = (answers[-1].code, answers[-1].headers.get("X-Model-Version"))
+        return found == (code, version)
+
+    wait_until(is_expected, server)
+    return answers[-1]
 
 
-def test_under_load_every_answer_is_one_version_s_answer(
+def test_under_load_every_answer_comes_from_exactly_one_version(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     expected: dict[tuple[str | None, str], object] = {}
@@ -96,6 +98,7 @@ def test_under_load_every_answer_is_one_version_s_answer(
 
 def test_wait_returns_when_every_worker_serves_the_version(weights: Path, state: Path) -> None:
     with Server(weights, state, workers=2) as server, ThreadPoolExecutor(8) as pool:
+        wait_until(lambda: len(live_workers(state, weights)) == 2, server)
         for version in ("2", "1"):
             ended = package(weights, state, "activate", "pets", version, "--wait", "--json")
             assert json.loads(ended.stdout)["workers"] == 2
@@ -108,14 +111,14 @@ def test_wait_returns_when_every_worker_serves_the_version(weights: Path, state:
 
 
 def break_model(weights: Path) -> None:
-    """Add a version 3 whose files are as its manifest says, and whose model is none of it."""
+    """Add a version 3 whose files match its manifest, but whose model does not."""
     folder = build_colour_package(weights, "pets", LABELS["1"], "3")
     four = build_colour_package(weights.parent / "other", "pets", ["a", "b", "c", "d"], "3")
     for file in ("labels.txt", "manifest.json"):
         shutil.copy(four / file, folder / file)
 
 
-def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
+def test_a_version_that_cannot_be_served_is_rolled_back_and_reported(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     break_model(weights)
@@ -126,10 +129,8 @@ def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
     wait_for(own_server, name="pets", version="1")
 
     activate(weights, "pets", "3")
-    deadline = time.monotonic() + WAIT_S
-    while not (ready := own_server.request("GET", "/readyz")).json["pending"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: bool(own_server.request("GET", "/readyz").json["pending"]), own_server)
+    ready = own_server.request("GET", "/readyz")
     assert ready.status == 200
     assert ready.json["serving"]["pets"]["version"] == "1"
     assert ready.json["pending"]["pets"]["version"] == "3"
@@ -141,7 +142,7 @@ def test_a_version_that_cannot_be_served_is_not_and_everybody_is_told(
     assert own_server.request("GET", "/readyz").json["pending"] == {}
 
 
-def test_a_restart_with_a_version_that_cannot_be_served_serves_the_one_before(
+def test_a_restart_with_a_version_that_cannot_be_served_serves_the_previous_one(
     weights: Path, state: Path
 ) -> None:
     break_model(weights)
@@ -152,7 +153,7 @@ def test_a_restart_with_a_version_that_cannot_be_served_serves_the_one_before(
         assert server.request("GET", "/readyz").json["pending"]["pets"]["version"] == "3"
 
 
-def test_names_come_and_go_while_the_server_runs(
+def test_deploy_names_can_be_added_and_removed_while_the_server_runs(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     build_colour_package(weights, "cats", LABELS["1"])
@@ -172,21 +173,18 @@ def test_names_come_and_go_while_the_server_runs(
     assert own_server.classify("pets", {"image": RED}).code == 0
 
 
-def test_a_weights_folder_that_is_lost_stops_nothing(
+def test_a_missing_weights_folder_does_not_stop_serving(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     weights.rename(weights.with_name("lost"))
-    deadline = time.monotonic() + WAIT_S
-    while "stay in place" not in own_server.log_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "stay in place" in own_server.log_text(), own_server)
     assert own_server.classify("pets", {"image": RED}).code == 0
     weights.with_name("lost").rename(weights)
     activate(weights, "pets", "2")
     wait_for(own_server, name="pets", version="2")
 
 
-def test_an_error_after_the_model_was_chosen_names_its_version(server: Server) -> None:
+def test_an_error_after_the_model_was_selected_names_its_version(server: Server) -> None:
     answer = server.classify("colours", {"image": "?"})
     assert answer.code == 336003
     assert answer.headers["X-Model-Version"] == "1"

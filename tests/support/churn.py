@@ -1,6 +1,6 @@
-"""Changes a weights folder without an end, to be killed: ``python -m tests.support.churn``.
+"""Changes a weights folder until it is killed: ``python -m tests.support.churn``.
 
-The loop is that of the product's own functions; only the kill comes from outside.
+It calls the product's own functions; only the kill comes from outside.
 """
 
 import random
@@ -17,7 +17,7 @@ from app.packages.store import active_version, existing_name, visible_folders
 
 
 def churn(weights_dir: Path, archives: list[Path]) -> None:
-    """Install, activate, roll back and remove at random, for ever."""
+    """Install, activate, roll back and remove at random, forever."""
     choose = random.SystemRandom().choice
     versions = [archive.stem.rpartition("-")[2] for archive in archives]
     changes: list[Callable[[], object]] = [
@@ -33,14 +33,14 @@ def churn(weights_dir: Path, archives: list[Path]) -> None:
         try:
             choose(weighted)()
         except PackageError:
-            continue  # what was chosen is not there, or is there already
+            continue  # there is no such version, or it exists already
 
 
 def check_store(weights_dir: Path) -> bool:
-    """Assert that a store is whole.
+    """Assert that a store is consistent.
 
     Returns:
-        Whether the kill came in the middle of a change, which has left something hidden.
+        Whether the kill came in the middle of a change, which left a hidden folder.
     """
     hidden = any(weights_dir.glob(f"{STAGING_PREFIX}*"))
     if "pets" not in visible_folders(weights_dir):

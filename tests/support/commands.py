@@ -1,15 +1,15 @@
-"""The ``classifyd`` command as a process of its own, as an operator runs it."""
+"""The ``classifyd`` command in a separate process, as an operator runs it."""
 
 import subprocess
 import sys
 
 from app.settings import PROJECT_ROOT
 
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 def run_classifyd(*arguments: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
-    """Run a command and require its exit status, and no traceback."""
+    """Run a command; require its exit status and no traceback."""
     ended = subprocess.run(
         [sys.executable, "-m", "app.cli", *map(str, arguments)],
         cwd=PROJECT_ROOT,

@@ -12,14 +12,14 @@ PHOTOS = Path(__file__).resolve().parent.parent / "photos"
 def solid(
     colour: tuple[int, int, int], size: tuple[int, int] = (64, 48), kind: str = "PNG"
 ) -> bytes:
-    """The bytes of an image file in one colour; size is (width, height)."""
+    """Encode an image of one colour; size is (width, height)."""
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, kind)
     return buffer.getvalue()
 
 
 def to_base64(data: bytes) -> str:
-    """As a client sends it."""
+    """Encode an image file as clients do."""
     return base64.b64encode(data).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Signing keys, made here."""
+"""Signing keys, generated for a test."""
 
 from pathlib import Path
 

@@ -21,13 +21,13 @@ LABELS = ["red", "green", "blue"]
 def build_sealed_package(
     weights_dir: Path, name: str, publisher: Ed25519PrivateKey, version: str = "1"
 ) -> Package:
-    """The package of build_colour_package, sealed."""
+    """Build and seal the package of build_colour_package."""
     source = build_colour_package(weights_dir.parent / f"open-{name}", name, LABELS, version)
     return seal_package(source, weights_dir, publisher, CONTACT)
 
 
 def customer_fingerprint(state_dir: Path, root: Path = Path("/")) -> Fingerprint:
-    """What ``classifyd licence fingerprint`` does, on the machine under a root."""
+    """Take a fingerprint as ``classifyd licence fingerprint`` does, of the machine under a root."""
     state_dir.mkdir(parents=True, exist_ok=True)
     key = ensure_machine_key(state_dir)
     ClockRecord(state_dir, clock_key(key)).create()
@@ -44,7 +44,7 @@ def write_licence(
     days: int | None = None,
     **changes: object,
 ) -> Licence:
-    """Issue a licence and put it into its place; changes are fields of the signed licence."""
+    """Issue a licence and install it; changes are fields of the signed licence."""
     licence = issue_licence(publisher, fingerprint, "A Customer", names, days=days)
     licence = dataclasses.replace(licence, **changes)  # type: ignore[arg-type]  # by name
     path.parent.mkdir(parents=True, exist_ok=True)

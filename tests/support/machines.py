@@ -39,7 +39,7 @@ _CARD_FILES = {
 
 
 def build_machine(root: Path, *, has_card: bool = False, **changes: str) -> Path:
-    """Lay a server's files under a root; a change is keyed by the fact that it changes.
+    """Write a server's files under a root; a change is keyed by the fact that it changes.
 
     Args:
         root: the folder to fill.

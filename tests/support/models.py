@@ -32,7 +32,7 @@ SHARP_STEPS: list[dict[str, Any]] = [
 
 
 class Sharp(torch.nn.Module):
-    """Random filters over fine detail: colours, blur and position all move its scores."""
+    """Random filters over fine detail: colours, blur and position all change its scores."""
 
     def __init__(self, classes: int = 5, channels: int = 3) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Sharp(torch.nn.Module):
 
 
 def sharp(classes: int = 5, channels: int = 3) -> Sharp:
-    """With weights of a fixed seed, large enough for scores far from uniform."""
+    """Build the model with a fixed seed and weights that give scores far from uniform."""
     torch.manual_seed(7)
     model = Sharp(classes, channels).eval()
     with torch.no_grad():
@@ -57,7 +57,7 @@ def sharp(classes: int = 5, channels: int = 3) -> Sharp:
 
 
 class Frozen(torch.nn.Module):
-    """A condition on the data, which a trace freezes."""
+    """Has a condition on the data, which tracing freezes."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.mean(dim=(2, 3))
@@ -75,10 +75,10 @@ class Binary(torch.nn.Module):
 
 
 def build_sharp_package(weights: Path, name: str = "sharp", tolerance: float = 0.005) -> Path:
-    """A package of sharp() with golden samples; returns its folder."""
+    """Build a package of sharp() with golden samples; returns its folder."""
     model, output = sharp(), ("logits", "single_label")
     images = read_golden_images(())
-    inputs = preprocess_golden(images, transform_of(parse_preprocess(SHARP_STEPS, "")))
+    inputs = preprocess_golden(images, transform_of(parse_preprocess(SHARP_STEPS, "")), "exif")
     draft = PackageDraft(
         name=name,
         version="1",
@@ -111,5 +111,5 @@ def write_labels(path: Path, labels: Sequence[str]) -> Path:
 
 
 def classifyd(*arguments: object) -> Result:
-    """Run a command in this process; an error that the user can mend is in .exception."""
+    """Run a command in this process; an error that the user can fix is in ``.exception``."""
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])

@@ -1,4 +1,4 @@
-"""Small model packages, scripted here, whose answers tell which image they saw."""
+"""Small model packages, scripted here, whose answers identify the image."""
 
 import time
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class FailsOnRed(torch.nn.Module):
 
 
 class HangsOnRed(torch.nn.Module):
-    """Never ends on a red image."""
+    """Runs forever on a red image."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.mean(dim=(2, 3))
@@ -57,7 +57,7 @@ class HangsOnRed(torch.nn.Module):
 
 
 class PoolsToSix(torch.nn.Module):
-    """Pools 32 pixels to 6, as AlexNet does at some sizes: no whole number of pixels each."""
+    """Pools 32 pixels to 6, which is no integer ratio, as AlexNet does at some sizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class PoolsToSix(torch.nn.Module):
 
 
 class Slow(torch.nn.Module):
-    """Works for SLOW_S on this machine, in arithmetic that cannot be skipped."""
+    """Runs arithmetic that no optimisation removes, SLOW_S long on this machine."""
 
     def __init__(self, rounds: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Slow(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.eye(256))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # From the image, so that freezing the module cannot compute it beforehand.
+        # Depends on the image, so that freezing the module cannot compute it in advance.
         busy = self.weight + images.mean() * 0
         for _ in range(self.rounds):
             busy = busy @ self.weight
@@ -98,32 +98,32 @@ def build_colour_package(
     factor: float = 10,
     scaled_decode: bool = False,
 ) -> Path:
-    """A model that names the strongest of red, green and blue; the factor moves its scores."""
+    """Build a model that names the strongest colour channel; the factor scales its logits."""
     return _build(weights_dir, name, MeanColour(factor), labels, version, scaled_decode)
 
 
 def build_hanging_package(weights_dir: Path, name: str) -> Path:
-    """A model that never ends on a red image."""
+    """Build a model that runs forever on a red image."""
     return _build(weights_dir, name, HangsOnRed(), ["red", "green", "blue"])
 
 
 def build_pooling_package(weights_dir: Path, name: str) -> Path:
-    """A model that optimize_for_inference breaks."""
+    """Build a model that optimize_for_inference breaks."""
     return _build(weights_dir, name, PoolsToSix(), ["red", "green", "blue"])
 
 
 def build_failing_package(weights_dir: Path, name: str, rounds: int = 0) -> Path:
-    """A model that raises on a red image."""
+    """Build a model that raises on a red image."""
     return _build(weights_dir, name, FailsOnRed(rounds), ["red", "green", "blue"])
 
 
 def build_slow_package(weights_dir: Path, name: str, seconds: float = SLOW_S) -> Path:
-    """A model that takes about so many seconds for an image."""
+    """Build a model that takes about this time for an image."""
     return _build(weights_dir, name, Slow(_rounds_of(seconds)), ["red", "green", "blue"])
 
 
 def _rounds_of(seconds: float) -> int:
-    """Measure in the server's form: frozen, on one thread."""
+    """Measure as the server runs it: frozen, on one thread."""
     rounds = 500
     probe = torch.jit.freeze(torch.jit.script(Slow(rounds).eval()))
     image = torch.zeros(1, 3, SIDE, SIDE)
@@ -136,7 +136,7 @@ def _rounds_of(seconds: float) -> int:
             probe(image)
             taken_s.append(time.monotonic() - started)
     torch.set_num_threads(threads)
-    # The shortest, which other work on the machine has disturbed least.
+    # The shortest is the least disturbed by other processes.
     return max(1, int(rounds * seconds / min(taken_s)))
 
 

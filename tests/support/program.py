@@ -1,4 +1,4 @@
-"""A few lines of Python in a process of their own, which has imported nothing yet."""
+"""Short Python programs in a new process."""
 
 import subprocess
 import sys
@@ -11,12 +11,12 @@ from app.settings import PROJECT_ROOT
 def run_program(
     program: str, *arguments: Path, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run a program and return what it printed; it must end well.
+    """Run a program and return its output; it must succeed.
 
     Args:
         program: its text.
         arguments: its ``sys.argv`` from 1 on.
-        environment: its environment variables, without others; None for those of this process.
+        environment: its only environment variables; None for those of this process.
     """
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, *arguments],

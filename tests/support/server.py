@@ -1,12 +1,13 @@
-"""A real gunicorn with the real app, for the length of a test."""
+"""A real gunicorn with the real app, for the duration of a test."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +15,14 @@ from typing import Any, Self
 
 import psutil
 
-from app.api.request_log import INTERVAL_S
 from app.settings import PROJECT_ROOT
+from tests.support.waiting import wait_until
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 180
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -44,9 +45,9 @@ class Server:
             "weights_dir": weights_dir,
             "state_dir": state_dir,
             "port": self.port,
-            # Named, so that nothing is measured at each start.
+            # Named, so that engines are not measured at every start.
             "engine": "torchscript",
-            # Of any machine the same, so that a bound of a worker is that of the server.
+            # The same on every machine, so that the limits of a worker are those of the server.
             "workers": 1,
         } | settings
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CLASSIFYD_")}
@@ -54,6 +55,9 @@ class Server:
             f"CLASSIFYD_{key.upper()}": str(value) for key, value in values.items()
         }
         self.process: subprocess.Popen[bytes] | None = None
+
+    def __str__(self) -> str:
+        return f"a server with the log {self.log_text()}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -85,25 +89,25 @@ class Server:
 
     def wait_until_ready(self, path: str = "/healthz") -> None:
         """Wait until a request is answered."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self.running.poll() is not None:
-                raise AssertionError(f"the server ended: {self.log_text()}")
-            try:
-                self.request("GET", path)
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise AssertionError(f"the server is not ready: {self.log_text()}")
+        self._wait_for_start(lambda: self._answers(path))
 
     def wait_for_port(self) -> None:
-        """Wait until connections are taken and a worker is warm, whatever it speaks."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while "is ready" not in self.stdout_path.read_text():
-            assert self.running.poll() is None, self.log_text()
-            assert time.monotonic() < deadline, self.log_text()
-            time.sleep(0.05)
+        """Wait until a worker is warm; works with TLS too."""
+        self._wait_for_start(lambda: "is ready" in self.stdout_path.read_text())
+
+    def _wait_for_start(self, condition: Callable[[], bool]) -> None:
+        def is_started() -> bool:
+            assert self.running.poll() is None, f"the server ended: {self.log_text()}"
+            return condition()
+
+        wait_until(is_started, self, wait_s=START_TIMEOUT_S)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self.request("GET", path)
+        except OSError:
+            return False
+        return True
 
     @property
     def running(self) -> "subprocess.Popen[bytes]":
@@ -122,9 +126,10 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End the master and its workers at once."""
-        for process in [*psutil.Process(self.running.pid).children(recursive=True)]:
-            process.kill()
+        """Kill the master and its workers."""
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has already exited
+            for process in psutil.Process(self.running.pid).children(recursive=True):
+                process.kill()
         self.running.kill()
         self.running.wait()
 
@@ -133,20 +138,30 @@ class Server:
         return [child.pid for child in psutil.Process(self.running.pid).children()]
 
     def log_text(self) -> str:
-        """Everything that the server has written to standard error."""
+        """The server's standard error so far."""
         return self.log_path.read_text(encoding="utf-8")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The JSON log, parsed, with the lines of what was answered until now."""
-        time.sleep(2 * INTERVAL_S)
-        return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        """The JSON log of a server with one worker, parsed, up to its last answer."""
+        if self.running.poll() is None:
+            # Lines are written after the answers but in their order, so this one is the last.
+            self.log_line(self.request("GET", "/nowhere").json["log_id"])
+        return self._parse_log()
 
     def log_line(self, log_id: int) -> dict[str, Any]:
         """The request line of one log_id."""
-        for line in self.log_lines():
-            if line.get("log_id") == log_id and line["message"] == "request":
-                return line
-        raise AssertionError(f"log_id {log_id} is not in the log")
+        found: list[dict[str, Any]] = []
+
+        def is_logged() -> bool:
+            found[:] = [line for line in self._parse_log(str(log_id)) if is_request(line, log_id)]
+            return bool(found)
+
+        wait_until(is_logged, f"log_id {log_id} in the log")
+        return found[0]
+
+    def _parse_log(self, text: str = "") -> list[dict[str, Any]]:
+        lines = self.log_text().split("\n")[:-1]  # the last one may be incomplete
+        return [json.loads(line) for line in lines if line.startswith("{") and text in line]
 
     def connect(self) -> HTTPConnection:
         """Open a connection, to be closed by the caller."""
@@ -159,7 +174,7 @@ class Server:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> "Answer":
-        """Send one request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = self.connect()
         try:
             connection.request(method, path, body, headers or {})
@@ -172,6 +187,11 @@ class Server:
         """Post a JSON payload to a deploy name."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return self.request("POST", f"/{name}/ImageClassification", body, headers)
+
+
+def is_request(line: dict[str, Any], log_id: int) -> bool:
+    """Whether a log line is that of the request with this log_id."""
+    return line["message"] == "request" and line.get("log_id") == log_id
 
 
 class Answer:
@@ -195,5 +215,5 @@ class Answer:
 
     @property
     def detail(self) -> str:
-        """What exactly was wrong."""
+        """The header X-Error-Detail."""
         return self.headers.get("X-Error-Detail", "")

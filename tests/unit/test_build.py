@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
+from PIL import Image
 
 from app.packages.build.foreign import import_extra
 from app.packages.build.labels import read_label_source
@@ -183,3 +184,37 @@ def test_the_folders_of_an_image_folder_are_labels(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()
     assert read_label_source(tmp_path) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("orientation", ["exif", "ignore"])
+def test_one_rule_for_the_orientation_holds_from_build_to_evaluation(
+    tmp_path: Path, checkpoint: Path, orientation: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder = tmp_path / "photos" / "class 0"
+    folder.mkdir(parents=True)
+    with Image.open(PHOTOS / "chelsea.png") as photo:
+        # In three places of which Pillow knows.
+        photo.save(folder / "exif.jpg", exif=exif.tobytes())
+        photo.save(folder / "exif.png", exif=exif.tobytes())
+        photo.save(folder / "xmp.jpg", xmp=b'<rdf:Description tiff:Orientation="8"/>')
+    golden = [part for file in sorted(folder.iterdir()) for part in ("--golden", file)]
+    rule = ("--orientation", orientation)
+    result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL, *golden, *rule)
+    assert result.exit_code == 0, result.exception
+    package = tmp_path / "weights/model/1"
+    assert load_package(package).manifest.orientation == orientation
+    evaluated = classifyd(
+        "evaluate",
+        package,
+        folder.parent,
+        "--reference",
+        "--json",
+        "--report",
+        tmp_path / "report.html",
+    )
+    assert evaluated.exit_code == 0, evaluated.exception
+    reference = json.loads(evaluated.stdout)["reference"]
+    assert reference["same_top"] == reference["images"] == 3
+    assert reference["largest_difference"] < 0.005

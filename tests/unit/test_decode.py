@@ -162,12 +162,68 @@ def test_the_colour_masks_of_a_bmp_are_honoured(
     assert np.array_equal(image, pixels[:, :, order])
 
 
-def test_a_bmp_of_five_and_six_bits_is_decoded() -> None:
-    pixels = np.array([0xF800, 0x07E0, 0x001F, 0xFFFF], dtype="<u2").repeat(80)
-    header = struct.pack("<IiiHHIIiiIIIII", 40, 20, -16, 1, 16, 3, 0, 0, 0, 0, 0, 0xF800, 0x7E0, 31)
-    image = read(b"BM" + struct.pack("<IHHI", 0, 0, 0, 66) + header + pixels.tobytes())
-    # Five bits are shifted to 248, six to 252: not stretched to 255, as PIL does.
-    assert image[::4, 0].tolist() == [[248, 0, 0], [0, 252, 0], [0, 0, 248], [248, 252, 248]]
+def bmp16(
+    values: NDArray[np.uint16], header_bytes: int, masks: tuple[int, ...], top_down: bool = False
+) -> bytes:
+    height, width = values.shape
+    rows = np.pad(values.astype("<u2"), ((0, 0), (0, width % 2)))
+    sizes = (width, -height if top_down else height, 1, 16)
+    if header_bytes == 12:
+        header = struct.pack("<IHHHH", 12, *sizes)
+    else:
+        header = struct.pack("<IiiHHIIiiII", header_bytes, *sizes, 3 if masks else 0, *[0] * 5)
+        header += struct.pack(f"<{len(masks)}I", *masks)
+    header = header.ljust(header_bytes, b"\0")
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(header)) + header + rows.tobytes()
+
+
+MASKS_565, MASKS_555 = (0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F)
+
+
+@pytest.mark.parametrize("header_bytes", [40, 52, 56, 64, 108, 124])
+@pytest.mark.parametrize("masks", [MASKS_565, MASKS_555])
+def test_a_bmp_of_five_and_six_bits_is_stretched_as_pil_does(
+    header_bytes: int, masks: tuple[int, ...]
+) -> None:
+    values = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    data = bmp16(values, header_bytes, masks)
+    image = read(data)
+    assert np.array_equal(image, pil_pixels(data))
+    assert image.max() == 255
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("header_bytes", "top_down"), [(12, False), (40, False), (40, True), (108, True)]
+)
+def test_a_bmp_of_sixteen_bits_without_masks_has_the_pixels_that_pil_finds(
+    header_bytes: int, top_down: bool
+) -> None:
+    values = np.random.default_rng(7).integers(0, 1 << 16, (17, 21), dtype=np.uint16)
+    data = bmp16(values, header_bytes, (), top_down)
+    assert np.array_equal(read(data), pil_pixels(data))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_a_bmp_without_a_pixel_offset_or_its_last_padding_is_decoded_as_pil_does(
+    mode: str,
+) -> None:
+    data = encode(photo(53).convert(mode), "BMP")
+    padding = -((53 * {"1": 1, "RGB": 24}.get(mode, 8) + 7) // 8) % 4
+    assert padding
+    # The stored height is positive: the padding at the end is that of the first row.
+    for changed in (data[:10] + bytes(4) + data[14:], data[:-padding]):
+        assert np.array_equal(read(changed), pil_pixels(changed))
+    with pytest.raises(ImageDecodeFailed, match="its pixels at byte"):
+        read(data[: -padding - 1])
+
+
+def test_a_bmp_with_masks_but_without_a_pixel_offset_is_decoded_as_pil_does() -> None:
+    values = np.random.default_rng(7).integers(0, 1 << 16, (17, 21), dtype=np.uint16)
+    for header_bytes in (40, 56):
+        data = bmp16(values, header_bytes, MASKS_565)
+        changed = data[:10] + bytes(4) + data[14:]
+        assert np.array_equal(read(changed), pil_pixels(changed))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])

@@ -37,7 +37,7 @@ from tests.support.packages import (
 )
 from tests.support.program import run_program
 
-needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
+needs_openvino = pytest.mark.skipif(not openvino.is_installed(), reason="needs openvino")
 AUTO = EngineRequirements(
     engine="auto", precision="float32", device="cpu", threads=2, tolerance=0.001
 )

@@ -261,7 +261,7 @@ def test_only_the_chunks_of_the_default_image_are_passed_on() -> None:
     parts = [text, exif, animation, colour, frame_data, colour, idat(), exif, frame_data, IEND]
     header, passed = guard(SIGNATURE + ihdr() + b"".join(parts) + b"what follows the end")
     assert header == ImageHeader("png", 20, 16)
-    assert passed == SIGNATURE + ihdr() + exif + colour + idat() + IEND
+    assert passed == SIGNATURE + ihdr() + colour + idat() + IEND
 
 
 def test_image_data_that_cannot_become_large_is_not_inflated() -> None:
@@ -290,10 +290,11 @@ def test_a_bmp_stored_from_the_top_has_its_height() -> None:
     assert guard(bmp(20, -16))[0].height == 16
 
 
-BGR, RGB, TEN_BITS = (
+BGR, RGB, TEN_BITS, FOUR_BITS = (
     (0xFF0000, 0xFF00, 0xFF),
     (0xFF, 0xFF00, 0xFF0000),
     (0x3FF00000, 0xFFC00, 0x3FF),
+    (0xF00, 0xF0, 0xF),
 )
 
 
@@ -316,10 +317,17 @@ def test_colour_masks_that_opencv_honours_are_allowed(
         (bmp(compression=4), "bmp: compression JPEG at 24 bits is not supported"),
         (bmp(compression=3), "bmp: compression 3 at 24 bits is not supported"),
         (bmp(compression=77), "bmp: compression 77 at 24 bits is not supported"),
-        (bmp(depth=32, compression=3, masks=RGB), "bmp: these colour masks are not supported"),
+        (
+            bmp(depth=32, compression=3, masks=RGB),
+            "bmp: the colour masks 0xff, 0xff00, 0xff0000 of 32-bit pixels are not supported",
+        ),
         (
             bmp(depth=32, compression=3, header_bytes=124, masks=TEN_BITS),
-            "bmp: these colour masks are not supported",
+            "bmp: the colour masks 0x3ff00000, 0xffc00, 0x3ff of 32-bit pixels are not supported",
+        ),
+        (
+            bmp(depth=16, compression=3, header_bytes=56, masks=FOUR_BITS),
+            "bmp: the colour masks 0xf00, 0xf0, 0xf of 16-bit pixels are not supported",
         ),
         (bmp(depth=32, compression=3)[:60], "bmp: ends inside its colour masks"),
         (bmp(depth=8, colours=257), "bmp: a palette of 257 colours"),

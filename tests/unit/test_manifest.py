@@ -76,6 +76,18 @@ def test_a_valid_manifest_is_parsed_into_values() -> None:
     )
 
 
+def test_the_orientation_is_applied_unless_the_manifest_says_otherwise() -> None:
+    assert parse(DOCUMENT).orientation == "exif"
+    for rule in ("exif", "ignore"):
+        assert parse({**DOCUMENT, "orientation": rule}).orientation == rule
+    with pytest.raises(PackageError) as caught:
+        parse({**DOCUMENT, "orientation": False})
+    assert (caught.value.field, caught.value.problem) == (
+        "orientation",
+        'found false, expected "exif" or "ignore"',
+    )
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

@@ -93,7 +93,7 @@ def test_a_large_jpg_is_reduced_and_its_pixels_are_freed_before_their_memory_is_
     decoded: list[weakref.ref[object]] = []
     shapes: list[tuple[int, ...]] = []
 
-    def keep(header: ImageHeader, data: bytes, reduce: Reduction) -> object:
+    def keep(header: ImageHeader, data: bytes, reduce: Reduction, *_: object) -> object:
         pixels = decode(header, data, reduce)
         decoded.append(weakref.ref(pixels))
         shapes.append(pixels.shape)

@@ -26,7 +26,7 @@ REQUIREMENTS = EngineRequirements(
     engine="auto", precision="int8", device="cpu", threads=1, tolerance=1.0
 )
 needs_nncf = pytest.mark.skipif(
-    not (openvino.is_installed() and find_spec("nncf")), reason="an optional extra"
+    not (openvino.is_installed() and find_spec("nncf")), reason="needs nncf and openvino"
 )
 
 
@@ -83,7 +83,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
         "package = load_package(Path(sys.argv[1]))\n"
         "requirements = EngineRequirements('auto', 'int8', 'cpu', 1, 1.0)\n"
         "engine = TunedLoader(requirements, Path(sys.argv[2])).load(package).engine\n"
-        "print(engine.name, measure_golden(package, engine).worst_difference)\n"
+        "print(engine.name, measure_golden(package, package.golden, engine).worst_difference)\n"
         "print([name for name in sys.modules if 'nncf' in name])\n"
     )
     engine, modules = run_program(program, package.folder, tmp_path).splitlines()
@@ -95,7 +95,7 @@ def test_a_worker_runs_int8_without_what_made_it(tmp_path: Path) -> None:
 def test_a_package_without_samples_is_told_to_get_some(tmp_path: Path) -> None:
     package = load_package(build_colour_package(tmp_path / "w", "colours", ["a", "b", "c"]))
     if not openvino.is_installed():
-        pytest.skip("an optional extra")
+        pytest.skip("needs openvino")
     with pytest.raises(PackageError, match=r"it has none: build it again with photos .*--golden"):
         select_engine(package, REQUIREMENTS, tmp_path, lambda _: None)
 

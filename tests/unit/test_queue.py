@@ -12,6 +12,7 @@ from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import FloatArray, LoadedEngine
 from app.inference.queue import InferenceQueue
 from app.inference.watchdog import Watchdog
+from app.limits.core_gate import CoreGate
 
 POISON = 666.0
 
@@ -175,7 +176,7 @@ def test_a_caller_computes_its_image_itself_while_a_core_is_idle() -> None:
 
 @pytest.mark.parametrize("in_caller", [True, False])
 def test_only_an_uncontended_image_is_computed_by_all_cores(
-    in_caller: bool,
+    in_caller: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, entered = threading.Event(), threading.Event()
 
@@ -183,13 +184,13 @@ def test_only_an_uncontended_image_is_computed_by_all_cores(
         entered.set()
         gate.wait(30)
 
-    is_uncontended = False
-    queue = InferenceQueue(2, lambda: is_uncontended)
-    alone, engine = Doubling(hold), Doubling()
+    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 0)
+    cores = CoreGate(2)
+    queue, alone, engine = InferenceQueue(2, cores), Doubling(hold), Doubling()
     model = LoadedEngine(engine, 1, alone)
-    queue.infer(model, _image(1), _soon(), in_caller)
+    with cores.prepare(_soon()):  # the next request's image
+        queue.infer(model, _image(1), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([], [1])
-    is_uncontended = True
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(queue.infer, model, _image(1), _soon(), in_caller)
         assert entered.wait(30)
@@ -201,7 +202,7 @@ def test_only_an_uncontended_image_is_computed_by_all_cores(
     assert output is not None
     assert output.tolist() == [6]
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1])
-    is_uncontended = False
+    monkeypatch.setattr("app.limits.core_gate.UNCONTENDED_S", 3600)
     queue.infer(model, _image(4), _soon(), in_caller)
     assert (alone.batches, engine.batches) == ([1, 1], [1, 1, 1])
     queue.close()

@@ -26,7 +26,7 @@ from app.packages.package import Package, load_package
 from tests.support.licences import CONTACT
 from tests.support.packages import build_pooling_package
 
-pytestmark = pytest.mark.skipif(not openvino.is_installed(), reason="an optional extra")
+pytestmark = pytest.mark.skipif(not openvino.is_installed(), reason="needs openvino")
 REQUIREMENTS = EngineRequirements(
     engine="openvino", precision="float32", device="cpu", threads=1, tolerance=0.001
 )

@@ -18,7 +18,7 @@ from app.cli.doctor.machine import check_clock, check_disk, check_gpu
 from app.cli.doctor.packages import check_licences, check_packages
 from app.cli.doctor.permissions import check_permissions
 from app.cli.doctor.server import check_log, check_proxy, check_server, fetch_readiness, log_lines
-from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.options import PATH, json_option, resolve_options, settings_options
 from app.cli.output import print_json, writing
 from app.errors import PackageError, SettingsError
 from app.licence.standing import active_manifests
@@ -36,7 +36,7 @@ _SECRET = re.compile(r"token|password|secret|key", re.IGNORECASE)
 
 @click.command()
 @json_option
-@click.option("--bundle", type=click.Path(path_type=Path), help="write an archive for support")
+@click.option("--bundle", type=PATH, help="write an archive for support")
 @settings_options
 def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
     """Check settings, machine, packages, licences and log; use sudo to check everything."""

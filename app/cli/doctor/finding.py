@@ -9,14 +9,7 @@ Level = Literal["ok", "warning", "failure"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        level: the state.
-        subject: what was checked.
-        text: what was found.
-        to_do: how to fix it; empty if there is nothing to do.
-    """
+    """One line of the report: what was checked, what was found, and how to fix it."""
 
     level: Level
     subject: str

@@ -47,12 +47,8 @@ def check_golden_samples(
     """Check that a package gives the scores of its golden samples.
 
     A running server did this when it loaded the package, with the engine that serves, so its
-    figure is reported. Without a server, TorchScript computes the samples in this process.
-
-    Args:
-        package: an active package.
-        served: the deploy name's entry of ``/readyz``; None if no server serves it.
-        settings: of the server, for the licence of a sealed package.
+    figure, the deploy name's entry of ``/readyz``, is reported. Otherwise TorchScript computes
+    the samples in this process.
     """
     subject = f"{package.manifest.name}/{package.manifest.version}"
     golden = package.golden

@@ -22,12 +22,9 @@ UNIT = "classifyd"
 
 @dataclass(frozen=True)
 class Need:
-    """A file, or a folder with everything in it, that the server uses.
+    """The path of a setting that the server reads, with everything in a folder, or also writes.
 
-    Attributes:
-        setting: the setting that names it.
-        path: where it is; a missing path that need not be written is no fault.
-        writes: whether it must be writable, too.
+    A missing path that need not be written is no fault.
     """
 
     setting: str
@@ -87,9 +84,7 @@ def service_account() -> str | None:
 def find_faults(needs: list[Need], account: str | None) -> list[Path | None]:
     """For each need, the first path that the account cannot use; None if all are usable.
 
-    Args:
-        needs: what to check.
-        account: whose permissions; None for those of this process.
+    Without an account, the permissions of this process are checked.
     """
     if account is None:
         return [_first_fault(need.path, need.writes) for need in needs]

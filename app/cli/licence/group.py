@@ -10,7 +10,7 @@ import click
 
 from app.cli.licence.publisher import issue, keygen, seal
 from app.cli.licences import judge_licences
-from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.options import PATH, json_option, resolve_options, settings_options
 from app.cli.output import print_facts, print_json, writing
 from app.licence.clock import ClockRecord
 from app.licence.facts import gpu_models, read_facts
@@ -30,7 +30,7 @@ def licence() -> None:
 @licence.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("fingerprint.json"),
     show_default=True,
     help="file to write",
@@ -59,7 +59,7 @@ def fingerprint(out: Path, **options: str | None) -> None:
 
 
 @licence.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show the content of a licence file, for any machine."""

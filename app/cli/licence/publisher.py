@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from app.cli.options import PATH
 from app.cli.output import writing
 from app.errors import LicenceError
 from app.licence.fingerprint import Fingerprint, read_fingerprint
@@ -19,7 +20,7 @@ TRIAL_DAYS = 30
 
 _key_option = click.option(
     "--key",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("publisher.key"),
     show_default=True,
     help="private key of the publisher",
@@ -35,12 +36,12 @@ def keygen(key: Path) -> None:
 
 
 @click.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=PATH)
 @_key_option
 @click.option("--contact", required=True, help="whom to ask for a licence: name and address")
 @click.option(
     "--weights-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=PROJECT_ROOT / "dist" / "sealed",
     help="where to write NAME/VERSION (default: dist/sealed)",
 )
@@ -51,7 +52,7 @@ def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:
 
 
 @click.command()
-@click.argument("fingerprint", type=click.Path(path_type=Path))
+@click.argument("fingerprint", type=PATH)
 @_key_option
 @click.option("--licensee", required=True, help="name of the customer")
 @click.option("--name", "names", multiple=True, required=True, help="deploy name; repeatable")
@@ -62,7 +63,7 @@ def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:
 @click.option("--days", type=click.IntRange(1, 36_500), help="number of days")
 @click.option("--permanent", is_flag=True, help="without expiry")
 @click.option("--grace-days", type=click.IntRange(0, 365), default=GRACE_DAYS, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="default: SERIAL.licence")
+@click.option("--out", type=PATH, help="default: SERIAL.licence")
 def issue(
     fingerprint: Path,
     key: Path,
@@ -100,13 +101,13 @@ def issue(
 
 
 def _pick_gpu(machine: Fingerprint, index: int | None) -> str:
-    cards = list(machine.cards)
-    if index is None and len(cards) == 1:
-        return cards[0]
-    if index is None or index >= len(cards):
+    gpus = list(machine.cards)
+    if index is None and len(gpus) == 1:
+        return gpus[0]
+    if index is None or index >= len(gpus):
         found = "; ".join(f"{i}: {model}" for i, model in enumerate(machine.cards.values()))
         raise LicenceError(f"choose a GPU of the fingerprint with --card: {found or 'none'}")
-    return cards[index]
+    return gpus[index]
 
 
 def _to_seconds(moment: datetime.datetime | None) -> int | None:

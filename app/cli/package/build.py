@@ -3,13 +3,14 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from app.cli.options import resolve_options
+from app.cli.options import options_of, resolve_options
 from app.cli.output import report_progress
-from app.cli.package.verify import summarise, verify_package, weights_dir_option
+from app.cli.package.verify import summarise, verify_package
+from app.imaging.steps import ColorOrder, Filter, Resampling
 from app.reporting.counts import pluralise
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON")
 @click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum")
 @click.option("--timm-config", metavar="model|FILE", help="data configuration of timm")
-@click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB")
+@click.option("--color", type=click.Choice(get_args(ColorOrder)), default="RGB")
 @click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing")
 @click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio")
 @click.option(
@@ -90,18 +91,22 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--letterbox", metavar="N|HxW", callback=_size, help="whole image, rest --pad")
 @click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing")
 @click.option(
-    "--filter",
-    type=click.Choice(["nearest", "bilinear", "bicubic", "lanczos"]),
-    default="bilinear",
-    show_default=True,
+    "--filter", type=click.Choice(get_args(Filter)), default="bilinear", show_default=True
 )
 @click.option("--antialias/--no-antialias", default=True, show_default=True)
 @click.option(
     "--resampling",
-    type=click.Choice(["fast", "exact"]),
+    type=click.Choice(get_args(Resampling)),
     default="fast",
     show_default=True,
     help="exact: bit-exact with Pillow; fast: differs by at most 2 levels",
+)
+@click.option(
+    "--orientation",
+    type=click.Choice(["exif", "ignore"]),
+    default="exif",
+    show_default=True,
+    help="exif: training turned photos upright; ignore: it did not, as torchvision's ImageFolder",
 )
 @click.option("--pad", default="0", callback=_levels, help="fill value, one or one per channel")
 @click.option(
@@ -119,8 +124,10 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
 @click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
-@weights_dir_option
-def build(name: str, version: str, **options: Any) -> None:
+@options_of("weights_dir")
+def build(
+    name: str, version: str, config: str | None, weights_dir: str | None, **options: Any
+) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
     The source of the model is --torchscript, --torchvision or --factory. The preprocessing is
@@ -132,13 +139,14 @@ def build(name: str, version: str, **options: Any) -> None:
     for what, text in (("NAME", name), ("VERSION", version)):
         if not is_identifier(text):
             raise click.UsageError(f"{what} {text!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -")
-    weights = resolve_options({"weights_dir": options["weights_dir"]}).settings.weights_dir
+    settings = resolve_options({"config": config, "weights_dir": weights_dir}).settings
     verified: dict[str, Any] = {}
 
     def check(package: "Package") -> None:
         verified.update(verify_package(package))
 
-    built = build_package(weights, _request(name, version, options), check, report_progress)
+    request = _request(name, version, options)
+    built = build_package(settings.weights_dir, request, check, report_progress)
     print(f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}")
 
 
@@ -157,6 +165,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         method="trace" if options["trace"] else "script",
         golden=options["golden"],
         tolerance=options["tolerance"],
+        orientation=options["orientation"],
     )
 
 

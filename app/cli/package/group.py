@@ -1,6 +1,6 @@
 """``classifyd package``: list and inspect the packages of the weights folder."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.cli.package.versions import activate, archive, install, remove, rollbac
 from app.errors import PackageError
 from app.packages.store import (
     active_version,
+    desired_version,
     existing_name,
     existing_version,
     previous_versions,
@@ -64,8 +65,10 @@ def info(package_name: str, as_json: bool, **options: str | None) -> None:
         else active_version(name_folder)
     )
     row = _describe_package(folder)
-    row["active"] = _active(name_folder)[0] == folder.name
-    row["previous"] = _or_empty(previous_versions, name_folder)
+    row["active"] = desired_version(name_folder).folder == folder
+    row["previous"] = []
+    with suppress(PackageError):
+        row["previous"] = previous_versions(name_folder)
     row["signed_by"] = _describe_signature(folder, settings.trusted_keys)
     row["served_by_pids"] = [
         worker.pid
@@ -76,29 +79,13 @@ def info(package_name: str, as_json: bool, **options: str | None) -> None:
 
 
 def _describe_versions(name_folder: Path) -> list[Row]:
-    active, problem = _active(name_folder)
-    rows = [
-        {"name": name_folder.name, "version": version, "active": version == active, "problem": ""}
-        for version in visible_folders(name_folder)
+    desired = desired_version(name_folder)
+    row = {"name": name_folder.name, "version": "", "active": False, "problem": ""}
+    rows: list[Row] = [
+        {**row, "version": version, "active": folder == desired.folder}
+        for version, folder in visible_folders(name_folder).items()
     ]
-    if active:
-        return rows
-    return [*rows, {"name": name_folder.name, "version": "", "active": False, "problem": problem}]
-
-
-def _active(name_folder: Path) -> tuple[str, str]:
-    """The active version, or why there is none."""
-    try:
-        return active_version(name_folder).name, ""
-    except PackageError as exc:
-        return "", exc.problem
-
-
-def _or_empty(read: Callable[[Path], list[str]], name_folder: Path) -> list[str]:
-    try:
-        return read(name_folder)
-    except PackageError:
-        return []
+    return [*rows, {**row, "problem": desired.problem.problem}] if desired.problem else rows
 
 
 def _describe_package(folder: Path) -> Row:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.licences import licence_options, load_unlocked
-from app.cli.options import json_option, resolve_options
+from app.cli.licences import LICENCE_SETTINGS, load_unlocked
+from app.cli.options import json_option, options_of, resolve_options
 from app.cli.output import print_result
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
@@ -23,22 +23,19 @@ ONE_AT_A_TIME = (
     "layer without running statistics or another statistic over dimension 0"
 )
 
-weights_dir_option = click.option("--weights-dir", metavar="DIR", help="folder of the packages")
-
 
 @click.command()
 @click.argument("package")
-@weights_dir_option
 @json_option
-@licence_options
-def verify(package: str, weights_dir: str | None, as_json: bool, **options: str | None) -> None:
+@options_of("weights_dir", *LICENCE_SETTINGS)
+def verify(package: str, as_json: bool, **options: str | None) -> None:
     """Check a package (a folder NAME/VERSION, or the active version of a NAME).
 
     The files must match their checksums, the model must match the manifest, and the golden
     samples must give their expected scores, within the tolerance of the package. A sealed
     package is opened with the licence of this machine's server.
     """
-    folder = find_package(package, weights_dir)
+    folder = find_package(package, options)
     try:
         result = verify_package(load_unlocked(folder, options))
     except OperatorError as exc:
@@ -48,12 +45,8 @@ def verify(package: str, weights_dir: str | None, as_json: bool, **options: str 
     print_result(result, f"{result['package']}: ok, {summarise(result)}", as_json)
 
 
-def find_package(package: str, weights_dir: str | None = None) -> Path:
-    """Find the folder of a package.
-
-    Args:
-        package: a folder ``NAME/VERSION``, or a NAME in the weights folder.
-        weights_dir: the weights folder; by default that of the settings.
+def find_package(package: str, options: dict[str, str | None]) -> Path:
+    """Find the folder of a package: a folder ``NAME/VERSION``, or a NAME in the weights folder.
 
     Raises:
         PackageError: the name has no active version.
@@ -61,7 +54,7 @@ def find_package(package: str, weights_dir: str | None = None) -> Path:
     """
     if (Path(package) / "manifest.json").is_file():
         return Path(package).resolve()
-    weights = resolve_options({"weights_dir": weights_dir}).settings.weights_dir
+    weights = resolve_options(options).settings.weights_dir
     if not is_identifier(package) or not (weights / package).is_dir():
         raise OperatorError(
             f"{package!r} is neither a package folder (NAME/VERSION) nor a name in {weights}"
@@ -76,31 +69,23 @@ def verify_package(package: "Package") -> dict[str, Any]:
         PackageError: as load_classifier.
     """
     from app.inference.batch_check import find_batch_problem
-    from app.inference.classifier import load_classifier
-    from app.inference.engines.base import use_one_thread_per_operation
     from app.inference.golden.diagnosis import find_unnoticed
-    from app.inference.queue import InferenceQueue
-    from app.inference.tuning.loader import load_exact
+    from app.inference.local import LocalClassifier
 
-    use_one_thread_per_operation()
-    queue = InferenceQueue(1)
-    try:
-        classifier = load_classifier(package, load_exact, queue)
-        golden = classifier.golden
-        return {
-            "package": str(package.folder),
-            "ok": True,
-            "digest": package.digest,
-            "engine": classifier.engine.name,
-            "golden_samples": len(package.golden.images) if package.golden else 0,
-            "tolerance": golden and golden.tolerance,
-            "worst_difference": golden and golden.worst_difference,
-            "worst_file": golden and golden.worst_file,
-            "unnoticed": find_unnoticed(package, classifier.engine),
-            "batch_problem": find_batch_problem(package, classifier.engine),
-        }
-    finally:
-        queue.close()
+    classifier = LocalClassifier(package)
+    golden = classifier.golden
+    return {
+        "package": str(package.folder),
+        "ok": True,
+        "digest": package.digest,
+        "engine": classifier.engine.name,
+        "golden_samples": len(package.golden.images) if package.golden else 0,
+        "tolerance": golden and golden.tolerance,
+        "worst_difference": golden and golden.worst_difference,
+        "worst_file": golden and golden.worst_file,
+        "unnoticed": find_unnoticed(package, classifier.engine),
+        "batch_problem": find_batch_problem(package, classifier.engine),
+    }
 
 
 def summarise(result: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.options import json_option, options_of, resolve_options
+from app.cli.options import PATH, json_option, options_of, resolve_options
 from app.cli.output import print_result
 from app.cli.package.rollout import wait_options, wait_until_served
 from app.packages.store import existing_version
@@ -14,7 +14,7 @@ from app.settings import Settings
 
 
 @click.command()
-@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("archive", type=PATH)
 @options_of("weights_dir", "trusted_keys")
 @json_option
 def install(archive: Path, as_json: bool, **options: str | None) -> None:
@@ -102,8 +102,8 @@ def remove(
 @click.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="default: NAME-VERSION.tar")
-@click.option("--sign", type=click.Path(path_type=Path), help="Ed25519 private key, PEM file")
+@click.option("-o", "--output", type=PATH, help="default: NAME-VERSION.tar")
+@click.option("--sign", type=PATH, help="Ed25519 private key, PEM file")
 @options_of("weights_dir")
 @json_option
 def archive(

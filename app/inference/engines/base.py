@@ -80,11 +80,7 @@ def cuda_count() -> int:
 
 
 def gpu_uuid(device: str) -> str:
-    """Return the UUID of a CUDA device as ``nvidia-smi -L`` prints it; empty for the CPU.
-
-    Args:
-        device: ``cpu`` or ``cuda:N``.
-    """
+    """Return the UUID of ``cuda:N`` as ``nvidia-smi -L`` prints it; empty for ``cpu``."""
     if device == "cpu":
         return ""
     uuid = str(torch.cuda.get_device_properties(device).uuid)

@@ -1,17 +1,16 @@
 """The converted model of a package in the state folder, encrypted if the package is sealed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 from app.errors import PackageError
 from app.inference.engines.base import EngineError
 from app.inference.engines.openvino import ConvertedModel, import_openvino
 from app.packages.package import Package
 from app.packages.sealing import seal_model, unseal_model
+from app.system.files import atomic_write
 
 MODEL_FILE = "model.xml"
 WEIGHTS_FILE = "model.bin"
@@ -34,13 +33,15 @@ def write_converted_model(model: Any, package: Package, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     if package.sealed:
-        _replace(folder / SEALED_FILE, _seal(model, package, folder))
+        with atomic_write(folder / SEALED_FILE) as stream:
+            stream.write(_seal(model, package, folder))
         return
-    staged = folder / f".{os.getpid()}-{MODEL_FILE}"
-    _serialize(model, staged, staged.with_suffix(".bin"))
-    # The weights first: a reader that finds model.xml must find them too.
-    staged.with_suffix(".bin").replace(folder / WEIGHTS_FILE)
-    staged.replace(folder / MODEL_FILE)
+    with TemporaryDirectory(dir=folder) as drafts:
+        model_path, weights_path = Path(drafts, MODEL_FILE), Path(drafts, WEIGHTS_FILE)
+        _serialize(model, model_path, weights_path)
+        # The weights first: a reader that finds model.xml must find them too.
+        weights_path.replace(folder / WEIGHTS_FILE)
+        model_path.replace(folder / MODEL_FILE)
 
 
 def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
@@ -65,7 +66,10 @@ def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
 def _seal(model: Any, package: Package, folder: Path) -> bytes:
     assert package.content_key is not None  # noqa: S101 - locked packages are refused earlier
     # OpenVINO writes to paths only; these are links to memory.
-    with _file_in_memory() as model_file, _file_in_memory() as weights_file:
+    with (
+        os.fdopen(os.memfd_create("model"), "rb") as model_file,
+        os.fdopen(os.memfd_create("weights"), "rb") as weights_file,
+    ):
         with TemporaryDirectory(dir=folder) as links:
             paths = Path(links, MODEL_FILE), Path(links, WEIGHTS_FILE)
             for path, file in zip(paths, (model_file, weights_file), strict=True):
@@ -84,20 +88,8 @@ def _purpose(package: Package) -> str:
     return f"openvino-{package.digest}"
 
 
-@contextmanager
-def _file_in_memory() -> Iterator[BinaryIO]:
-    with os.fdopen(os.memfd_create("model"), "rb") as file:
-        yield file
-
-
 def _serialize(model: Any, model_path: Path, weights_path: Path) -> None:
     try:
         import_openvino().serialize(model, str(model_path), str(weights_path))
     except RuntimeError as exc:
         raise EngineError("openvino cannot write the converted model") from exc
-
-
-def _replace(path: Path, data: bytes) -> None:
-    staged = path.with_name(f".{os.getpid()}-{path.name}")
-    staged.write_bytes(data)
-    staged.replace(path)

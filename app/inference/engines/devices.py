@@ -4,15 +4,10 @@ from app.errors import SettingsError
 
 
 def resolve_device(device: str, slot: int, cuda_count: int) -> str:
-    """Resolve the ``device`` setting to ``cpu`` or ``cuda:N`` for one worker.
+    """Resolve ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` to ``cpu`` or ``cuda:N`` for one worker.
 
-    Workers are spread over the GPUs by slot. A replacement inherits the slot, so restarts
-    keep the distribution even.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        slot: the worker's slot, from 0.
-        cuda_count: number of usable CUDA devices.
+    Workers are spread over the GPUs by slot, from 0. A replacement inherits the slot, so
+    restarts keep the distribution even.
 
     Raises:
         SettingsError: CUDA was requested and is unavailable; there is no fallback to the CPU.

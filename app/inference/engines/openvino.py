@@ -64,9 +64,7 @@ def clear_cache(folder: Path) -> None:
 def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
     """Convert TorchScript to OpenVINO, in float32 and for any batch size.
 
-    Args:
-        source: the TorchScript file, or a sealed one's bytes.
-        input_shape: channels, height and width of an image.
+    The input's shape is (channels, height, width).
 
     Returns:
         An ``openvino.Model``, in memory only.

@@ -60,7 +60,9 @@ def _calibration_images(package: Package) -> list[FloatArray]:
             "int8 is calibrated on the package's golden samples, and it has none: build it "
             "again with photos (classifyd package build --golden), or set precision = float32"
         )
-    return [package.preprocessor(read_pixels(path))[np.newaxis] for path in package.golden.images]
+    orientation = package.manifest.orientation
+    images = (read_pixels(path, orientation) for path in package.golden.images)
+    return [package.preprocessor(pixels)[np.newaxis] for pixels in images]
 
 
 def _import_nncf() -> Any:

@@ -27,7 +27,6 @@ def load_module(source: ModelSource, device: str = "cpu") -> torch.jit.ScriptMod
     except (RuntimeError, ValueError) as exc:
         raise PackageError(
             str(source) if isinstance(source, Path) else "a sealed model",
-            "",
             "expected a TorchScript file, torch cannot load it",
         ) from exc
     return module
@@ -48,9 +47,6 @@ def engine_name(name: str, precision: str) -> str:
 
 class PlainTorchScript:
     """A module exactly as it was saved: the reference for every other engine.
-
-    Args:
-        source: the TorchScript file, or a sealed one's bytes.
 
     Raises:
         PackageError: see load_module.
@@ -75,12 +71,8 @@ class TorchScriptEngine:
     Freezing and ``optimize_for_inference`` fold the batch norms, which halves the time of a
     convolutional network and leaves its scores unchanged.
 
-    Args:
-        source: the TorchScript file, or a sealed one's bytes.
-        spec: the shape of the model's input, to test whether the optimised module runs.
-        precision: a key of DTYPES; scores change below float32.
-        channels_last: store images as (N, H, W, C), which is faster for some networks and
-            processors.
+    The precision is a key of DTYPES; scores change below float32. ``channels_last`` stores
+    images as (N, H, W, C), which is faster for some networks and processors.
 
     Raises:
         PackageError: see load_module.
@@ -103,6 +95,7 @@ class TorchScriptEngine:
         if precision != "float32" or channels_last:
             module = convert_module(module, precision, self._format)
         self._module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+        # Only a call shows whether the optimised module runs.
         try:
             self.infer(np.zeros((1, spec.channels, spec.height, spec.width), np.float32))
         except RuntimeError:

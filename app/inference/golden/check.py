@@ -31,18 +31,9 @@ class GoldenResult:
     worst_file: str
     tolerance: float
 
-    @property
-    def passed(self) -> bool:
-        """Whether the engine may serve the package."""
-        return self.worst_difference <= self.tolerance
-
 
 def check_golden(package: Package, engine: Engine) -> GoldenResult | None:
     """Require an engine to give the expected scores.
-
-    Args:
-        package: the package, with its preprocessing, labels and golden samples.
-        engine: its loaded model, in the precision that it would serve with.
 
     Returns:
         The measured difference, or None for a package without golden samples.
@@ -55,31 +46,24 @@ def check_golden(package: Package, engine: Engine) -> GoldenResult | None:
     if golden is None:
         return None
     _check_labels(package, golden)
-    result = _measure(package, golden, engine)
-    if not result.passed:
+    result = measure_golden(package, golden, engine)
+    if result.worst_difference > golden.tolerance:
         raise PackageError(
-            str(package.folder),
-            "golden",
+            package.folder,
             f"{result.worst_file}: a score is off by {result.worst_difference:.4f}, more than "
             f"the tolerance {result.tolerance:g} ({engine.name} on {engine.device}); "
             f"likely cause: {likely_cause(package, golden, engine)}",
+            field="golden",
         )
     return result
 
 
-def measure_golden(package: Package, engine: Engine) -> GoldenResult | None:
+def measure_golden(package: Package, golden: Golden, engine: Engine) -> GoldenResult:
     """Measure how far an engine is from the expected scores, whatever the tolerance.
-
-    Returns:
-        None for a package without golden samples.
 
     Raises:
         PackageError: an image cannot be read, or the model fails on it.
     """
-    return _measure(package, package.golden, engine) if package.golden else None
-
-
-def _measure(package: Package, golden: Golden, engine: Engine) -> GoldenResult:
     scores = make_scorer(package, golden, engine)(package.preprocessor, package.manifest.output)
     differences = np.abs(scores - golden.scores).max(axis=1)
     worst = int(differences.argmax())
@@ -91,8 +75,7 @@ def _check_labels(package: Package, golden: Golden) -> None:
         found = [str(result["name"]) for result in rank(scores, package.labels, len(top))]
         if found != list(top):
             raise PackageError(
-                str(package.folder / package.manifest.labels.file),
-                "",
+                package.folder / package.manifest.labels.file,
                 f"for {path.name} it gives {', '.join(found)}; the reference gave "
                 f"{', '.join(top)}; likely cause: the label file is for another model or in "
                 "another order",

@@ -32,9 +32,9 @@ from app.packages.consistency import find_contradiction
 from app.packages.manifest import InputSpec, Manifest, OutputSpec
 from app.packages.package import Golden, Package
 
-EXPLAINED = 0.34
-"""A variant that leaves at most this part of the difference is named even if it does not
-remove all of it: there may be two mistakes, or another implementation of the same filter."""
+MAX_REMAINING_SHARE = 0.34
+"""A variant that leaves at most this share of the difference is named: there may be two mistakes,
+or another implementation of the same filter."""
 
 _UNIT = Scale(1 / 255, 0)
 _RANGES: tuple[tuple[str, tuple[Step, ...]], ...] = (
@@ -72,13 +72,7 @@ class Variant(NamedTuple):
 
 
 def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
-    """Name the most likely reason why an engine does not give the expected scores.
-
-    Args:
-        package: the package, whose manifest may be wrong.
-        golden: its golden samples.
-        engine: its loaded model.
-    """
+    """Name the most likely reason why an engine does not give the expected scores."""
     score, output = make_scorer(package, golden, engine), package.manifest.output
     trials = [
         (
@@ -93,7 +87,7 @@ def likely_cause(package: Package, golden: Golden, engine: Engine) -> str:
     served = score(package.preprocessor, output)
     differences = [_difference(scores, golden.scores) for _, scores in trials]
     best = int(np.argmin(differences))
-    limit = max(golden.tolerance, EXPLAINED * _difference(served, golden.scores))
+    limit = max(golden.tolerance, MAX_REMAINING_SHARE * _difference(served, golden.scores))
     if differences[best] <= limit:
         return trials[best][0]
     if _difference(np.sort(served), np.sort(golden.scores)) <= golden.tolerance:
@@ -105,11 +99,7 @@ def find_unnoticed(package: Package, engine: Engine) -> list[str]:
     """List the common mistakes that the golden samples would not detect.
 
     A sample whose scores stay the same when the colours are swapped cannot detect a swap;
-    other or more images, or a smaller tolerance, may.
-
-    Args:
-        package: the package.
-        engine: its loaded model, which gives the expected scores.
+    other or more images, or a smaller tolerance, may. The engine must give the expected scores.
     """
     golden = package.golden
     if golden is None:

@@ -8,6 +8,7 @@ import numpy as np
 from app.errors import ApiError, PackageError
 from app.imaging.decode import decode
 from app.imaging.guard import guard
+from app.imaging.header import OrientationRule
 from app.imaging.preprocess import Preprocessor
 from app.imaging.resample import ByteArray
 from app.inference.engines.base import Engine, FloatArray
@@ -26,7 +27,8 @@ def make_scorer(package: Package, golden: Golden, engine: Engine) -> Scorer:
     Raises:
         PackageError: a file is not a valid image; the scorer raises it when the model fails.
     """
-    images = [read_pixels(path) for path in golden.images]
+    orientation = package.manifest.orientation
+    images = [read_pixels(path, orientation) for path in golden.images]
 
     def score(preprocessor: Preprocessor, spec: OutputSpec) -> FloatArray:
         try:
@@ -35,19 +37,19 @@ def make_scorer(package: Package, golden: Golden, engine: Engine) -> Scorer:
             return np.stack([to_scores(output, spec) for output in outputs])
         except Exception as exc:
             raise PackageError(
-                str(package.model_path), "", f"the model failed on a golden sample in {engine.name}"
+                package.model_path, f"the model failed on a golden sample in {engine.name}"
             ) from exc
 
     return score
 
 
-def read_pixels(path: Path) -> ByteArray:
+def read_pixels(path: Path, orientation: OrientationRule) -> ByteArray:
     """Decode a golden image at its full size, uint8 (H, W, 3).
 
     Raises:
         PackageError: it is not an image that a request could carry.
     """
     try:
-        return decode(*guard(read_regular(path)))
+        return decode(*guard(read_regular(path)), orientation=orientation)
     except ApiError as exc:
-        raise PackageError(str(path), "", f"is not a valid image: {exc.detail}") from exc
+        raise PackageError(path, f"is not a valid image: {exc.detail}") from exc

@@ -19,13 +19,7 @@ OPENVINO = "openvino"
 
 
 class Candidates:
-    """Loads the candidates by the names that selections store.
-
-    Args:
-        package: the package to serve.
-        requirements: the requirements for its engine.
-        folder: see SelectionStore; it holds the converted model.
-    """
+    """Loads the candidates by the names that selections store; the folder is SelectionStore's."""
 
     def __init__(self, package: Package, requirements: EngineRequirements, folder: Path) -> None:
         self._package = package

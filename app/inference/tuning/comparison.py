@@ -44,18 +44,13 @@ MAX_TIME_RATIO = 0.95
 both must be 5 % faster to be selected."""
 
 Progress = Callable[[str], None]
+"""Receives a description of each stage."""
 
 
 def select_engine(
     package: Package, requirements: EngineRequirements, folder: Path, progress: Progress
 ) -> EngineSelection:
-    """Check and time every candidate, and select one.
-
-    Args:
-        package: the package to serve.
-        requirements: the requirements for its engine.
-        folder: see SelectionStore.
-        progress: called with a description of each stage.
+    """Check and time every candidate, and select one; the folder is SelectionStore's.
 
     Raises:
         PackageError: no candidate can serve the package.
@@ -65,8 +60,7 @@ def select_engine(
     candidates = Candidates(package, requirements, folder)
     if not candidates.names():
         raise PackageError(
-            str(package.folder),
-            "",
+            package.folder,
             f"no engine computes {requirements.precision} with engine = {requirements.engine} on "
             f"{requirements.device}; set device = cpu and engine = auto, or precision = float32",
         )
@@ -90,7 +84,7 @@ class _Comparison:
             # If even plain TorchScript fails the golden samples, this names the likely cause.
             check_golden(self.package, PlainTorchScript(self.package.model_source()))
             problems = "; ".join(f"{row.engine}: {row.problem}" for row in refused)
-            raise PackageError(str(self.package.folder), "", f"no engine can serve it: {problems}")
+            raise PackageError(self.package.folder, f"no engine can serve it: {problems}")
         measured = self._time([row for row in checked if not row.problem])
         usable = [row for row in measured if not row.problem]
         best_ms = min(row.ms for row in usable)

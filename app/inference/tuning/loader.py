@@ -31,13 +31,7 @@ def load_exact(package: Package) -> LoadedEngine:
 
 
 class TunedLoader:
-    """Loads the engine that is fastest on this machine.
-
-    Args:
-        requirements: the requirements for the engine.
-        state_dir: the state folder, which holds the selections.
-        max_batch: maximum number of images in a batch; None for the selected one.
-    """
+    """Loads the fastest engine of this machine; ``max_batch`` replaces the selected batch size."""
 
     def __init__(
         self, requirements: EngineRequirements, state_dir: Path, max_batch: int | None = None
@@ -66,7 +60,7 @@ class TunedLoader:
         try:
             return self._load(package, store)
         except EngineError as exc:
-            raise PackageError(str(package.folder), "", str(exc)) from exc
+            raise PackageError(package.folder, str(exc)) from exc
 
     def _load(self, package: Package, store: SelectionStore) -> LoadedEngine:
         selection = self._select(package, store)
@@ -90,5 +84,5 @@ class TunedLoader:
             tune_in_process(package, required, self._state_dir)
             selection = store.read()
         if selection is None:
-            raise PackageError(str(package.folder), "", "the stored engine cannot be read back")
+            raise PackageError(package.folder, "the stored engine cannot be read back")
         return selection

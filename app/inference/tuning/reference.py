@@ -19,9 +19,7 @@ PROBE_SIDE_PX = 512
 class Reference:
     """The package's golden samples, or without any, plain TorchScript's scores of probes.
 
-    Args:
-        package: the package.
-        tolerance: maximum difference of a score for a package without golden samples.
+    The tolerance is the maximum difference of a score for a package without golden samples.
 
     Attributes:
         inputs: the probes, float32 (PROBES, C, H, W).
@@ -39,7 +37,9 @@ class Reference:
             self._scores = self._score(PlainTorchScript(package.model_source()))
         except (RuntimeError, InternalError) as exc:
             raise PackageError(
-                str(package.model_path), "input", "the model failed on inputs that fit the manifest"
+                package.model_path,
+                "the model failed on inputs that fit the manifest",
+                field="input",
             ) from exc
 
     def compare(self, engine: Engine) -> float:
@@ -49,9 +49,8 @@ class Reference:
             InternalError: an output is not finite, or has the wrong shape.
             PackageError: the engine fails on a golden sample.
         """
-        golden = measure_golden(self._package, engine)
-        if golden:
-            return golden.worst_difference
+        if golden := self._package.golden:
+            return measure_golden(self._package, golden, engine).worst_difference
         return float(np.abs(self._score(engine) - self._scores).max())
 
     def _score(self, engine: Engine) -> FloatArray:

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from app.packages.package import Package
 from app.settings import Settings
 from app.system.cpus import cpu_model, usable_cpus
-from app.system.files import read_regular
+from app.system.files import atomic_write, file_lock, read_regular
 from app.system.sizing import cpus_per_worker
 
 FORMAT = 5
@@ -49,12 +48,7 @@ class EngineRequirements:
 
 
 def engine_requirements(settings: Settings, device: str) -> EngineRequirements:
-    """Return the requirements for the engines of one worker.
-
-    Args:
-        settings: the settings in force.
-        device: ``cpu`` or ``cuda:N``, see resolve_device.
-    """
+    """Return the requirements for the engines of one worker; see resolve_device for the device."""
     # A GPU computes one batch after the other; a second thread would only split the batches.
     default_threads = cpus_per_worker(settings) if device == "cpu" else 1
     return EngineRequirements(
@@ -124,11 +118,6 @@ class EngineSelection:
 class SelectionStore:
     """Stores the selection for a package, with everything that it depends on.
 
-    Args:
-        state_dir: the state folder.
-        package: the package.
-        requirements: the requirements for its engine.
-
     Attributes:
         folder: holds the selection and the converted model. Its name contains a digest of
             everything that the selection depends on, so any change leads to another folder.
@@ -170,9 +159,13 @@ class SelectionStore:
             OSError: the state folder cannot be written.
         """
         document = {"depends_on": self._depends_on, **asdict(selection)}
-        staged = self._path.with_name(f".{os.getpid()}-{SELECTION_FILE}")
-        staged.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        staged.replace(self._path)
+        with atomic_write(self._path) as stream:
+            stream.write(json.dumps(document, indent=2).encode())
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Let one process measure at a time, also of different packages."""
+        # Readable for all: an administrator's command and the service's account share it.
+        return file_lock(self.folder.parent / "lock", 0o644)
 
     def delete(self) -> None:
         """Delete the selection, so that the package is tuned again."""

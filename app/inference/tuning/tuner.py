@@ -8,8 +8,6 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from app.inference.engines.openvino import clear_cache
 from app.inference.tuning.comparison import Progress, select_engine
 from app.inference.tuning.selection import EngineRequirements, EngineSelection, SelectionStore
 from app.packages.package import Package, load_package
-from app.system.files import file_lock
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +25,17 @@ def tune(
     requirements: EngineRequirements,
     state_dir: Path,
     progress: Progress = lambda _: None,
+    *,
+    reuse: bool = False,
 ) -> EngineSelection:
-    """Select an engine and store the selection in the state folder; see select_engine."""
+    """Select an engine and store the selection in the state folder; see select_engine.
+
+    With ``reuse``, nothing is measured if another process has stored a selection meanwhile.
+    """
     store = SelectionStore(state_dir, package, requirements)
-    with _alone(store.folder):
+    with store.lock():
+        if reuse and (stored := store.read()):
+            return stored
         selection = select_engine(package, requirements, store.folder, progress)
         # It holds a compiled model of each candidate; a worker needs the selected ones only.
         clear_cache(store.folder)
@@ -59,15 +63,7 @@ def tune_in_process(package: Package, requirements: EngineRequirements, state_di
     if ended.returncode != 0:
         text = ended.stderr.decode("utf-8", "replace")
         lines = text.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise PackageError(str(package.folder), "", f"its engines cannot be measured: {lines[-1]}")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process measure at a time, also of different packages."""
-    # Readable for all: an administrator's command and the service's account share it.
-    with file_lock(folder.parent / "lock", 0o644):
-        yield
+        raise PackageError(package.folder, f"its engines cannot be measured: {lines[-1]}")
 
 
 def main(text: str, content_key: bytes) -> int:
@@ -76,13 +72,8 @@ def main(text: str, content_key: bytes) -> int:
     package = load_package(Path(arguments.pop("folder")))
     package = replace(package, content_key=content_key or None)
     state_dir = Path(arguments.pop("state_dir"))
-    requirements = EngineRequirements(**arguments)
-    store = SelectionStore(state_dir, package, requirements)
-    with _alone(store.folder):
-        if store.read() is not None:
-            return 0
     try:
-        tune(package, requirements, state_dir)
+        tune(package, EngineRequirements(**arguments), state_dir, reuse=True)
     except (OperatorError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

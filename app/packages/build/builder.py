@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from app.errors import OperatorError, PackageError
-from app.imaging.steps import Color, Geometry, Step, fixed_output_size
+from app.imaging.header import OrientationRule
+from app.imaging.steps import Color, Step, fixed_output_size, geometry_of
 from app.packages.build.golden import (
     EXACT_TOLERANCE,
     FAST_TOLERANCE,
@@ -30,9 +31,6 @@ class BuildRequest:
     """What to build.
 
     Attributes:
-        name: the deploy name.
-        version: the version.
-        source: where the eager module comes from.
         labels: by class index.
         preset: returns the preprocessing for the loaded module.
         kind: ``logits`` or ``probabilities``.
@@ -41,6 +39,7 @@ class BuildRequest:
         golden: files of golden samples; see read_golden_images.
         tolerance: largest allowed difference of a golden score; None for the default of the
             resampling.
+        orientation: whether training turned images upright as their metadata say.
     """
 
     name: str
@@ -53,6 +52,7 @@ class BuildRequest:
     method: str = "trace"
     golden: tuple[str, ...] = ()
     tolerance: float | None = None
+    orientation: OrientationRule = "exif"
 
 
 def build_package(
@@ -64,8 +64,8 @@ def build_package(
     """Build a package into ``weights/NAME/VERSION``.
 
     Args:
-        weights_dir: the folder ``weights``.
-        request: what to build.
+        weights_dir: the weights folder.
+        request: the parts.
         check: called with the complete package before it is put in place.
         report: called with a line of text when each stage starts.
 
@@ -80,7 +80,8 @@ def build_package(
     input_spec = _input_spec(steps, preset.origin)
     images = read_golden_images(request.golden)
     report("running the reference on the golden samples")
-    inputs = preprocess_golden(images, preset.transform or transform_of(steps))
+    transform = preset.transform or transform_of(steps)
+    inputs = preprocess_golden(images, transform, request.orientation)
     model = fit_outputs(model, inputs, len(request.labels), request.kind)
     output = (request.kind, request.task)
     tolerance = request.tolerance or _default_tolerance(steps)
@@ -97,12 +98,13 @@ def build_package(
         labels=request.labels,
         save_model=lambda path: scripted.save(str(path)),
         golden=golden,
+        orientation=request.orientation,
     )
     return write_package(weights_dir, draft, check)
 
 
 def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
-    size = fixed_output_size(tuple(step for step in steps if isinstance(step, Geometry)))
+    size = fixed_output_size(steps)
     if size is None:
         raise OperatorError(
             f"{origin}: the steps end in a size that depends on the image; add --crop HxW after "
@@ -111,12 +113,12 @@ def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
     channels = next((step.channels for step in steps if isinstance(step, Color)), 3)
     contradiction = find_contradiction(steps, size.height, size.width, channels)
     if contradiction is not None:
-        raise PackageError(origin, contradiction.field, contradiction.problem)
+        raise PackageError(origin, contradiction.problem, field=contradiction.field)
     shape = {"height": size.height, "width": size.width, "channels": channels}
     return {**shape, "layout": "NCHW", "dtype": "float32"}
 
 
 def _default_tolerance(steps: tuple[Step, ...]) -> float:
-    samplings = [step.sampling for step in steps if hasattr(step, "sampling")]
+    samplings = [step.sampling for step in geometry_of(steps) if step.sampling]
     exact = all(sampling.resampling == "exact" for sampling in samplings)
     return EXACT_TOLERANCE if exact else FAST_TOLERANCE

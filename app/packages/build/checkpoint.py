@@ -11,7 +11,7 @@ from app.errors import OperatorError
 KEYS = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
 """Keys under which training code stores the weights, in search order."""
 
-MAX_NAMED = 5
+MAX_LISTED = 5
 PREFIXES = ("module.", "_orig_mod.")
 """Added to every name by DataParallel and torch.compile."""
 
@@ -34,7 +34,7 @@ def load_checkpoint(model: torch.nn.Module, path: Path, key: str | None = None) 
     if missing or unexpected:
         raise OperatorError(
             f"checkpoint {path} is not of this model: "
-            + "; ".join(filter(None, (_name("missing", missing), _name("unexpected", unexpected))))
+            + "; ".join(filter(None, (_join("missing", missing), _join("unexpected", unexpected))))
         )
     shapes = [
         f"{name} {tuple(state[name].shape)}, the model's is {tuple(tensor.shape)}"
@@ -43,7 +43,7 @@ def load_checkpoint(model: torch.nn.Module, path: Path, key: str | None = None) 
     ]
     if shapes:
         raise OperatorError(
-            f"checkpoint {path} has other shapes: {_name('', shapes).strip()}; "
+            f"checkpoint {path} has other shapes: {_join('', shapes).strip()}; "
             "is the number of labels right?"
         )
     model.load_state_dict(state)
@@ -89,6 +89,6 @@ def _strip_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def _name(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{what} {', '.join(names[:MAX_NAMED])}{more}" if names else ""
+def _join(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{what} {', '.join(names[:MAX_LISTED])}{more}" if names else ""

@@ -11,11 +11,7 @@ from app.errors import OperatorError
 
 
 def import_extra(name: str, purpose: str) -> ModuleType:
-    """Import a library of the extra ``build``.
-
-    Args:
-        name: the module, such as ``timm``.
-        purpose: the option that needs it.
+    """Import a library of the extra ``build``; the purpose is the option that needs it.
 
     Raises:
         OperatorError: it is not installed.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from app.errors import OperatorError
+from app.imaging.header import OrientationRule
 from app.packages.build.reference import Transform, open_picture, reference_scores
 from app.packages.write import GoldenDraft
 
@@ -19,13 +20,7 @@ EXACT_TOLERANCE = 0.0005
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image that becomes a golden sample.
-
-    Attributes:
-        name: what to call it in an error.
-        data: the file's bytes.
-        label: the label that must score highest, None if unknown.
-    """
+    """A file that becomes a golden sample, and the label that must score highest, if known."""
 
     name: str
     data: bytes
@@ -33,10 +28,7 @@ class GoldenImage:
 
 
 def read_golden_images(arguments: Sequence[str]) -> list[GoldenImage]:
-    """Read the user's images, or the builder's own photos if none are given.
-
-    Args:
-        arguments: each ``FILE``, or ``LABEL=FILE`` with the label that must score highest.
+    """Read the user's images, ``FILE`` or ``LABEL=FILE``, or without any, the builder's photos.
 
     Raises:
         OperatorError: a file cannot be read.
@@ -59,16 +51,16 @@ def _read_image(argument: str) -> GoldenImage:
     return GoldenImage(Path(file).name, data, label if separator else None)
 
 
-def preprocess_golden(images: Sequence[GoldenImage], transform: Transform) -> torch.Tensor:
-    """Run the reference transform over the images.
-
-    Returns:
-        float32 (N, C, H, W).
+def preprocess_golden(
+    images: Sequence[GoldenImage], transform: Transform, orientation: OrientationRule
+) -> torch.Tensor:
+    """Run the reference transform over the images; return float32 (N, C, H, W).
 
     Raises:
         OperatorError: Pillow cannot read an image.
     """
-    return torch.stack([transform(open_picture(image.data, image.name)) for image in images])
+    pictures = (open_picture(image.data, image.name, orientation) for image in images)
+    return torch.stack([transform(picture) for picture in pictures])
 
 
 def draft_golden(
@@ -83,11 +75,11 @@ def draft_golden(
 
     Args:
         images: the golden images.
-        inputs: float32 (N, C, H, W), from preprocess_golden.
+        inputs: from preprocess_golden.
         model: the eager module.
         output: its kind and task.
         labels: by class index.
-        tolerance: the largest difference of a score that is tolerated.
+        tolerance: the largest tolerated difference of a score.
 
     Raises:
         OperatorError: another label than the user's scores highest.

@@ -10,6 +10,7 @@ import torch
 from app.errors import OperatorError
 from app.packages.build.checkpoint import load_checkpoint
 from app.packages.build.foreign import import_extra, import_own
+from app.packages.build.script import last_line
 
 Module = torch.nn.Module
 """An eager module, for type annotations in modules that must not import torch."""
@@ -17,12 +18,9 @@ Module = torch.nn.Module
 
 @dataclass(frozen=True)
 class Source:
-    """A way to create the eager module.
+    """A function that creates the eager module for a number of classes, and its weights.
 
-    Attributes:
-        create: returns the module for a number of classes.
-        checkpoint: the file with its weights, None if create loads them.
-        checkpoint_key: the key of the weights in it, None to search for them.
+    Without a checkpoint the function loads them; without a key they are searched for in it.
     """
 
     create: Callable[[int], Module]
@@ -76,11 +74,7 @@ def create_torchvision(architecture: str, classes: int) -> Module:
 
 
 def call_factory(factory: str, arguments: dict[str, Any]) -> Module:
-    """Call a function of timm or the user that returns the eager module.
-
-    Args:
-        factory: ``module:function``.
-        arguments: keyword arguments of the function.
+    """Call a ``module:function`` of timm or the user that returns the eager module.
 
     Raises:
         OperatorError: there is no such function, or it fails or returns no module.
@@ -106,11 +100,7 @@ class TwoClasses(Module):
     """Turns the one output of a binary model into two: ``z`` into the logits ``(0, z)``.
 
     softmax((0, z)) is (1 - sigmoid(z), sigmoid(z)), so the scores stay the same. A
-    probability ``p`` becomes ``(1 - p, p)``.
-
-    Args:
-        model: returns (N, 1) or (N,).
-        kind: ``logits`` or ``probabilities``.
+    probability ``p`` becomes ``(1 - p, p)``. The binary model returns (N, 1) or (N,).
     """
 
     def __init__(self, model: Module, kind: str) -> None:
@@ -143,7 +133,7 @@ def fit_outputs(model: Module, images: torch.Tensor, classes: int, kind: str) ->
     except Exception as exc:
         raise OperatorError(
             f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
-            f"preprocessing: {type(exc).__name__}: {str(exc).strip().splitlines()[-1]}"
+            f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
         ) from exc
     if not isinstance(output, torch.Tensor):
         raise OperatorError(

@@ -9,28 +9,26 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from app.errors import OperatorError
+from app.imaging.steps import Filter
 from app.packages.build.foreign import import_extra
 from app.packages.build.labels import read_text
 from app.packages.build.reference import Transform
 
 Steps = list[dict[str, Any]]
 
-FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+FILTERS = get_args(Filter)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A preprocessing.
+    """The steps of a manifest, and the transforms of their source, None if it has none.
 
-    Attributes:
-        steps: as the manifest lists them.
-        transform: the source's own transforms, None if it has only the steps.
-        origin: what to call the source in an error.
+    The origin names the source in an error.
     """
 
     steps: Steps
@@ -55,10 +53,6 @@ def preset_from_file(path: Path) -> Preset:
 
 def preset_from_weights_enum(name: str, resampling: str) -> Preset:
     """Take the transforms of a torchvision weights enum, without its weights.
-
-    Args:
-        name: such as ``ResNet18_Weights.IMAGENET1K_V1``.
-        resampling: ``fast`` or ``exact``.
 
     Raises:
         OperatorError: there is no such enum, or its transforms are not the classification
@@ -85,12 +79,9 @@ def preset_from_weights_enum(name: str, resampling: str) -> Preset:
 def preset_from_timm(source: str, model: torch.nn.Module, resampling: str) -> Preset:
     """Take a timm data configuration, from the model or from a JSON file.
 
-    Args:
-        source: ``model``, or the path of a JSON file with timm's keys (``input_size``,
-            ``interpolation``, ``mean``, ``std``, ``crop_pct``, ``crop_mode``), also under
-            ``pretrained_cfg`` as in a ``config.json``.
-        model: the eager module, whose ``pretrained_cfg`` is read for ``model``.
-        resampling: ``fast`` or ``exact``.
+    The source is ``model`` for the module's own ``pretrained_cfg``, or the path of a JSON file
+    with timm's keys (``input_size``, ``interpolation``, ``mean``, ``std``, ``crop_pct``,
+    ``crop_mode``), also under ``pretrained_cfg`` as in a ``config.json``.
 
     Raises:
         OperatorError: there is no configuration, or the server has no step for a part of it.
@@ -129,37 +120,25 @@ def _timm_steps(config: dict[str, Any], resampling: str, origin: str) -> Steps:
 
 @dataclass(frozen=True)
 class FlagValues:
-    """A preprocessing from command line flags; None and empty mean not given.
+    """The preprocessing options of ``classifyd package build``, whose help describes them.
 
-    Attributes:
-        color: ``RGB``, ``BGR`` or ``GRAY``.
-        crop_fraction: of the shortest side, cropped before the resize.
-        resize: (height, width) to resize to, without keeping the aspect ratio.
-        resize_shortest: the length of the shortest side after the resize.
-        letterbox: (height, width) that the whole image is fitted into.
-        crop: (height, width) cropped after the resize.
-        filter: one of FILTERS.
-        antialias: whether the filter is widened when shrinking.
-        resampling: ``fast`` or ``exact``.
-        pad: the grey levels of a fill, one or one for each channel.
-        scale: (multiply, add) on grey levels.
-        mean: one for each channel.
-        std: one for each channel.
+    None and empty mean not given. Sizes are (height, width) in pixels, and ``scale`` is
+    (multiply, add) on grey levels 0 to 255.
     """
 
-    color: str = "RGB"
-    crop_fraction: float | None = None
-    resize: tuple[int, int] | None = None
-    resize_shortest: int | None = None
-    letterbox: tuple[int, int] | None = None
-    crop: tuple[int, int] | None = None
-    filter: str = "bilinear"
-    antialias: bool = True
-    resampling: str = "fast"
-    pad: tuple[int, ...] = (0,)
-    scale: tuple[float, float] = (1 / 255, 0)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    color: str
+    crop_fraction: float | None
+    resize: tuple[int, int] | None
+    resize_shortest: int | None
+    letterbox: tuple[int, int] | None
+    crop: tuple[int, int] | None
+    filter: str
+    antialias: bool
+    resampling: str
+    pad: tuple[int, ...]
+    scale: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def preset_from_flags(flags: FlagValues) -> Preset:

@@ -5,14 +5,16 @@ come from the steps.
 """
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
 from app.errors import OperatorError
+from app.imaging.header import OrientationRule
+from app.imaging.preprocess import FloatArray
 from app.imaging.steps import (
     Geometry,
     Normalize,
@@ -24,25 +26,22 @@ from app.imaging.steps import (
     geometry_of,
 )
 
-FloatArray = npt.NDArray[np.float32]
 Transform = Callable[[Image.Image], torch.Tensor]
-"""From an upright RGB picture to the model's input, float32 (C, H, W)."""
+"""From an RGB picture to the model's input, float32 (C, H, W)."""
 
 
-def open_picture(data: bytes, name: str) -> Image.Image:
-    """Open an image file as training code does: upright, RGB.
-
-    Args:
-        data: the file's bytes.
-        name: names the file in an error.
+def open_picture(data: bytes, name: str, orientation: OrientationRule) -> Image.Image:
+    """Open the bytes of an image file as training code does: RGB, upright unless ignored.
 
     Raises:
-        OperatorError: Pillow cannot read it.
+        OperatorError: Pillow cannot read it; the text names the file.
     """
     try:
-        picture = Image.open(io.BytesIO(data))
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as exc:
+        picture: Image.Image = Image.open(io.BytesIO(data))
+        if orientation == "exif":
+            picture = ImageOps.exif_transpose(picture)
+        return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, struct.error) as exc:
         raise OperatorError(f"{name} is not an image that Pillow can read") from exc
 
 

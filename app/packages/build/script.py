@@ -35,7 +35,7 @@ def to_torchscript(
     except Exception as exc:
         other = "script" if method == "trace" else "trace"
         raise OperatorError(
-            f"torch.jit.{method} fails on this model, try --{other}: {_last_line(exc)}"
+            f"torch.jit.{method} fails on this model, try --{other}: {last_line(exc)}"
         ) from exc
     _compare(model, scripted, _test_inputs(images), method)
     return scripted
@@ -43,8 +43,8 @@ def to_torchscript(
 
 def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch.jit.ScriptModule:
     with torch.inference_mode(), warnings.catch_warnings():
-        # Of Python conditions on shapes, which are the same for every image, and of the
-        # deprecation of TorchScript.
+        # Tracing warns of Python conditions on shapes, which are the same for every image, and
+        # torch warns that TorchScript is deprecated.
         warnings.simplefilter("ignore")
         if method == "script":
             scripted: torch.jit.ScriptModule = torch.jit.script(model)
@@ -89,13 +89,14 @@ def _difference(
         except RuntimeError as exc:
             raise OperatorError(
                 f"torch.jit.{method} fails where the module does not, at batch {len(batch)}: "
-                f"{_last_line(exc)}"
+                f"{last_line(exc)}"
             ) from exc
     if found.shape != expected.shape:
         return float("inf"), 1.0
     return float((found - expected).abs().max()), max(1.0, float(expected.abs().max()))
 
 
-def _last_line(exc: Exception) -> str:
+def last_line(exc: Exception) -> str:
+    """Return the last line of an error's text, where torch says what failed, or its type."""
     lines = str(exc).strip().splitlines() or [type(exc).__name__]
     return lines[-1][:200]

@@ -99,7 +99,7 @@ def _format_selection(selection: EngineSelection, precision: str) -> str:
     for row in selection.measurements:
         is_chosen = (row.engine, row.batch) == (selection.engine, selection.max_batch)
         note = row.problem or ("chosen" if is_chosen else "")
-        speed = f"{row.batch:>5} {row.ms:>9.2f}" if row.batch else f"{'-':>5} {'-':>9}"
+        speed = f"{row.batch or '-':>5} {f'{row.ms:.2f}' if row.ms else '-':>9}"
         figures = f"{row.engine:<26} {precision:<9} {speed} {row.difference:>17.6f}"
         lines.append(f"  {figures}  {note}".rstrip())
     if selection.latency:

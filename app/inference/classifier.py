@@ -1,11 +1,13 @@
 """A package on its device, ready to classify."""
 
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from app.errors import PackageError
+from app.inference.batch_check import BatchCheck
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine, warm_up
 from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
@@ -13,6 +15,8 @@ from app.inference.scores import to_scores
 from app.inference.tuning.loader import Loader
 from app.packages.manifest import MANIFEST_FILE
 from app.packages.package import Package
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,27 @@ class Classifier:
     def warm_up(self) -> None:
         """Run every batch size until it is fast, and check the output's shape.
 
+        If images change each other's scores in a batch, they are computed one at a time.
+
         Raises:
             PackageError: the model does not accept the input that its manifest describes, or
                 its output has another number of classes.
         """
-        for size in range(1, self._loaded.max_batch + 1):
-            self._warm_up(self.engine, size)
+        self._warm_up(self.engine)
         if self._loaded.latency_engine:
-            self._warm_up(self._loaded.latency_engine, 1)
+            self._warm_up(self._loaded.latency_engine)
+        problem = self._find_batch_problem()
+        if problem:
+            _log.warning("%s: one image at a time: %s", self.package.manifest.name, problem)
+            self._loaded = replace(self._loaded, max_batch=1)
+
+    def _find_batch_problem(self) -> str:
+        """Check every batch size, which warms it up."""
+        sizes = range(2, self._loaded.max_batch + 1)
+        if not sizes:
+            return ""
+        check = BatchCheck(self.package, self.engine, self._loaded.batch_tolerance)
+        return next(filter(None, map(check.find_problem, sizes)), "")
 
     def check(self) -> None:
         """Compare both engines with the package's golden samples; see check_golden."""
@@ -82,9 +99,9 @@ class Classifier:
         """Maximum difference of a golden score; None before check, or without samples."""
         return self.golden.worst_difference if self.golden else None
 
-    def _warm_up(self, engine: Engine, size: int) -> None:
+    def _warm_up(self, engine: Engine) -> None:
         spec = self.package.manifest.input
-        batch = np.zeros((size, spec.channels, spec.height, spec.width), np.float32)
+        batch = np.zeros((1, spec.channels, spec.height, spec.width), np.float32)
         try:
             output = warm_up(engine, batch)
         except Exception as exc:
@@ -93,7 +110,7 @@ class Classifier:
                 f"the model failed on an input of shape {batch.shape} as the manifest describes it",
                 field="input",
             ) from exc
-        expected = (size, self.package.manifest.output.classes)
+        expected = (1, self.package.manifest.output.classes)
         if output.shape != expected:
             raise PackageError(
                 self.package.folder / MANIFEST_FILE,

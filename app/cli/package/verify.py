@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from app.packages.package import Package
 
 
+ONE_AT_A_TIME = (
+    "it is served one image at a time; if the model was not exported for that, it has a BatchNorm "
+    "layer without running statistics or another statistic over dimension 0"
+)
+
+
 @click.command()
 @click.argument("package")
 @json_option
@@ -62,6 +68,7 @@ def verify_package(package: "Package") -> dict[str, Any]:
     Raises:
         PackageError: as load_classifier.
     """
+    from app.inference.batch_check import find_batch_problem
     from app.inference.golden.diagnosis import find_unnoticed
     from app.inference.local import LocalClassifier
 
@@ -77,17 +84,20 @@ def verify_package(package: "Package") -> dict[str, Any]:
         "worst_difference": golden and golden.worst_difference,
         "worst_file": golden and golden.worst_file,
         "unnoticed": find_unnoticed(package, classifier.engine),
+        "batch_problem": find_batch_problem(package, classifier.engine),
     }
 
 
 def summarise(result: dict[str, Any]) -> str:
     """The result of verify_package in one or two lines."""
+    batches = f"\n  {ONE_AT_A_TIME}: {result['batch_problem']}" if result["batch_problem"] else ""
     if not result["golden_samples"]:
-        return "no golden samples: nothing proves that the scores are those of the training"
+        text = "no golden samples: nothing proves that the scores are those of the training"
+        return text + batches
     text = (
         f"{pluralise(result['golden_samples'], 'golden sample')}, largest score difference "
         f"{result['worst_difference']:.2g} (tolerance {result['tolerance']:g})"
     )
     if result["unnoticed"]:
         text += "\n  they would not detect: " + "; ".join(result["unnoticed"])
-    return text
+    return text + batches

@@ -49,11 +49,13 @@ class LoadedEngine:
         max_batch: maximum number of images in a batch.
         latency_engine: computes one image on all cores of the worker, for uncontended
             requests; None where that is not faster.
+        batch_tolerance: maximum change of a score by the size of a batch.
     """
 
     engine: Engine
     max_batch: int
     latency_engine: Engine | None = None
+    batch_tolerance: float = 0.0
 
 
 def warm_up(engine: Engine, batch: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 
 from app.errors import InternalError, PackageError
+from app.inference.batch_check import BatchCheck
 from app.inference.engines.base import (
     Engine,
     EngineError,
@@ -85,9 +86,10 @@ class _Comparison:
             problems = "; ".join(f"{row.engine}: {row.problem}" for row in refused)
             raise PackageError(self.package.folder, f"no engine can serve it: {problems}")
         measured = self._time([row for row in checked if not row.problem])
-        best_ms = min(row.ms for row in measured)
+        usable = [row for row in measured if not row.problem]
+        best_ms = min(row.ms for row in usable)
         selected = min(
-            (row for row in measured if row.ms * MAX_TIME_RATIO <= best_ms),
+            (row for row in usable if row.ms * MAX_TIME_RATIO <= best_ms),
             key=lambda row: (row.batch, row.ms),
         )
         self.progress("measuring the latency of an uncontended image")
@@ -101,12 +103,13 @@ class _Comparison:
         try:
             self.candidates.prepare(name)
             engine = self.candidates.load(name, self.candidates.batch_sizes()[-1])
-            difference, tolerance = self.reference.compare(engine)
+            difference = self.reference.compare(engine)
         except EngineError as exc:
             return replace(row, problem=str(exc))
         except (RuntimeError, InternalError, PackageError):
             # Raised by torch and OpenVINO for an operation that they lack in a precision.
             return replace(row, problem=f"it fails on this model in {self.requirements.precision}")
+        tolerance = self.reference.tolerance
         if difference <= tolerance:
             self.engines[name] = engine
             return replace(row, difference=difference)
@@ -133,18 +136,23 @@ class _Comparison:
         ]
         limit_ms = min(row.ms for row in singles) * PRUNE_RATIO
         batches = []
-        for batch in self.candidates.batch_sizes()[1:]:
-            self.progress(f"measuring batches of {batch}")
-            batches += [self._time_batch(row, batch) for row in singles if row.ms <= limit_ms]
+        for row in (row for row in singles if row.ms <= limit_ms):
+            check = BatchCheck(self.package, self.engines[row.engine], self.reference.tolerance)
+            for batch in self.candidates.batch_sizes()[1:]:
+                self.progress(f"measuring batches of {batch} with {row.engine}")
+                batches.append(self._time_batch(row, batch, check))
+                if batches[-1].problem:
+                    break
         return singles + batches
 
-    def _time_batch(self, single: Measurement, batch: int) -> Measurement:
+    def _time_batch(self, single: Measurement, batch: int, check: BatchCheck) -> Measurement:
         """Time a batch size relative to single images, in turns with them.
 
         Otherwise batches would look faster whenever other load on the machine ends in between.
         """
         name = single.engine
-        warm_up(self.engines[name], _batch_of(self.reference.inputs, batch))
+        if problem := check.find_problem(batch):
+            return replace(single, batch=batch, ms=0.0, problem=problem)
         ratios = []
         for _ in range(ROUNDS):
             single_ms, batch_ms = self._ms(name, 1), self._ms(name, batch)
@@ -160,13 +168,13 @@ class _Comparison:
             return None
         if engine is None:
             return None
-        difference, tolerance = self.reference.compare(engine)
+        difference = self.reference.compare(engine)
         engines = (engine, self.engines[name])
         for each in engines:
             warm_up(each, inputs[:1])
         rounds = [[ms_per_image(each, inputs, 1, 1) for each in engines] for _ in range(ROUNDS)]
         ms, one_core_ms = (median(times) for times in zip(*rounds, strict=True))
-        chosen = difference <= tolerance and ms <= one_core_ms * MAX_TIME_RATIO
+        chosen = difference <= self.reference.tolerance and ms <= one_core_ms * MAX_TIME_RATIO
         return LatencyMeasurement(self.requirements.cores, ms, one_core_ms, difference, chosen)
 
     def _ms(self, name: str, batch: int) -> float:

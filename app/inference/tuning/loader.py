@@ -67,10 +67,13 @@ class TunedLoader:
         max_batch = self._max_batch or selection.max_batch
         candidates = Candidates(package, self._requirements, store.folder)
         engine = candidates.load(selection.engine, max_batch)
-        if selection.latency and selection.latency.chosen:
-            latency_engine = candidates.load_latency_engine(selection.engine)
-            return LoadedEngine(engine, max_batch, latency_engine)
-        return LoadedEngine(engine, max_batch)
+        is_latency_engine_chosen = selection.latency and selection.latency.chosen
+        return LoadedEngine(
+            engine,
+            max_batch,
+            candidates.load_latency_engine(selection.engine) if is_latency_engine_chosen else None,
+            package.golden.tolerance if package.golden else self._requirements.tolerance,
+        )
 
     def _select(self, package: Package, store: SelectionStore) -> EngineSelection:
         required = self._requirements

@@ -23,6 +23,7 @@ class Reference:
 
     Attributes:
         inputs: the probes, float32 (PROBES, C, H, W).
+        tolerance: maximum difference of a score.
 
     Raises:
         PackageError: the model fails on the probes.
@@ -30,11 +31,10 @@ class Reference:
 
     def __init__(self, package: Package, tolerance: float) -> None:
         self._package = package
-        self._tolerance = tolerance
+        self.tolerance = package.golden.tolerance if package.golden else tolerance
         self.inputs = probe_batch(package)
         try:
-            outputs = PlainTorchScript(package.model_source()).infer(self.inputs)
-            self._scores = self._scores_of(outputs)
+            self._scores = self._score(PlainTorchScript(package.model_source()))
         except (RuntimeError, InternalError) as exc:
             raise PackageError(
                 package.model_path,
@@ -42,22 +42,22 @@ class Reference:
                 field="input",
             ) from exc
 
-    def compare(self, engine: Engine) -> tuple[float, float]:
-        """Return the largest difference of an engine's scores, and the tolerance for it.
+    def compare(self, engine: Engine) -> float:
+        """Return the largest difference of an engine's scores for single images.
 
         Raises:
             InternalError: an output is not finite, or has the wrong shape.
             PackageError: the engine fails on a golden sample.
         """
         if golden := self._package.golden:
-            measured = measure_golden(self._package, golden, engine)
-            return measured.worst_difference, measured.tolerance
-        single = np.concatenate([engine.infer(image[np.newaxis]) for image in self.inputs])
-        scores = [self._scores_of(outputs) for outputs in (single, engine.infer(self.inputs))]
-        return float(np.abs(np.stack(scores) - self._scores).max()), self._tolerance
+            return measure_golden(self._package, golden, engine).worst_difference
+        return float(np.abs(self._score(engine) - self._scores).max())
 
-    def _scores_of(self, outputs: FloatArray) -> FloatArray:
-        return np.stack([to_scores(output, self._package.manifest.output) for output in outputs])
+    def _score(self, engine: Engine) -> FloatArray:
+        """Score the probes one by one: BatchCheck compares batches with that."""
+        spec = self._package.manifest.output
+        outputs = [engine.infer(image[np.newaxis])[0] for image in self.inputs]
+        return np.stack([to_scores(output, spec) for output in outputs])
 
 
 def probe_batch(package: Package) -> FloatArray:

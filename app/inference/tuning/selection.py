@@ -14,7 +14,7 @@ from app.system.cpus import cpu_model, usable_cpus
 from app.system.files import atomic_write, file_lock, read_regular
 from app.system.sizing import cpus_per_worker
 
-FORMAT = 4
+FORMAT = 5
 """Of the stored file; packages with a file of another format are tuned again."""
 
 FOLDER = "engines"

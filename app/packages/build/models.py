@@ -129,10 +129,10 @@ def fit_outputs(model: Module, images: torch.Tensor, classes: int, kind: str) ->
     """
     try:
         with torch.inference_mode():
-            output = model(images)
+            output = model(images[:1])
     except Exception as exc:
         raise OperatorError(
-            f"the model fails on an input of shape {tuple(images.shape)}, made by the "
+            f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
             f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
         ) from exc
     if not isinstance(output, torch.Tensor):
@@ -141,11 +141,11 @@ def fit_outputs(model: Module, images: torch.Tensor, classes: int, kind: str) ->
             "wrap it in a --factory of your own that returns the tensor"
         )
     shape = tuple(output.shape)
-    if classes == 2 and shape in ((len(images), 1), (len(images),)):
+    if classes == 2 and shape in ((1, 1), (1,)):
         return TwoClasses(model, kind).eval()
-    if shape != (len(images), classes):
+    if shape != (1, classes):
         raise OperatorError(
-            f"the model returns the shape {shape} for {len(images)} images, "
-            f"expected {(len(images), classes)}: there are {classes} labels"
+            f"the model returns the shape {shape} for 1 image, "
+            f"expected {(1, classes)}: there are {classes} labels"
         )
     return model

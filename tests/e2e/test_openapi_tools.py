@@ -27,9 +27,12 @@ def _run_schemathesis(server: Server, folder: Path, *options: str, examples: int
     config.write_text(CONFIGURATION, encoding="utf-8")
     command = [SCHEMATHESIS, "--config-file", str(config), "run"]
     address = f"http://127.0.0.1:{server.port}/openapi.json"
-    bounds = ["--seed", "1", "--max-examples", str(examples), "--continue-on-failure"]
+    bounds = ["--seed=1", "--request-timeout=60", f"--max-examples={examples}"]
     ended = subprocess.run(
-        [*command, address, *bounds, *options], cwd=folder, capture_output=True, text=True
+        [*command, address, *bounds, "--continue-on-failure", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 0, ended.stdout[-4000:]
     assert "No issues found" in ended.stdout

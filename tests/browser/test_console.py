@@ -394,7 +394,7 @@ def test_only_pages_of_an_allowed_origin_may_call(
     with Server(colour_weights, tmp_path, cors_origins=elsewhere, **settings) as server:
         assert call(server) == ["green", "1"]
         # Without a valid token no answer tells which model there is.
-            assert call(server, "wrong") == [337000, None]
+        assert call(server, "wrong") == [337000, None]
     for others in ("off", "http://shop.example"):
         with Server(colour_weights, tmp_path, cors_origins=others, **settings) as server:
             assert call(server) == ["TypeError", None]

@@ -15,14 +15,13 @@ from app.api.received import admitted_body
 from app.api.schemas import validate_batch_request, validate_classify_request
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError
-from app.imaging.header import ImageHeader
 from app.inference.classifier import Classifier, Inference, deadline_after
 from app.inference.preparation import prepare_image
 from app.inference.scores import rank
-from app.limits.lease import Lease
+from app.reporting.counts import pluralise
 
 PARALLEL_IMAGES = 4
-"""Of one call; so many decoded images it holds at once."""
+"""Maximum number of images of one call that are processed at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def classify_batch(deploy_name: str) -> Response:
     with trace.stage("images"), ThreadPoolExecutor(PARALLEL_IMAGES) as pool:
         answers = list(pool.map(answer, fields.images))
     failed = sum("error_code" in entry for entry in answers)
-    trace.image = f"{len(answers)} images, {failed} failed"
+    trace.image = f"{pluralise(len(answers), 'image')}, {failed} failed"
     return json_response({"log_id": trace.log_id, "answers": answers})
 
 
@@ -78,10 +77,7 @@ def _answer(
 def _classify(context: WorkerContext, classifier: Classifier, image: object) -> Inference:
     deadline = deadline_after(context.settings.deadline_ms)
     text = validate_classify_request({"image": image}).image
-
-    def reserve(header: ImageHeader) -> Lease[float]:
-        return context.decode_memory.reserve(header.width, header.height, deadline)
-
+    reserve = partial(context.reserve_pixels, deadline)
     with context.cores.prepare(deadline):
         _, model_input = prepare_image(decode_base64(text), classifier.package, reserve=reserve)
     return classifier.infer(model_input, deadline)

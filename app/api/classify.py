@@ -54,4 +54,4 @@ def _reserve(
 ) -> Lease[float]:
     """Note what image it is, and reserve the memory to decode it."""
     trace.image = header.description
-    return context.decode_memory.reserve(header.width, header.height, deadline)
+    return context.reserve_pixels(deadline, header)

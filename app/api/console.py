@@ -1,6 +1,7 @@
 """The console: a page on which a person tries the models, and what only it asks for."""
 
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -14,10 +15,8 @@ from app.api.received import admitted_body, current_received
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
 from app.imaging.encode import encode_png
-from app.imaging.header import ImageHeader
 from app.imaging.steps import Step
 from app.inference.preparation import preview_image
-from app.limits.lease import Lease
 from app.packages.package import Package
 
 blueprint = Blueprint("console", __name__)
@@ -70,10 +69,7 @@ def preview(deploy_name: str) -> Response:
     payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
     image_bytes = decode_base64(validate_classify_request(payload).image)
     deadline = context.deadline_of(current_received())
-
-    def reserve(header: ImageHeader) -> Lease[float]:
-        return context.decode_memory.reserve(header.width, header.height, deadline)
-
+    reserve = partial(context.reserve_pixels, deadline)
     with context.cores.prepare(deadline):
         seen = preview_image(image_bytes, package, reserve)
     return Response(encode_png(seen), content_type="image/png")

@@ -7,12 +7,14 @@ from flask import current_app
 from app.access_tokens import AccessTokens
 from app.api.received import ReceivedRequest
 from app.api.request_log import Recorder
+from app.imaging.header import ImageHeader
 from app.inference.watchdog import Watchdog
 from app.licence.licences import Licences
 from app.limits.admission import Admission
 from app.limits.body_memory import BodyMemory
 from app.limits.core_gate import CoreGate
 from app.limits.decode_memory import DecodeMemoryLimiter
+from app.limits.lease import Lease
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
 from app.serving.registry import ModelRegistry
@@ -39,6 +41,10 @@ class WorkerContext:
     tokens: AccessTokens | None
     watchdog: Watchdog
     image_threads: int
+
+    def reserve_pixels(self, deadline: float, header: ImageHeader) -> Lease[float]:
+        """Reserve the memory to decode an image; see DecodeMemoryLimiter.reserve."""
+        return self.decode_memory.reserve(header.width, header.height, deadline)
 
     def deadline_of(self, received: ReceivedRequest) -> float:
         """The time.monotonic() until which a request may wait for the model."""

@@ -11,7 +11,7 @@ from app.api.answers import JSON_TYPE
 from app.api.context import current_context
 from app.api.paths import is_api_path
 from app.api.trace import current_trace
-from app.errors import ApiError, InternalError, InvalidArgument, InvalidImageSize, ModelUnavailable
+from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable
 from app.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -31,15 +31,13 @@ def handle_api_error(error: ApiError) -> Response:
 
 
 def handle_http_exception(exc: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug raise: unknown path, wrong method, oversize, a crash."""
+    """Answer what Flask and Werkzeug raise: unknown path, wrong method, a crash."""
     # Its own response carries what HTTP wants: Allow with 405, Location with a redirect.
     response = Response(headers=exc.get_headers(request.environ), status=exc.code)
     return _fill(response, _to_api_error(exc))
 
 
 def _to_api_error(exc: HTTPException) -> ApiError:
-    if exc.code == 413:
-        return InvalidImageSize("the body is longer than any that can hold 4 MiB of base64")
     if exc.code is None or exc.code >= 500:
         _log_traceback(getattr(exc, "original_exception", None) or exc)
         return InternalError("an unexpected failure, its traceback is in the log")
@@ -60,7 +58,7 @@ def _fill(response: Response, error: ApiError) -> Response:
 
 
 def error_headers(error: ApiError) -> list[tuple[str, str]]:
-    """Make the headers that tell a failure, beside those of every answer."""
+    """Make the headers that only an error has."""
     headers = [
         ("Content-Type", JSON_TYPE),
         ("X-Error-Code", str(error.error_code)),

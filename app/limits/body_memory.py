@@ -14,9 +14,10 @@ EVICTABLE_AFTER_S = 2.0
 class BodyMemory:
     """Bounds the bytes of all request bodies together; used by greenlets of one event loop.
 
-    Bytes are reserved as they arrive, so that a client that announces a long body and sends
-    none holds nothing. When no room is left, the body that has been arriving for the longest
-    time is evicted: slow clients make room for fast ones, not the other way round.
+    Bytes are reserved in steps as a body arrives, so that a client that announces a long body
+    and sends none holds only the first step. When no room is left, the body that has been
+    arriving for the longest time is evicted: slow clients make room for fast ones, not the
+    other way round.
 
     Args:
         max_bytes: for all bodies together.

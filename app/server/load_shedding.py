@@ -61,14 +61,14 @@ class LoadShedder:
     def answer(
         self, method: str, path: str, client: str, started: float, error: ApiError
     ) -> Answer:
-        """Answer, count and log any error of a request for which no thread can speak."""
+        """Answer, count and log an error that never reaches the views."""
         return self._answer(self._begin_trace(path, started), method, path, client, error)
 
     def _begin_trace(self, path: str, started: float) -> Trace:
         return Trace(self._context.log_ids.take(), started, deploy_name=deploy_name_of(path))
 
     def _check(self, trace: Trace, query: str, authorization: str) -> None:
-        """Check what comes before admission, in the views' order."""
+        """Check what comes before admission; the views answer whatever fails here."""
         context = self._context
         manifest = context.models.get(trace.deploy_name).package.manifest
         context.licences.require(manifest)

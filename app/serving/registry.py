@@ -13,7 +13,7 @@ from app.errors import (
     TamperedPackage,
 )
 from app.inference.classifier import Classifier
-from app.inference.queue import InferenceQueue
+from app.inference.queue import HUNG_DETAIL, InferenceQueue
 from app.inference.tuning.loader import Loader
 from app.packages.store import desired_versions
 from app.serving.reconciliation import ModelEntry, Unlock, load_version, reconcile
@@ -135,7 +135,7 @@ class ModelRegistry:
         A missing licence is not a problem of the server while it serves another name.
         """
         if self.queue.is_hung:
-            return dict.fromkeys(self._entries, "an inference hangs, the worker is replaced")
+            return dict.fromkeys(self._entries, HUNG_DETAIL)
         unserved = {name: entry for name, entry in self._entries.items() if not entry.classifier}
         is_any_served = len(unserved) < len(self._entries)
         return {

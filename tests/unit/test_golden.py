@@ -170,7 +170,7 @@ def test_a_package_without_golden_samples_says_so(tmp_path: Path) -> None:
 
 def test_verify_prints_the_worst_difference_as_json(tmp_path: Path) -> None:
     result = classifyd("package", "verify", build_sharp_package(tmp_path), "--json")
-    verified = json.loads(result.output)
+    verified = json.loads(result.stdout)
     assert verified["ok"]
     assert 0 < verified["worst_difference"] <= verified["tolerance"] == 0.005
     assert verified["golden_samples"] == 3

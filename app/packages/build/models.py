@@ -10,6 +10,7 @@ import torch
 from app.errors import OperatorError
 from app.packages.build.checkpoint import load_checkpoint
 from app.packages.build.foreign import import_extra, import_own
+from app.packages.torchscript_file import check_unpacked_size
 
 Module = torch.nn.Module
 """An eager module, for type annotations in modules that must not import torch."""
@@ -42,8 +43,9 @@ def read_torchscript(path: Path) -> Module:
     """Load a TorchScript file.
 
     Raises:
-        OperatorError: torch cannot load it.
+        OperatorError: torch cannot load it, or see check_unpacked_size.
     """
+    check_unpacked_size(path)
     try:
         module: Module = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as exc:

@@ -9,7 +9,7 @@ import numpy as np
 from app.errors import InternalError
 from app.inference.engines.base import Engine, FloatArray
 from app.inference.golden.samples import read_pixels
-from app.inference.scores import to_scores
+from app.inference.scores import convert
 from app.inference.tuning.reference import probe_batch
 from app.packages.package import Package
 
@@ -52,7 +52,7 @@ class BatchCheck:
         self._engine = engine
         self._tolerance = tolerance
         self._output = package.manifest.output
-        self._inputs = _inputs(package)
+        self._inputs = sample_inputs(package)
         self._alone = np.concatenate([self._score(image[np.newaxis]) for image in self._inputs])
 
     def find_problem(self, size: int) -> str:
@@ -86,10 +86,10 @@ class BatchCheck:
         outputs = self._engine.infer(batch)
         if len(outputs) != len(batch):
             raise InternalError("the model's output has the wrong shape")
-        return np.stack([to_scores(output, self._output) for output in outputs])
+        return np.stack([convert(output, self._output) for output in outputs])
 
 
-def _inputs(package: Package) -> FloatArray:
+def sample_inputs(package: Package) -> FloatArray:
     """Preprocess some golden samples and the probes, float32 (N, C, H, W)."""
     paths = package.golden.images[:MAX_GOLDEN_INPUTS] if package.golden else ()
     orientation = package.manifest.orientation

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.errors import PackageError
-from app.inference.batch_check import BatchCheck
+from app.errors import InternalError, PackageError
+from app.inference.batch_check import BatchCheck, sample_inputs
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine, warm_up
 from app.inference.golden.check import GoldenResult, check_golden
 from app.inference.queue import InferenceQueue
@@ -89,10 +89,24 @@ class Classifier:
         return next(filter(None, map(check.find_problem, sizes)), "")
 
     def check(self) -> None:
-        """Compare both engines with the package's golden samples; see check_golden."""
+        """Compare both engines with the package's golden samples, and require probabilities.
+
+        Raises:
+            PackageError: see check_golden; or the output is declared as probabilities and is
+                none.
+        """
         self.golden = check_golden(self.package, self.engine)
         if self._loaded.latency_engine:
             check_golden(self.package, self._loaded.latency_engine)
+        output = self.package.manifest.output
+        if output.kind != "probabilities":
+            return
+        try:
+            for image in sample_inputs(self.package):
+                to_scores(self.engine.infer(image[np.newaxis])[0], output)
+        except InternalError as exc:
+            manifest = self.package.folder / MANIFEST_FILE
+            raise PackageError(manifest, exc.detail, field="output.kind") from exc
 
     @property
     def worst_difference(self) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 from app.errors import InternalError
 from app.inference.engines.base import FloatArray
 from app.packages.manifest import OutputSpec
+from app.packages.probabilities import find_probability_problem
 
 SMALL_TOP_K = 16
 """Up to this number of results are found one by one; sorting 1000 classes for 6 of them takes
@@ -15,7 +16,21 @@ three times as long."""
 
 
 def to_scores(output: FloatArray, spec: OutputSpec) -> FloatArray:
-    """Convert one image's raw output to scores.
+    """Convert one image's raw output to scores, which are probabilities.
+
+    Raises:
+        InternalError: see convert; or the output is declared as probabilities and is none.
+    """
+    scores = convert(output, spec)
+    if spec.kind == "probabilities":
+        if problem := find_probability_problem(scores, spec.task):
+            raise InternalError(f"the model's output is declared as probabilities, but {problem}")
+        return scores.clip(0, 1)
+    return scores
+
+
+def convert(output: FloatArray, spec: OutputSpec) -> FloatArray:
+    """Convert one image's raw output as a package declares it, be it right or not.
 
     Args:
         output: float32 (classes,).

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.images import GREEN, RED
-from tests.support.packages import build_colour_package, build_failing_package, build_slow_package
+from tests.support.packages import (
+    build_colour_package,
+    build_failing_package,
+    build_lying_package,
+    build_slow_package,
+)
 from tests.support.server import Server
 
 
@@ -37,6 +42,20 @@ def test_model_failure_is_336000_for_the_guilty_request_alone(
         )
         assert server.classify("failing", {"image": GREEN}).code == 0
         assert server.classify("colours", {"image": RED}).code == 0
+
+
+def test_score_that_is_no_probability_is_336000(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    build_lying_package(weights, "liar")
+    with Server(weights, tmp_path) as server:
+        scores = [row["score"] for row in server.classify("liar", {"image": GREEN}).json["results"]]
+        assert sum(scores) == pytest.approx(1)
+        answer = server.classify("liar", {"image": RED})
+        assert (answer.status, answer.code) == (200, 336000)
+        assert "is declared as probabilities, but a score is" in answer.detail
+        body = json.dumps({"images": [GREEN, RED]}).encode()
+        batch = server.request("POST", "/liar/ImageClassification/batch", body).json["answers"]
+        assert ["error_code" in entry for entry in batch] == [False, True]
 
 
 def test_broken_package_is_unavailable_while_others_go_on(weights: Path, tmp_path: Path) -> None:

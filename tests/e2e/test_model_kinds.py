@@ -18,7 +18,7 @@ from tests.support.packages import MeanColour
 from tests.support.server import Server
 
 KINDS: dict[str, tuple[torch.nn.Module, list[str], list[str]]] = {
-    "two": (Binary(), ["blue", "red"], []),
+    "two": (Binary(), ["blue", "red"], ["--positive", "red"]),
     "many": (sharp(10_000), [f"class {index}" for index in range(10_000)], []),
     "several": (MeanColour(10), ["red", "green", "blue"], ["--task", "multi_label"]),
     "grey": (sharp(3, 1), ["dark", "mid", "light"], ["--color", "GRAY"]),

@@ -10,6 +10,7 @@ import torch
 from app.packages.write import PackageDraft, write_package
 
 SIDE = 32
+_LOGITS = {"kind": "logits", "task": "single_label"}
 
 
 class MeanColour(torch.nn.Module):
@@ -54,6 +55,19 @@ class HangsOnRed(torch.nn.Module):
         while bool((logits[:, 0] > 0.9).any()):
             rounds = rounds + 1
         return logits + rounds * 0
+
+
+class LiesOnRed(torch.nn.Module):
+    """Returns the mean of each channel, which sum to less than 1, and 2 for red."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__()
+        self.ending = ending
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean(dim=(2, 3))
+        scores = means.softmax(1) if self.ending == "softmax" else means
+        return torch.where(means[:, :1] > 0.9, scores * 3, scores)
 
 
 class PoolsToSix(torch.nn.Module):
@@ -112,6 +126,14 @@ def build_pooling_package(weights_dir: Path, name: str) -> Path:
     return _build(weights_dir, name, PoolsToSix(), ["red", "green", "blue"])
 
 
+def build_lying_package(
+    weights_dir: Path, name: str, ending: str = "softmax", task: str = "single_label"
+) -> Path:
+    """A model whose declared probabilities are some only if ``ending`` fits and no image is red."""
+    output = {"kind": "probabilities", "task": task}
+    return _build(weights_dir, name, LiesOnRed(ending), ["red", "green", "blue"], output=output)
+
+
 def build_failing_package(weights_dir: Path, name: str, rounds: int = 0) -> Path:
     """Build a model that raises on a red image."""
     return _build(weights_dir, name, FailsOnRed(rounds), ["red", "green", "blue"])
@@ -147,13 +169,14 @@ def _build(
     labels: Sequence[str],
     version: str = "1",
     scaled_decode: bool = False,
+    output: dict[str, Any] = _LOGITS,
 ) -> Path:
     draft = PackageDraft(
         name=name,
         version=version,
         input={"height": SIDE, "width": SIDE, "channels": 3, "layout": "NCHW", "dtype": "float32"},
         preprocess=_STEPS,
-        output={"kind": "logits", "task": "single_label", "classes": len(labels)},
+        output={**output, "classes": len(labels)},
         labels=labels,
         save_model=lambda path: torch.jit.script(model.eval()).save(str(path)),
         scaled_decode=scaled_decode,

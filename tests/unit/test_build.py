@@ -9,8 +9,11 @@ import yaml
 from click.testing import Result
 from PIL import Image
 
+from app.errors import PackageError
 from app.packages.build.foreign import import_extra
+from app.packages.build.golden import preprocess_golden, read_golden_images
 from app.packages.build.labels import read_label_source
+from app.packages.build.reference import Transform, transform_of
 from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
 from tests.support.commands import run_classifyd
@@ -99,13 +102,105 @@ def test_the_same_model_scripted_is_accepted(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
 
 
-def test_one_output_and_two_labels_become_two_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("positive", [0, 1])
+def test_one_output_and_two_labels_become_two_classes(tmp_path: Path, positive: int) -> None:
     model = script(Binary(), tmp_path / "model.pt")
-    result = build(tmp_path, "--torchscript", model, *SMALL, labels=2)
+    named = ("--positive", f"class {positive}")
+    result = build(tmp_path, "--torchscript", model, *SMALL, *named, labels=2)
     assert result.exit_code == 0, result.exception
     golden = load_package(tmp_path / "weights/model/1").golden
     assert golden is not None
     assert golden.scores.sum(axis=1) == pytest.approx([1, 1, 1])
+    images = preprocess_golden(read_golden_images(()), _transform(tmp_path), "exif")
+    with torch.inference_mode():
+        expected = Binary()(images).sigmoid()[:, 0]
+    assert golden.scores[:, positive] == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def _transform(tmp_path: Path) -> Transform:
+    return transform_of(load_package(tmp_path / "weights/model/1").manifest.preprocess)
+
+
+def test_one_output_and_two_labels_need_to_be_told_which_label_it_scores(tmp_path: Path) -> None:
+    model = script(Binary(), tmp_path / "model.pt")
+    source = ("--torchscript", model, *SMALL)
+    said = refusal(build(tmp_path, *source, labels=2))
+    assert "say which of them it scores, --positive 'class 0' or --positive 'class 1'" in said
+    said = refusal(build(tmp_path, *source, "--positive", "dog", labels=2))
+    assert "--positive 'dog' is none of the labels class 0, class 1" in said
+    positive = ("--positive", "class 1")
+    said = refusal(build(tmp_path, *source, *positive, "--task", "multi_label", labels=2))
+    assert "omit --task multi_label" in said
+    said = refusal(build(tmp_path, *FACTORY, *SMALL, *positive))
+    assert "--positive is for a model with one output and two labels" in said
+
+
+def test_one_label_with_a_softmax_is_refused_with_what_to_say_instead(tmp_path: Path) -> None:
+    source = ("--torchscript", script(Binary(), tmp_path / "model.pt"), *SMALL)
+    said = refusal(build(tmp_path, *source, labels=1))
+    assert "'class 0', would always have the score 1: give --task multi_label" in said
+    result = build(tmp_path, *source, "--task", "multi_label", labels=1)
+    assert result.exit_code == 0, result.exception
+    manifest = tmp_path / "weights/model/1/manifest.json"
+    manifest.write_text(manifest.read_text().replace("multi_label", "single_label"))
+    with pytest.raises(PackageError, match="output.task: the only class would always have"):
+        load_package(manifest.parent)
+
+
+class Ending(torch.nn.Module):
+    """The sharp model with a last step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.model = sharp()
+        self.step = step
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(images)
+        if self.step == "softmax":
+            return logits.softmax(1)
+        if self.step == "sigmoid":
+            return logits.sigmoid()
+        return logits
+
+
+def _ending(tmp_path: Path, step: str) -> tuple[object, ...]:
+    return ("--torchscript", script(Ending(step), tmp_path / f"{step}.pt"), *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("step", "options", "told"),
+    [
+        ("softmax", (), "not negative and sum to 1, as probabilities do"),
+        ("sigmoid", ("--task", "multi_label"), "not negative and are at most 1, as probabilities"),
+        ("plain", ("--output", "probabilities"), "outside 0 to 1; give --output logits"),
+        ("sigmoid", ("--output", "probabilities"), "not to 1; give --output logits, or --task"),
+    ],
+)
+def test_outputs_that_are_not_what_was_said_are_refused(
+    tmp_path: Path, step: str, options: tuple[str, ...], told: str
+) -> None:
+    assert told in refusal(build(tmp_path, *_ending(tmp_path, step), *options))
+    assert not (tmp_path / "weights/model/1").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        ("softmax", ("--output", "probabilities")),
+        ("softmax", ("--output", "logits")),
+        ("sigmoid", ("--output", "probabilities", "--task", "multi_label")),
+        ("sigmoid", ("--output", "logits", "--task", "multi_label")),
+        ("sigmoid", ()),
+        ("plain", ()),
+        ("plain", ("--task", "multi_label")),
+    ],
+)
+def test_outputs_that_are_what_was_said_become_a_package(
+    tmp_path: Path, step: str, options: tuple[str, ...]
+) -> None:
+    result = build(tmp_path, *_ending(tmp_path, step), *options)
+    assert result.exit_code == 0, result.exception
 
 
 def test_a_golden_image_with_the_wrong_label_is_refused(tmp_path: Path, checkpoint: Path) -> None:

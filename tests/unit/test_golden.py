@@ -12,15 +12,18 @@ import torch
 from app.errors import PackageError
 from app.inference.classifier import load_classifier
 from app.inference.queue import InferenceQueue
+from app.inference.tuning.comparison import select_engine
 from app.inference.tuning.loader import load_exact
+from app.inference.tuning.selection import EngineRequirements
 from app.packages.package import load_package
 from tests.support.models import SHARP_LABELS as LABELS
 from tests.support.models import SIDE, build_sharp_package, classifyd, sharp
-from tests.support.packages import build_colour_package
+from tests.support.packages import build_colour_package, build_lying_package
 from tests.support.server import Server
 
 Manifest = dict[str, Any]
 RESIZE = 1
+AUTO = EngineRequirements("auto", "float32", "cpu", 2, 0.001)
 
 
 def change(folder: Path, mistake: Callable[[Manifest], object]) -> None:
@@ -167,7 +170,7 @@ def test_a_package_without_golden_samples_says_so(tmp_path: Path) -> None:
 
 def test_verify_prints_the_worst_difference_as_json(tmp_path: Path) -> None:
     result = classifyd("package", "verify", build_sharp_package(tmp_path), "--json")
-    verified = json.loads(result.output)
+    verified = json.loads(result.stdout)
     assert verified["ok"]
     assert 0 < verified["worst_difference"] <= verified["tolerance"] == 0.005
     assert verified["golden_samples"] == 3
@@ -184,3 +187,31 @@ def test_a_name_off_its_golden_samples_is_not_served_and_readyz_says_why(tmp_pat
     assert "the colour order" in answer.json["reasons"]["wrong"]
     assert 0 <= answer.json["serving"]["right"]["worst_difference"] <= 0.005
     assert refused.code == 336100
+
+
+@pytest.mark.parametrize(
+    ("ending", "task", "problem"),
+    [
+        ("none", "single_label", "the scores of an image sum to"),
+        ("none", "multi_label", ""),
+        ("softmax", "single_label", ""),
+    ],
+)
+def test_declared_probabilities_that_are_none_are_refused_without_golden_samples_too(
+    tmp_path: Path, ending: str, task: str, problem: str
+) -> None:
+    folder = build_lying_package(tmp_path, "liar", ending, task)
+    if not problem:
+        assert load(folder) is None
+        return
+    with pytest.raises(PackageError, match=f"output.kind: .* declared as probabilities.*{problem}"):
+        load(folder)
+    with pytest.raises(PackageError, match=problem):
+        select_engine(load_package(folder), AUTO, tmp_path, lambda _: None)
+
+
+def test_golden_samples_of_logits_that_are_called_probabilities_are_refused(tmp_path: Path) -> None:
+    folder = build_sharp_package(tmp_path)
+    change(folder, lambda manifest: manifest["output"].update(kind="probabilities"))
+    with pytest.raises(PackageError, match="the scores fit kind logits and task single_label"):
+        load(folder)

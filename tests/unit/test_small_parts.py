@@ -7,6 +7,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -109,6 +110,29 @@ def test_logits_become_probabilities_without_overflow() -> None:
 def test_probabilities_are_left_alone() -> None:
     spec = OutputSpec(kind="probabilities", task="multi_label", classes=2)
     assert to_scores(_output([0.25, 0.5]), spec).tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "told"),
+    [
+        ([1.2, 0.1], "multi_label", "a score is 1.2000, outside 0 to 1"),
+        ([-0.2, 1.2], "single_label", "a score is"),
+        ([-0.3, 0.9], "multi_label", "a score is -0.3000, outside 0 to 1"),
+        ([0.5, 0.4], "single_label", "the scores of an image sum to 0.9000, not to 1"),
+        ([0.7, 0.7], "single_label", "the scores of an image sum to 1.4000, not to 1"),
+    ],
+)
+def test_probabilities_that_are_none_are_an_internal_error(
+    values: list[float], task: Literal["single_label", "multi_label"], told: str
+) -> None:
+    with pytest.raises(InternalError, match=told):
+        to_scores(_output(values), OutputSpec(kind="probabilities", task=task, classes=2))
+
+
+def test_probabilities_may_be_rounded() -> None:
+    spec = OutputSpec(kind="probabilities", task="single_label", classes=2)
+    assert to_scores(_output([1.0005, -0.0005]), spec).tolist() == [1, 0]
+    assert to_scores(_output([0.75, 0.2471]), spec).tolist() == _output([0.75, 0.2471]).tolist()
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,13 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 )
 @click.option("--mean", callback=_numbers, metavar="A,B,C", help="applied after --scale")
 @click.option("--std", callback=_numbers, metavar="A,B,C", help="applied after --scale")
-@click.option("--output", "kind", type=click.Choice(["logits", "probabilities"]), default="logits")
+@click.option(
+    "--output",
+    "kind",
+    type=click.Choice(["logits", "probabilities"]),
+    help="what the model returns; by default logits, which are checked not to be probabilities",
+)
+@click.option("--positive", metavar="LABEL", help="what the one output of a binary model scores")
 @click.option("--task", type=click.Choice(["single_label", "multi_label"]), default="single_label")
 @click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
 @click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
@@ -165,6 +171,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         method="trace" if options["trace"] else "script",
         golden=options["golden"],
         tolerance=options["tolerance"],
+        positive=options["positive"],
         orientation=options["orientation"],
     )
 

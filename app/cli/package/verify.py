@@ -1,6 +1,7 @@
 """``classifyd package verify``: check a package and its golden samples on this machine."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from app.packages.package import Package
 
 
+RUNS_A_PROGRAM = (
+    "the model is a program of the package's author, which is run now; --no-run checks the files "
+    "only"
+)
+
 ONE_AT_A_TIME = (
     "it is served one image at a time; if the model was not exported for that, it has a BatchNorm "
     "layer without running statistics or another statistic over dimension 0"
@@ -26,18 +32,24 @@ ONE_AT_A_TIME = (
 
 @click.command()
 @click.argument("package")
+@click.option("--no-run", is_flag=True, help="check the files only; the model is a program")
 @json_option
 @options_of("weights_dir", *LICENCE_SETTINGS)
-def verify(package: str, as_json: bool, **options: str | None) -> None:
+def verify(package: str, no_run: bool, as_json: bool, **options: str | None) -> None:
     """Check a package (a folder NAME/VERSION, or the active version of a NAME).
 
     The files must match their checksums, the model must match the manifest, and the golden
     samples must give their expected scores, within the tolerance of the package. A sealed
     package is opened with the licence of this machine's server.
+
+    A model is a program: run that of an unknown author only where it can do no harm, or use
+    --no-run.
     """
     folder = find_package(package, options)
+    if not no_run and not _is_installed(folder, options):
+        print(f"classifyd: {RUNS_A_PROGRAM}", file=sys.stderr)
     try:
-        result = verify_package(load_unlocked(folder, options))
+        result = check_files(folder) if no_run else verify_package(load_unlocked(folder, options))
     except OperatorError as exc:
         if as_json:
             print(json.dumps({"package": str(folder), "ok": False, "reason": str(exc)}))
@@ -60,6 +72,28 @@ def find_package(package: str, options: dict[str, str | None]) -> Path:
             f"{package!r} is neither a package folder (NAME/VERSION) nor a name in {weights}"
         )
     return active_version(weights / package)
+
+
+def _is_installed(folder: Path, options: dict[str, str | None]) -> bool:
+    """Whether a server with these settings runs the package too."""
+    weights = resolve_options(options).settings.weights_dir
+    return folder.resolve().is_relative_to(weights.resolve())
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """Check the files of a package without running its model.
+
+    Raises:
+        PackageError: see load_package and check_unpacked_size.
+    """
+    from app.packages.package import load_package
+    from app.packages.torchscript_file import check_unpacked_size
+
+    package = load_package(folder)
+    check_unpacked_size(package.model_path)
+    samples = len(package.golden.images) if package.golden else 0
+    digest = package.digest
+    return {"package": str(folder), "ok": True, "digest": digest, "golden_samples": samples}
 
 
 def verify_package(package: "Package") -> dict[str, Any]:
@@ -89,7 +123,9 @@ def verify_package(package: "Package") -> dict[str, Any]:
 
 
 def summarise(result: dict[str, Any]) -> str:
-    """The result of verify_package in one or two lines."""
+    """The result of verify_package or check_files in one or two lines."""
+    if "engine" not in result:
+        return "its files are complete; the model was not run, so its scores are not known"
     batches = f"\n  {ONE_AT_A_TIME}: {result['batch_problem']}" if result["batch_problem"] else ""
     if not result["golden_samples"]:
         text = "no golden samples: nothing proves that the scores are those of the training"

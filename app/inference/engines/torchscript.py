@@ -10,6 +10,7 @@ from app.errors import PackageError
 from app.inference.engines.base import FloatArray
 from app.packages.manifest import InputSpec
 from app.packages.package import ModelSource
+from app.packages.torchscript_file import check_unpacked_size
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +21,10 @@ def load_module(source: ModelSource, device: str = "cpu") -> torch.jit.ScriptMod
     """Load a package's module for inference, without optimising it.
 
     Raises:
-        PackageError: the file is not a TorchScript module that torch can load.
+        PackageError: the file is not a TorchScript module that torch can load, or see
+            check_unpacked_size.
     """
+    check_unpacked_size(source)
     try:
         module: torch.jit.ScriptModule = torch.jit.load(source, map_location=device).eval()
     except (RuntimeError, ValueError) as exc:

@@ -12,7 +12,7 @@ from app.imaging.header import OrientationRule
 from app.imaging.preprocess import Preprocessor
 from app.imaging.resample import ByteArray
 from app.inference.engines.base import Engine, FloatArray
-from app.inference.scores import to_scores
+from app.inference.scores import convert
 from app.packages.manifest import OutputSpec
 from app.packages.package import Golden, Package
 from app.system.files import read_regular
@@ -34,7 +34,7 @@ def make_scorer(package: Package, golden: Golden, engine: Engine) -> Scorer:
         try:
             # One image at a time, as a server without load does.
             outputs = [engine.infer(preprocessor(pixels)[np.newaxis])[0] for pixels in images]
-            return np.stack([to_scores(output, spec) for output in outputs])
+            return np.stack([convert(output, spec) for output in outputs])
         except Exception as exc:
             raise PackageError(
                 package.model_path, f"the model failed on a golden sample in {engine.name}"

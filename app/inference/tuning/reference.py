@@ -35,7 +35,9 @@ class Reference:
         self.inputs = probe_batch(package)
         try:
             self._scores = self._score(PlainTorchScript(package.model_source()))
-        except (RuntimeError, InternalError) as exc:
+        except InternalError as exc:
+            raise PackageError(package.model_path, exc.detail, field="output") from exc
+        except RuntimeError as exc:
             raise PackageError(
                 package.model_path,
                 "the model failed on inputs that fit the manifest",

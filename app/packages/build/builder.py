@@ -16,7 +16,8 @@ from app.packages.build.golden import (
     preprocess_golden,
     read_golden_images,
 )
-from app.packages.build.models import Source, fit_outputs
+from app.packages.build.models import Source
+from app.packages.build.outputs import check_meaning, fit_outputs, require_classes
 from app.packages.build.presets import Preset
 from app.packages.build.reference import transform_of
 from app.packages.build.script import to_torchscript
@@ -33,12 +34,14 @@ class BuildRequest:
     Attributes:
         labels: by class index.
         preset: returns the preprocessing for the loaded module.
-        kind: ``logits`` or ``probabilities``.
+        kind: ``logits`` or ``probabilities``; None for logits that must not look like
+            probabilities.
         task: ``single_label`` or ``multi_label``.
         method: ``trace`` or ``script``.
         golden: files of golden samples; see read_golden_images.
         tolerance: largest allowed difference of a golden score; None for the default of the
             resampling.
+        positive: the label that the one output of a binary model is the score of.
         orientation: whether training turned images upright as their metadata say.
     """
 
@@ -47,11 +50,12 @@ class BuildRequest:
     source: Source
     labels: list[str]
     preset: Callable[[torch.nn.Module], Preset]
-    kind: str = "logits"
+    kind: str | None = None
     task: str = "single_label"
     method: str = "trace"
     golden: tuple[str, ...] = ()
     tolerance: float | None = None
+    positive: str | None = None
     orientation: OrientationRule = "exif"
 
 
@@ -73,6 +77,7 @@ def build_package(
         OperatorError: a part cannot be read, or the parts do not fit together; nothing is
             left behind.
     """
+    require_classes(request.labels, request.task)
     report("loading the model")
     model = request.source.load(len(request.labels))
     preset = request.preset(model)
@@ -82,8 +87,9 @@ def build_package(
     report("running the reference on the golden samples")
     transform = preset.transform or transform_of(steps)
     inputs = preprocess_golden(images, transform, request.orientation)
-    model = fit_outputs(model, inputs, len(request.labels), request.kind)
-    output = (request.kind, request.task)
+    output = (request.kind or "logits", request.task)
+    model = fit_outputs(model, inputs, request.labels, output, request.positive)
+    check_meaning(model, inputs, request.kind, request.task)
     tolerance = request.tolerance or _default_tolerance(steps)
     golden = draft_golden(images, inputs, model, output, request.labels, tolerance)
     report(f"converting to TorchScript ({request.method}) and comparing it with the model")
@@ -94,7 +100,7 @@ def build_package(
         version=request.version,
         input=input_spec,
         preprocess=preset.steps,
-        output={"kind": request.kind, "task": request.task, "classes": len(request.labels)},
+        output={"kind": output[0], "task": output[1], "classes": len(request.labels)},
         labels=request.labels,
         save_model=lambda path: scripted.save(str(path)),
         golden=golden,

@@ -10,7 +10,7 @@ import torch
 from app.errors import OperatorError
 from app.packages.build.checkpoint import load_checkpoint
 from app.packages.build.foreign import import_extra, import_own
-from app.packages.build.script import last_line
+from app.packages.torchscript_file import check_unpacked_size
 
 Module = torch.nn.Module
 """An eager module, for type annotations in modules that must not import torch."""
@@ -43,8 +43,9 @@ def read_torchscript(path: Path) -> Module:
     """Load a TorchScript file.
 
     Raises:
-        OperatorError: torch cannot load it.
+        OperatorError: torch cannot load it, or see check_unpacked_size.
     """
+    check_unpacked_size(path)
     try:
         module: Module = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as exc:
@@ -92,60 +93,5 @@ def call_factory(factory: str, arguments: dict[str, Any]) -> Module:
     if not isinstance(model, Module):
         raise OperatorError(
             f"--factory {factory} returned a {type(model).__name__}, expected an nn.Module"
-        )
-    return model
-
-
-class TwoClasses(Module):
-    """Turns the one output of a binary model into two: ``z`` into the logits ``(0, z)``.
-
-    softmax((0, z)) is (1 - sigmoid(z), sigmoid(z)), so the scores stay the same. A
-    probability ``p`` becomes ``(1 - p, p)``. The binary model returns (N, 1) or (N,).
-    """
-
-    def __init__(self, model: Module, kind: str) -> None:
-        super().__init__()
-        self.model = model
-        self.logits = kind == "logits"
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute (N, 2)."""
-        positive = self.model(images).reshape(-1, 1)
-        negative = torch.zeros_like(positive) if self.logits else 1 - positive
-        return torch.cat([negative, positive], dim=1)
-
-
-def fit_outputs(model: Module, images: torch.Tensor, classes: int, kind: str) -> Module:
-    """Check the model's output on real input, and add the second class of a binary model.
-
-    Args:
-        model: the eager module.
-        images: float32 (N, C, H, W), preprocessed.
-        classes: the number of labels.
-        kind: ``logits`` or ``probabilities``.
-
-    Raises:
-        OperatorError: the model fails on the input, or returns no tensor (N, classes).
-    """
-    try:
-        with torch.inference_mode():
-            output = model(images[:1])
-    except Exception as exc:
-        raise OperatorError(
-            f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
-            f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
-        ) from exc
-    if not isinstance(output, torch.Tensor):
-        raise OperatorError(
-            f"the model returns a {type(output).__name__}, expected one tensor (N, classes); "
-            "wrap it in a --factory of your own that returns the tensor"
-        )
-    shape = tuple(output.shape)
-    if classes == 2 and shape in ((1, 1), (1,)):
-        return TwoClasses(model, kind).eval()
-    if shape != (1, classes):
-        raise OperatorError(
-            f"the model returns the shape {shape} for 1 image, "
-            f"expected {(1, classes)}: there are {classes} labels"
         )
     return model

@@ -1,7 +1,7 @@
 """Receiving a request body: bounded in bytes, in time, and in memory with all others."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,10 +113,8 @@ class RequestBody:
             self.is_unfinished = True
             return
         try:
-            self._drop_what_is_there()
-            if self._left or self._is_chunked:
-                with self._bounded(BodyTimeouts(DISCARD_PAUSE_S, DISCARD_S)):
-                    self._discard()
+            with self._bounded(BodyTimeouts(DISCARD_PAUSE_S, DISCARD_S)):
+                self._discard()
         except _STREAM_ERRORS:
             self.is_unfinished = True
 
@@ -184,13 +182,6 @@ class RequestBody:
         self._connection.settimeout(timeouts.pause_s)
         with gevent.Timeout(timeouts.total_s):
             yield
-
-    def _drop_what_is_there(self) -> None:
-        """Drop what has arrived without a timer, which most bodies need not."""
-        with suppress(BlockingIOError):
-            self._connection.settimeout(0)
-            while self._left:
-                self._drop_piece()
 
 
 def _to_api_error(exc: BaseException, timeouts: BodyTimeouts) -> InvalidArgument:

@@ -9,7 +9,6 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from socket import IPPROTO_TCP, TCP_CORK
 from typing import Any
 
 import gevent
@@ -65,10 +64,10 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
         """Answer one request; the WSGI application (PEP 3333)."""
-        started, connection = time.monotonic(), environ["gunicorn.socket"]
+        started, output = time.monotonic(), environ["gunicorn.socket"]
         body = RequestBody(
             environ["wsgi.input"],
-            connection,
+            output.client,
             int(environ.get("CONTENT_LENGTH") or 0),
             "HTTP_TRANSFER_ENCODING" in environ,
         )
@@ -82,16 +81,14 @@ class Front:
                 started,
                 exc,
             )
-        connection.settimeout(self.write_timeout_s)
+        output.settimeout(self.write_timeout_s)
         # gunicorn passes a bound method of its Response.
         response = start_response.__self__  # type: ignore[attr-defined]
         if body.is_unfinished:
             response.force_close()
-        # gunicorn sends head and body apart; the head alone would wake the client for nothing.
-        connection.setsockopt(IPPROTO_TCP, TCP_CORK, True)
         start_response(answer.status, answer.headers)
         yield answer.body
-        connection.setsockopt(IPPROTO_TCP, TCP_CORK, False)
+        output.flush()
         # After the answer: a client that has not sent its body yet need not wait for it.
         body.discard()
         if body.is_unfinished:

@@ -6,7 +6,8 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
 - ``GeventWorker.notify``, called once a second, also while the worker drains;
 - ``GeventWorker.run``, which accepts into a pool of ``worker_connections`` greenlets, calls
   ``handle`` for each connection, and on ``alive = False`` waits for them;
-- ``AsyncWorker.handle_request``, which calls ``wsgi`` and raises StopIteration to close;
+- ``AsyncWorker.handle_request``, which calls ``wsgi``, writes its answer by ``sendall`` of the
+  socket it is given, and raises StopIteration to close;
 - ``Worker.load_wsgi``, ``wsgi``, ``alive``, ``cfg``, ``log``, ``sockets``, ``worker_connections``;
 - ``Arbiter.WORKER_BOOT_ERROR``, and the classes of ``gunicorn.http.errors``;
 - ``gunicorn.http.get_parser``: an iterator of requests whose ``unreader`` has ``take_buffered``
@@ -42,6 +43,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OperatorError
 from app.server.balance import Balance
+from app.server.held_output import HeldOutput
 
 HEAD_END = b"\r\n\r\n"
 
@@ -132,7 +134,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             address, parser = listener.getsockname(), get_parser(self.cfg, client, addr)
             while request := self._next_request(parser, client):
                 if not self._shed(request, client, addr):
-                    self.handle_request(address, request, client, addr)
+                    self.handle_request(address, request, HeldOutput(client), addr)
         except (OSError, StopIteration, gevent.GreenletExit):
             self.log.debug("a connection has ended")
         except (Exception, gevent.Timeout) as exc:
@@ -175,10 +177,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             "\r\n",
         ]
         client.settimeout(self.wsgi.write_timeout_s)
-        whole = "\r\n".join(lines).encode("latin-1") + answer.body
-        sent = client.send(whole)
-        if sent < len(whole):
-            client.sendall(whole[sent:])
+        output = HeldOutput(client)
+        output.sendall("\r\n".join(lines).encode("latin-1") + answer.body)
+        output.flush()
 
     def _count_connection(self, change: int) -> None:
         self._connections += change

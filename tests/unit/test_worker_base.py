@@ -6,6 +6,7 @@ from pathlib import Path
 import gevent
 import gevent.event
 import gevent.server
+import gevent.socket
 import gevent.ssl
 import pytest
 from gunicorn.config import Config
@@ -16,6 +17,7 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.server.held_output import HeldOutput
 from app.server.worker import Listener, TlsContext, Worker, tls_context
 
 
@@ -90,6 +92,23 @@ def test_environ_has_the_connection_and_a_stream_that_ends_with_the_body() -> No
     assert environ["wsgi.input_terminated"]
     assert environ["wsgi.input"].read(100) == b"ok"
     assert response.start_response.__self__ is response
+
+
+def test_answer_leaves_in_one_piece() -> None:
+    server, client = gevent.socket.socketpair()
+    output, address = HeldOutput(server), ("127.0.0.1", 1)
+    request = next(get_parser(Config(), _Client(), address))
+    response, _ = create(request, output, address, ("127.0.0.1", 80), Config())
+    response.start_response("200 OK", [("Content-Length", "2")])
+    response.write(b"ok")
+    response.close()
+    client.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        client.recv(1000)
+    output.flush()
+    assert client.recv(1000).endswith(b"\r\n\r\nok")
+    server.close()
+    client.close()
 
 
 def test_body_of_known_length_tells_what_is_left_and_what_was_read_ahead() -> None:

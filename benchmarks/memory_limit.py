@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.attacks import Attack, attackers, post
+from benchmarks.attackers import Attack, attackers, post
 from benchmarks.cgroup import Group, memory_group
 from benchmarks.clients import HealthSummary, health_checks, summarize
 from benchmarks.server import Server

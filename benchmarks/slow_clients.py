@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attacks import ATTACKS, Attack, Counts, attackers, tls_attacks
+from benchmarks.attackers import ATTACKS, Attack, Counts, attackers, tls_attacks
 from benchmarks.clients import HealthSummary, good_callers, health_checks, summarize
 from benchmarks.server import Server, make_certificate
 from benchmarks.support import (

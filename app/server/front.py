@@ -193,4 +193,4 @@ def _is_batch(environ: Environ) -> bool:
 
 def _evict(greenlet: gevent.Greenlet) -> None:
     error = ModelUnavailable("the body came too slowly while the memory for bodies was used up")
-    gevent.kill(greenlet, error, block=False)
+    gevent.kill(greenlet, error)

@@ -127,6 +127,18 @@ def test_stalled_bodies_make_room_for_others(
         assert server.request("GET", "/healthz").status == 200
 
 
+def test_stalled_body_is_evicted_when_its_memory_is_needed(
+    colour_weights: Path, tmp_path: Path, clients: ExitStack
+) -> None:
+    whole = b'{"images": null' + b" " * (30 * MIB) + b"}"
+    head = f"POST {PATH}/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(whole)}\r\n\r\n"
+    with Server(colour_weights, tmp_path, body_memory_mb=64) as server:
+        stalled = [_connect(server, clients, head.encode() + whole[:-1]) for _ in range(2)]
+        wait_until(lambda: server.request("POST", f"{PATH}/batch", whole).code == 336006, wait_s=20)
+        assert b"the body came too slowly" in stalled[0].recv(65536)
+        assert "Traceback" not in server.log_text()
+
+
 def _send_what_is_taken(server: Server, clients: ExitStack, sent: bytes) -> None:
     connection = _connect(server, clients)
     connection.settimeout(3)

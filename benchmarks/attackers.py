@@ -1,10 +1,14 @@
 """Clients that hold a server's connections, in one process.
 
 Each attack is a number of connections that send an opening, and then trickle, stay silent, or
-repeat it. A connection that the server closes is opened again after a second.
+repeat it. A connection that the server closes is opened again after a second, by a flood at once.
 """
 
 import asyncio
+import base64
+import io
+import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -13,9 +17,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.clients import in_background
 from benchmarks.server import HOST, Server
-from benchmarks.support import PATH, allow_many_files
+from benchmarks.support import PATH, allow_many_files, photo_body
 
 TRICKLE_INTERVAL_S = 0.2
 TRICKLE_SLOTS = 20
@@ -32,6 +38,17 @@ SMALL_BUFFER_BYTES = 4096
 BODY_BYTES = 100_000
 PIPELINED = 50
 
+FLOODING = 8
+"""As many as there are good callers."""
+
+MIN_SHARE = 0.8
+"""Of the throughput of good callers, while others hold connections."""
+
+MIN_SHARE_OF_FLOOD = 0.5
+"""A flood of as many clients as there are good callers may take as much as they."""
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -47,6 +64,7 @@ class Attack:
         is_reading: whether answers are read.
         is_handshaking: whether the client completes the TLS handshake of a TLS server.
         is_flood: whether a client sends its opening again as soon as it has an answer.
+        min_share: of their throughput that good callers must keep.
     """
 
     key: str
@@ -57,6 +75,7 @@ class Attack:
     is_reading: bool = True
     is_handshaking: bool = True
     is_flood: bool = False
+    min_share: float = MIN_SHARE
 
 
 def post(path: str, framing: str, body: bytes = b"") -> bytes:
@@ -94,19 +113,44 @@ ATTACKS = (
         "wrong-path", "bodies that never come, wrong path", 112, [post("/nothing/here", _LENGTH)]
     ),
     Attack("right-path", "bodies that never come, right path", 112, [post(PATH, _LENGTH)]),
-    Attack(
-        "malformed",
-        "floods of malformed chunked bodies",
-        8,
-        [
-            post(PATH, _CHUNKED, b"not a size\r\n{}\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"2\r\n{}no line end\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n"),
-        ],
-        is_flood=True,
-    ),
 )
+
+
+def _flood(key: str, name: str, *openings: bytes, min_share: float = MIN_SHARE_OF_FLOOD) -> Attack:
+    return Attack(key, name, FLOODING, openings, is_flood=True, min_share=min_share)
+
+
+def _whole(path: str, body: bytes) -> bytes:
+    return post(path, f"Content-Length: {len(body)}", body)
+
+
+def _tiny_image() -> bytes:
+    """The body of a request with the smallest image that is accepted."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (15, 15), "red").save(buffer, "PNG")
+    return json.dumps({"image": base64.b64encode(buffer.getvalue()).decode()}).encode()
+
+
+FLOODS = (
+    _flood(
+        "flood-chunks",
+        "malformed chunked bodies",
+        post(PATH, _CHUNKED, b"not a size\r\n{}\r\n0\r\n\r\n"),
+        post(PATH, _CHUNKED, b"2\r\n{}no line end\r\n0\r\n\r\n"),
+        post(PATH, _CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"),
+        post(PATH, _CHUNKED, b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n"),
+    ),
+    _flood("flood-json", "bodies that are no JSON", _whole(PATH, b'{"image":')),
+    _flood("flood-path", "a wrong path", _whole("/nothing/here", b"{}")),
+    _flood("flood-docs", "GET /docs", f"GET /docs HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()),
+    # Each is computed: half of the throughput is theirs.
+    _flood("flood-tiny", "images of 15 x 15 px", _whole(PATH, _tiny_image()), min_share=0.4),
+)
+
+TOKEN_FLOOD = _flood(
+    "flood-token", "a wrong access token", _whole(f"{PATH}?access_token=wrong", photo_body())
+)
+"""Of a server that asks for tokens."""
 
 
 def tls_attacks() -> tuple[Attack, ...]:
@@ -120,18 +164,19 @@ def tls_attacks() -> tuple[Attack, ...]:
     half = outgoing.read()
     half = half[: len(half) // 2]
     return (
-        Attack("silent-tls", "TLS handshakes, nothing sent", 200, is_handshaking=False),
+        Attack("silent", "TLS handshakes, nothing sent", 200, is_handshaking=False),
         Attack("half-hello", "TLS handshakes, half a ClientHello", 200, [half], b"", True, False),
     )
 
 
 @dataclass
 class Counts:
-    """How an attack went: connections opened, failed ones, and those open now."""
+    """How an attack went: connections opened, failed, open now; answers to a flood."""
 
     opened: int = 0
     failed: int = 0
     held: int = 0
+    answers: int = 0
 
 
 @contextmanager
@@ -155,8 +200,9 @@ class _Client(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, attack: Attack) -> None:
-        self._attack = attack
+    def __init__(self, attack: Attack, opening: bytes, counts: Counts) -> None:
+        self._attack, self._opening, self._counts = attack, opening, counts
+        self._received = b""
         self._position = 0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -167,8 +213,19 @@ class _Client(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(transport.pause_reading)
 
     def data_received(self, data: bytes) -> None:
-        if self._attack.is_flood:
+        if not self._attack.is_flood:
+            return
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        length = _CONTENT_LENGTH.search(head)
+        if not end or (length and len(body) < int(length[1])):
+            return
+        self._received = b""
+        self._counts.answers += 1
+        if b"\r\nconnection: close" in head.lower():
             self.transport.close()
+        else:
+            self.transport.write(self._opening)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -252,7 +309,7 @@ class _Crew:
                 # Not by the transport, which would copy a body that the server does not take.
                 await loop.sock_sendall(peer, opening)
             _, client = await loop.create_connection(
-                lambda: _Client(self._attack),
+                lambda: _Client(self._attack, opening, self._counts),
                 sock=peer,
                 ssl=self._context,
                 server_hostname=HOST if self._context else None,

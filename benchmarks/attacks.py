@@ -1,273 +1,169 @@
-"""Clients that hold a server's connections, in one process.
+"""Attacks on a running server, and the figures that it must reach under each.
 
-Each attack is a number of connections that send an opening, and then trickle, stay silent, or
-repeat it. A connection that the server closes is opened again after a second.
+    python -m benchmarks.attacks
+    python -m benchmarks.attacks --attacks heads flood-json disk
+
+Each attack meets a fresh server. Eight good callers send one request after the other, on new
+connections, before the attack, during it and after it; GET /healthz is sent once a second. The
+exit status is 1 when a figure is missed. An attack that the machine does not allow is skipped:
+mounting a small disk and making a memory cgroup take root, clock steps a C compiler.
+
+slow_clients and memory_limit show more of their attacks, and measure other checkouts.
 """
 
-import asyncio
-import socket
-import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from benchmarks.clients import in_background
-from benchmarks.server import HOST, Server
-from benchmarks.support import PATH, allow_many_files
-
-TRICKLE_INTERVAL_S = 0.2
-TRICKLE_SLOTS = 20
-"""Clients send their bytes in turns, so that they do not all wake the server at once."""
-
-REOPEN_PAUSE_S = 1.0
-OPEN_TIMEOUT_S = 10.0
-"""A server under attack may never complete the last connections or handshakes."""
-
-CONNECTING_AT_ONCE = 100
-SMALL_BUFFER_BYTES = 4096
-"""The receive buffer of a client that never reads, so that the server soon cannot send."""
-
-BODY_BYTES = 100_000
-PIPELINED = 50
-
-
-@dataclass(frozen=True)
-class Attack:
-    """What each of a number of clients does.
-
-    Attributes:
-        key: names it on the command line.
-        name: says what it is.
-        clients: how many there are.
-        openings: what a client sends first; the clients take them in turn.
-        trickle: sent afterwards, one byte in each TRICKLE_INTERVAL_S, from the start again
-            when all of it has been sent.
-        is_reading: whether answers are read.
-        is_handshaking: whether the client completes the TLS handshake of a TLS server.
-        is_flood: whether a client sends its opening again as soon as it has an answer.
-    """
-
-    key: str
-    name: str
-    clients: int
-    openings: Sequence[bytes] = (b"",)
-    trickle: bytes = b""
-    is_reading: bool = True
-    is_handshaking: bool = True
-    is_flood: bool = False
-
-
-def post(path: str, framing: str, body: bytes = b"") -> bytes:
-    """A request that says by one header line how its body is framed."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-    return f"{head}{framing}\r\n\r\n".encode() + body
-
-
-_LENGTH = f"Content-Length: {BODY_BYTES}"
-_CHUNKED = "Transfer-Encoding: chunked"
-_PAGE = f"GET /openapi.json HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
-_LAST = f"GET /healthz HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
-
-ATTACKS = (
-    Attack("heads", "unfinished heads", 500, [post(PATH, "X-Unfinished: ")[:-4]]),
-    Attack("bodies", "trickled bodies", 500, [post(PATH, _LENGTH, b'{"image": "')], b"A"),
-    Attack(
-        "chunks",
-        "trickled chunked bodies",
-        300,
-        [post(PATH, _CHUNKED, b'b\r\n{"image": "\r\n')],
-        b"5\r\nAAAAA\r\n",
-    ),
-    Attack("idle", "idle connections", 2000),
-    Attack("idle-more", "idle connections", 2100),
-    Attack(
-        "pipelined",
-        f"pipelining {PIPELINED} large pages, never reading",
-        130,
-        [_PAGE * PIPELINED],
-        is_reading=False,
-    ),
-    Attack("closed", "staying after Connection: close", 100, [_LAST], is_reading=False),
-    Attack(
-        "wrong-path", "bodies that never come, wrong path", 112, [post("/nothing/here", _LENGTH)]
-    ),
-    Attack("right-path", "bodies that never come, right path", 112, [post(PATH, _LENGTH)]),
-    Attack(
-        "malformed",
-        "floods of malformed chunked bodies",
-        8,
-        [
-            post(PATH, _CHUNKED, b"not a size\r\n{}\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"2\r\n{}no line end\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"),
-            post(PATH, _CHUNKED, b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n"),
-        ],
-        is_flood=True,
-    ),
+from app.access_tokens import add_token
+from benchmarks import memory_limit
+from benchmarks.attackers import ATTACKS, FLOODS, TOKEN_FLOOD, Attack, attackers, tls_attacks
+from benchmarks.cgroup import memory_group
+from benchmarks.figures import Figure, figures_of, health_figure
+from benchmarks.machine_faults import FAULTS, RECOVERY_S, Bench, Skipped
+from benchmarks.server import Server, make_certificate
+from benchmarks.slow_clients import measure
+from benchmarks.support import (
+    PATH,
+    allow_many_files,
+    make_parser,
+    publish,
+    show_status,
+    table,
 )
 
+HEAD = ("attack", "figure", "found", "must be", "")
+MEMORY_MB = 1500
 
-def tls_attacks() -> tuple[Attack, ...]:
-    """The attacks that only a TLS server knows: handshakes that stall."""
-    outgoing = ssl.MemoryBIO()
-    hello = ssl.create_default_context().wrap_bio(
-        ssl.MemoryBIO(), outgoing, server_hostname="localhost"
-    )
-    with suppress(ssl.SSLWantReadError):
-        hello.do_handshake()
-    half = outgoing.read()
-    half = half[: len(half) // 2]
-    return (
-        Attack("silent-tls", "TLS handshakes, nothing sent", 200, is_handshaking=False),
-        Attack("half-hello", "TLS handshakes, half a ClientHello", 200, [half], b"", True, False),
-    )
+Run = Callable[[Bench], list[Figure]]
 
 
-@dataclass
-class Counts:
-    """How an attack went: connections opened, failed ones, and those open now."""
-
-    opened: int = 0
-    failed: int = 0
-    held: int = 0
+def run_clients(attack: Attack, bench: Bench) -> list[Figure]:
+    """Run an attack of clients."""
+    return _run(attack, bench.server(), bench)
 
 
-@contextmanager
-def attackers(attack: Attack, server: Server) -> Iterator[list[Counts]]:
-    """Attack a server for the length of a block, from when every client is connected.
-
-    Yields:
-        The list that holds the counts, as its only item, after the block.
-    """
-    with in_background(_run, attack, server.port, server.cafile) as counts:
-        yield counts
+def run_tls_clients(attack: Attack, bench: Bench) -> list[Figure]:
+    """Run an attack of clients on a server that speaks TLS."""
+    return _run(attack, bench.server(certificate=make_certificate(bench.folder)), bench)
 
 
-def _run(pipe: Connection, attack: Attack, port: int, cafile: str) -> None:
-    allow_many_files()
-    asyncio.run(_Crew(attack, port, cafile).work(pipe))
+def run_token_flood(bench: Bench) -> list[Figure]:
+    """Flood a server that asks for tokens with wrong ones."""
+    tokens = bench.folder / "tokens.json"
+    server = bench.server(("access_tokens", "on"), ("tokens_file", tokens))
+    server.path = f"{PATH}?access_token={add_token(tokens, 'good')}"
+    return _run(TOKEN_FLOOD, server, bench)
 
 
-class _Client(asyncio.Protocol):
-    """A connection; ``closed`` is done when it is over."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, attack: Attack) -> None:
-        self._attack = attack
-        self._position = 0
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        if not self._attack.is_reading:
-            # Later: the transport starts to read after this call.
-            asyncio.get_running_loop().call_soon(transport.pause_reading)
-
-    def data_received(self, data: bytes) -> None:
-        if self._attack.is_flood:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def trickle(self) -> None:
-        if not self.transport.is_closing():
-            trickle = self._attack.trickle
-            self.transport.write(trickle[self._position : self._position + 1])
-            self._position = (self._position + 1) % len(trickle)
+def _run(attack: Attack, server: Server, bench: Bench) -> list[Figure]:
+    with server.running():
+        outcome = measure(server, attackers(attack, server), bench.seconds)
+    return figures_of(outcome, attack.min_share)
 
 
-class _Crew:
-    """All the clients of an attack."""
+def run_memory(load: memory_limit.Load, bench: Bench) -> list[Figure]:
+    """Load a server in a memory cgroup."""
+    with memory_group(MEMORY_MB * 1_000_000) as group:
+        if group is None:
+            raise Skipped("needs to make a memory cgroup (root)")
+        server = bench.server(prefix=group.enter())
+        with server.running():
+            outcome = memory_limit.measure(server, group, load, 4 * bench.seconds)
+            tracebacks = server.log_text().count("Traceback")
+    return [
+        Figure("processes killed for memory", outcome.oom_kills or 0, 0),
+        Figure("peak of a worker, MB", outcome.worker_peak_mb, MEMORY_MB),
+        health_figure(outcome.health),
+        Figure("next result after it, s", outcome.good_after_s or float("nan"), RECOVERY_S),
+        Figure("tracebacks in the log", tracebacks, 0),
+        Figure("workers replaced", outcome.replaced, 0),
+    ]
 
-    def __init__(self, attack: Attack, port: int, cafile: str) -> None:
-        self._attack, self._port = attack, port
-        is_tls = cafile and attack.is_handshaking
-        self._context = ssl.create_default_context(cafile=cafile) if is_tls else None
-        self._clients: dict[int, _Client] = {}
-        self._counts = Counts()
 
-    async def work(self, pipe: Connection) -> None:
-        """Open everything, say so, and go on until told to stop."""
-        loop = asyncio.get_running_loop()
-        self._free = asyncio.Semaphore(CONNECTING_AT_ONCE)
-        opened = [asyncio.Event() for _ in range(self._attack.clients)]
-        tasks = [asyncio.create_task(self._keep(i, event)) for i, event in enumerate(opened)]
-        if self._attack.trickle:
-            tasks.append(asyncio.create_task(self._trickle()))
-        everything = asyncio.gather(*(event.wait() for event in opened))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(everything, OPEN_TIMEOUT_S)
-        pipe.send("ready")
-        await loop.run_in_executor(None, pipe.recv)
-        pipe.send([self._counts])
-        for task in tasks:
-            task.cancel()
+def known_attacks() -> dict[str, tuple[str, Run]]:
+    """Every attack by its name on the command line, with what it is."""
+    plain = {a.key: (_describe(a), partial(run_clients, a)) for a in (*ATTACKS, *FLOODS)}
+    token = {TOKEN_FLOOD.key: (_describe(TOKEN_FLOOD), run_token_flood)}
+    tls = {
+        f"tls-{a.key}": (f"TLS: {_describe(a)}", partial(run_tls_clients, a))
+        for a in (*ATTACKS, *FLOODS, *tls_attacks())
+    }
+    memory = {
+        f"memory-{key}": (f"{MEMORY_MB} MB of memory: {name}", partial(run_memory, load))
+        for key, (name, load) in memory_limit.LOADS.items()
+    }
+    return {**plain, **token, **tls, **memory, **FAULTS}
 
-    async def _keep(self, index: int, opened: asyncio.Event) -> None:
-        """Keep one connection open, again and again."""
-        opening = self._attack.openings[index % len(self._attack.openings)]
-        while True:
+
+def _describe(attack: Attack) -> str:
+    return f"{attack.clients} {'clients that flood: ' if attack.is_flood else ''}{attack.name}"
+
+
+def run(options: argparse.Namespace) -> dict[str, list[Figure] | str]:
+    """Run the chosen attacks; the figures of each, or why it was skipped."""
+    known, found = known_attacks(), dict[str, list[Figure] | str]()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), options.seconds, tuple(options.setting))
+        show_status("choosing the engine")
+        bench.server().tune()
+        for number, key in enumerate(options.attacks or known):
+            name, attack = known[key]
+            show_status(f"{number + 1} of {len(options.attacks or known)}: {name}")
             try:
-                async with self._free:
-                    peer = await self._connect()
-                opened.set()
-                await self._hold(index, peer, opening)
-            except OSError:
-                self._counts.failed += 1
-            if not self._attack.is_flood:
-                await asyncio.sleep(REOPEN_PAUSE_S)
+                found[key] = attack(bench)
+            except Skipped as exc:
+                found[key] = str(exc)
+    return found
 
-    async def _hold(self, index: int, peer: socket.socket, opening: bytes) -> None:
-        self._counts.opened += 1
-        self._counts.held += 1
-        try:
-            self._clients[index] = client = await self._open(peer, opening)
-            await client.closed
-        finally:
-            self._counts.held -= 1
-            self._clients.pop(index, None)
 
-    async def _connect(self) -> socket.socket:
-        peer = socket.socket()
-        peer.setblocking(False)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not self._attack.is_reading:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
-        try:
-            await asyncio.get_running_loop().sock_connect(peer, (HOST, self._port))
-        except OSError:
-            peer.close()
-            raise
-        return peer
+def rows(name: str, figures: list[Figure] | str) -> list[tuple[str, ...]]:
+    """The rows of an attack, named in the first one."""
+    if isinstance(figures, str):
+        return [(name, figures, "", "", "skipped")]
+    names = [name, *[""] * (len(figures) - 1)]
+    return [(label, *figure.cells()) for label, figure in zip(names, figures, strict=True)]
 
-    async def _open(self, peer: socket.socket, opening: bytes) -> _Client:
-        loop = asyncio.get_running_loop()
-        try:
-            if self._context is None:
-                # Not by the transport, which would copy a body that the server does not take.
-                await loop.sock_sendall(peer, opening)
-            _, client = await loop.create_connection(
-                lambda: _Client(self._attack),
-                sock=peer,
-                ssl=self._context,
-                server_hostname=HOST if self._context else None,
-            )
-        except OSError:
-            peer.close()
-            raise
-        if self._context is not None:
-            client.transport.write(opening)
-        return client
 
-    async def _trickle(self) -> None:
-        while True:
-            for slot in range(TRICKLE_SLOTS):
-                for index in range(slot, self._attack.clients, TRICKLE_SLOTS):
-                    if client := self._clients.get(index):
-                        client.trickle()
-                await asyncio.sleep(TRICKLE_INTERVAL_S / TRICKLE_SLOTS)
+def _options() -> argparse.Namespace:
+    parser = make_parser(__doc__, "attacks")
+    known = known_attacks()
+    parser.add_argument(
+        "--attacks",
+        nargs="+",
+        choices=known,
+        default=[],
+        metavar="NAME",
+        help="; ".join(f"{key}: {name}" for key, (name, _) in known.items()),
+    )
+    parser.add_argument("--seconds", type=float, default=8, help="of each of the three loads")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the attacks and print a row for each figure."""
+    options = _options()
+    allow_many_files()
+    found, known = run(options), known_attacks()
+    measured = [
+        figure for figures in found.values() if isinstance(figures, list) for figure in figures
+    ]
+    missed = sum(not figure.is_reached for figure in measured)
+    lines = [row for key, figures in found.items() for row in rows(known[key][0], figures)]
+    text = f"{table(HEAD, lines)}\n\n{len(measured)} figures, {missed} of them missed."
+    attacks = {
+        key: figures
+        if isinstance(figures, str)
+        else [dataclasses.asdict(f) | {"is_reached": f.is_reached} for f in figures]
+        for key, figures in found.items()
+    }
+    publish(options, text, {"attacks": attacks, "missed": missed})
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

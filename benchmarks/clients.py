@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.server import Server, ask, connect
-from benchmarks.support import NO_ANSWER, PATH, ClosedLoop, LoadResult, run_load
+from benchmarks.support import NO_ANSWER, ClosedLoop, LoadResult, run_load
 
 GOOD_CALLERS = 8
 RETRY_PAUSE_S = 0.05
@@ -72,7 +72,7 @@ def _call(server: Server, body: bytes, end: float, result: LoadResult) -> None:
         connection = server.connect(left_s)
         with suppress(OSError, HTTPException):
             while (started := time.perf_counter()) < end:
-                connection.request("POST", PATH, body)
+                connection.request("POST", server.path, body)
                 answer = connection.getresponse().read()
                 is_error = b'"error_code"' in answer
                 code = json.loads(answer)["error_code"] if is_error else 0

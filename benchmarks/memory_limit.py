@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.attacks import Attack, attackers, post
+from benchmarks.attackers import Attack, attackers, post
 from benchmarks.cgroup import Group, memory_group
 from benchmarks.clients import HealthSummary, health_checks, summarize
 from benchmarks.server import Server
@@ -133,7 +133,7 @@ def measure(server: Server, group: Group | None, load: Load, seconds: float) -> 
     """Load a server that is ready."""
     body = photo_body()
     run_load(server.target(body), ClosedLoop(8), 2)
-    pids = {worker.pid for worker in server.workers()}
+    pids = server.worker_pids()
     with health_checks(server) as checks:
         begin = time.perf_counter()
         answers = load(server, seconds)
@@ -144,7 +144,7 @@ def measure(server: Server, group: Group | None, load: Load, seconds: float) -> 
         group.oom_kills() if group else None,
         group.peak_mb() if group else None,
         server.peak_mb(),
-        len(pids - {worker.pid for worker in server.workers()}),
+        len(pids - server.worker_pids()),
         summarize(checks, begin, end),
         good_after_s,
     )

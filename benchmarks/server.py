@@ -77,7 +77,14 @@ class Server:
         prefix: a command that runs the server's command.
         certificate: certificate and key; with them the server speaks TLS.
         settings: names and values.
+        log: file of its standard error; default is ``server.log`` in ``state_dir``.
+
+    Attributes:
+        path: of a good request.
+        state_dir: as given.
     """
+
+    path = PATH
 
     def __init__(
         self,
@@ -86,11 +93,12 @@ class Server:
         prefix: Sequence[str] = (),
         certificate: tuple[Path, Path] | None = None,
         settings: Iterable[tuple[str, str]] = (),
+        log: Path | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port, self.state_dir = free_port(), state_dir
         self.cafile = str(certificate[0]) if certificate else ""
         self._checkout, self._prefix = checkout, prefix
-        self._log = state_dir / "server.log"
+        self._log = log or state_dir / "server.log"
         own = checkout / "weights"
         values: dict[str, object] = {
             "port": self.port,
@@ -125,6 +133,7 @@ class Server:
         """Run the server for the length of a block, from when its models are ready."""
         command = [*self._prefix, sys.executable, "-m", "gunicorn"]
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = launch(command, self._checkout, self._environment, log)
         try:
             self._wait_until_ready()
@@ -144,7 +153,7 @@ class Server:
 
     def target(self, *bodies: bytes) -> Target:
         """Where to send load, and what."""
-        return Target(HOST, self.port, PATH, bodies)
+        return Target(HOST, self.port, self.path, bodies)
 
     def connect(self, timeout_s: float) -> HTTPConnection:
         """Make a connection object; its first request connects."""
@@ -166,6 +175,14 @@ class Server:
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self._process.pid).children()
         return []
+
+    def worker_pids(self) -> set[int]:
+        """The process ids of the workers."""
+        return {worker.pid for worker in self.workers()}
+
+    def master(self) -> psutil.Process:
+        """The process of gunicorn's master."""
+        return psutil.Process(self._process.pid)
 
     def cpu_s(self) -> float:
         """Processor time that the master and its workers have taken so far."""
@@ -189,6 +206,10 @@ class Server:
                 lines = Path(f"/proc/{worker.pid}/status").read_text().splitlines()
                 peaks += [int(x.split()[1]) * 1024 / 1e6 for x in lines if x.startswith("VmHWM")]
         return max(peaks)
+
+    def log_text(self) -> str:
+        """What the server has written to its log since its last start."""
+        return self._log.read_bytes()[self._log_start :].decode(errors="replace")
 
     def log_bytes(self) -> int:
         """Size of what the server has written to its log."""

@@ -1,7 +1,7 @@
 """What good callers and health checks notice of clients that hold connections.
 
     python -m benchmarks.slow_clients
-    python -m benchmarks.slow_clients --tls --attacks heads=1000 silent-tls
+    python -m benchmarks.slow_clients --tls --attacks heads=1000 silent
 
 Each attack meets a fresh server. Eight good callers send one request after the other, on new
 connections, before the attack, during it and after it; GET /healthz is sent once a second during
@@ -15,14 +15,16 @@ import dataclasses
 import statistics
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attacks import ATTACKS, Attack, Counts, attackers, tls_attacks
+from benchmarks.attackers import ATTACKS, FLOODS, MIN_SHARE, Attack, Counts, attackers, tls_attacks
 from benchmarks.clients import HealthSummary, good_callers, health_checks, summarize
 from benchmarks.server import Server, make_certificate
 from benchmarks.support import (
+    NO_ANSWER,
     PROJECT_ROOT,
     LoadResult,
     allow_many_files,
@@ -37,8 +39,6 @@ from benchmarks.support import (
 WARM_UP_S = 2
 SETTLE_S = 2
 """From the last connection of an attack to the first measured request."""
-
-MIN_SHARE = 0.8
 
 HEAD = (
     *("attack", "clients", "share during", "share after", "in time during", "slowest during"),
@@ -58,6 +58,9 @@ class Outcome:
         peak_mb: the highest resident memory of a worker.
         log_mb: how much the log grew during the attack.
         others: answers to good callers that are no result, by error_code.
+        unanswered: requests of good callers without an answer, during and after.
+        tracebacks: in the log.
+        replaced: how many workers are others than before.
     """
 
     rates: tuple[float, float, float]
@@ -67,21 +70,33 @@ class Outcome:
     peak_mb: float
     log_mb: float
     others: str
+    unanswered: int
+    tracebacks: int
+    replaced: int
 
     def share(self, index: int) -> float:
         """Throughput during (1) or after (2) the attack ÷ that before."""
         return self.rates[index] / self.rates[0] if self.rates[0] else 0.0
 
 
-def measure(server: Server, attack: Attack, seconds: float) -> Outcome:
-    """Measure good callers and health checks before, during and after an attack."""
+def measure(
+    server: Server, attack: AbstractContextManager[list[Counts]], seconds: float
+) -> Outcome:
+    """Measure good callers and health checks before, during and after an attack.
+
+    Args:
+        server: has just started.
+        attack: lasts for the block, and counts its connections, if any, after it.
+        seconds: of each of the three loads.
+    """
     body = photo_body()
     good_callers(server, body, WARM_UP_S)
+    pids = server.worker_pids()
     before = good_callers(server, body, seconds)
     log_bytes = server.log_bytes()
     with health_checks(server) as checks:
         begin = time.perf_counter()
-        with attackers(attack, server) as counts:
+        with attack as counts:
             time.sleep(SETTLE_S)
             during = good_callers(server, body, seconds)
             middle = time.perf_counter()
@@ -94,10 +109,13 @@ def measure(server: Server, attack: Attack, seconds: float) -> Outcome:
         (before.throughput(), during.throughput(), after.throughput()),
         summarize(checks, begin, middle),
         summarize(checks, left, end),
-        counts[0],
+        counts[0] if counts else Counts(),
         server.peak_mb(),
         log_bytes / 1e6,
         _others(during, after),
+        sum(len(load.latencies_ms.get(NO_ANSWER, ())) for load in (during, after)),
+        server.log_text().count("Traceback"),
+        len(pids - server.worker_pids()),
     )
 
 
@@ -107,14 +125,11 @@ def _others(during: LoadResult, after: LoadResult) -> str:
 
 
 def is_kept(attack: Attack, outcomes: list[Outcome]) -> bool:
-    """Whether good callers kept enough throughput and all health checks were in time.
-
-    A flood takes processor time by its mere number, so that only its health checks count.
-    """
+    """Whether good callers kept enough throughput and all health checks were in time."""
     checks = [check for one in outcomes for check in (one.during, one.after)]
     shares = [statistics.median(one.share(index) for one in outcomes) for index in (1, 2)]
     is_healthy = all(check.in_time == check.total for check in checks)
-    return is_healthy and (attack.is_flood or min(shares) >= MIN_SHARE)
+    return is_healthy and shares[0] >= attack.min_share and shares[1] >= MIN_SHARE
 
 
 def row(attack: Attack, outcomes: list[Outcome]) -> list[str]:
@@ -153,7 +168,8 @@ def run(options: argparse.Namespace, attacks: list[Attack]) -> dict[str, list[Ou
             for attack in attacks:
                 show_status(f"round {number + 1} of {options.rounds}: {attack.name}")
                 with server.running():
-                    outcomes[attack.key].append(measure(server, attack, options.seconds))
+                    crowd = attackers(attack, server)
+                    outcomes[attack.key].append(measure(server, crowd, options.seconds))
     return outcomes
 
 
@@ -175,7 +191,8 @@ def choose(named: list[str], known: tuple[Attack, ...]) -> list[Attack]:
 
 def _options() -> argparse.Namespace:
     parser = make_parser(__doc__, "slow_clients")
-    names = ", ".join(f"{attack.key} ({attack.clients})" for attack in (*ATTACKS, *tls_attacks()))
+    known = (*ATTACKS, *FLOODS, *tls_attacks())
+    names = ", ".join(f"{attack.key} ({attack.clients})" for attack in known)
     parser.add_argument("--attacks", nargs="+", default=[], metavar="NAME[=COUNT]", help=names)
     parser.add_argument("--tls", action="store_true", help="all of it over TLS, with its attacks")
     parser.add_argument("--seconds", type=float, default=8, help="of each of the three loads")
@@ -188,7 +205,8 @@ def main() -> None:
     """Run the attacks and print a row for each."""
     options = _options()
     allow_many_files()
-    attacks = choose(options.attacks, (*ATTACKS, *(tls_attacks() if options.tls else ())))
+    known = (*ATTACKS, *FLOODS, *(tls_attacks() if options.tls else ()))
+    attacks = choose(options.attacks, known)
     outcomes = run(options, attacks)
     figures: dict[str, Any] = {
         attack.key: {

@@ -51,7 +51,7 @@ class BodyMemory:
             ModelUnavailable: there is no room, and no body that is slow enough to evict.
         """
         while self._used_bytes + size > self._max_bytes:
-            if not self._evict_oldest(reservation):
+            if not self.evict(reservation):
                 raise ModelUnavailable("the memory for request bodies is used up")
         self._used_bytes += size
         reservation.size += size
@@ -66,7 +66,12 @@ class BodyMemory:
         self._used_bytes -= reservation.size
         reservation.size = 0
 
-    def _evict_oldest(self, asking: "Reservation") -> bool:
+    def evict(self, asking: "Reservation | None" = None) -> bool:
+        """Evict the body that has been arriving longest; say whether one is slow enough.
+
+        Args:
+            asking: a body that stays.
+        """
         oldest = next((each for each in self._arriving if each is not asking), None)
         if oldest is None or time.monotonic() - oldest.started < EVICTABLE_AFTER_S:
             return False

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from app.system.files import file_lock
+from app.system.files import file_lock, open_regular
 
 _MIB = 1024 * 1024
 
@@ -34,15 +34,33 @@ class RotatedFileHandler(logging.Handler):
         self._max_bytes = max_mib * _MIB
         self._keep = keep
         self._descriptor = _open(path)
+        self._has_failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; on failure it goes to standard error."""
         line = self.format(record) + "\n"
+        self._has_failed = not self._write(line.encode("utf-8", "backslashreplace"))
+        if self._has_failed:
+            # Which may be on the same full disk.
+            with suppress(OSError):
+                sys.stderr.write(line)
+
+    def _write(self, line: bytes) -> bool:
+        """Write a line and say whether all of it was written."""
         try:
             self._reopen_if_renamed()
-            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+            if self._has_failed and self._ends_within_line():
+                line = b"\n" + line
+            return os.write(self._descriptor, line) == len(line)
         except OSError:
-            sys.stderr.write(line)
+            return False
+
+    def _ends_within_line(self) -> bool:
+        """Whether a full disk has cut off the last line, of this process or another."""
+        with suppress(OSError), open_regular(self._path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        return False
 
     def close(self) -> None:
         """Close the file."""

@@ -96,7 +96,8 @@ def _problem(error: ValidationError) -> str:
         return "missing: " + ", ".join(key for key in schema["required"] if key not in found)
     if error.validator == "additionalProperties":
         unknown = ", ".join(sorted(set(found) - set(schema["properties"])))
-        return f"unknown: {unknown[:MAX_SHOWN]}; known are: {', '.join(schema['properties'])}"
+        shown = json.dumps(unknown[:MAX_SHOWN])[1:-1]  # a terminal may act on its characters
+        return f"unknown: {shown}; known are: {', '.join(schema['properties'])}"
     shown = json.dumps(found)
     shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
     expected = schema.get("description") or f"a JSON {schema.get('type', 'value')}"

@@ -120,6 +120,10 @@ class Front:
         length = int(headers.get("CONTENT-LENGTH", 0))
         return answer and (answer, RequestBody(request.body, client, length))
 
+    def evict_body(self) -> None:
+        """Refuse the request whose body has been arriving longest, if it is slow."""
+        self._body_memory.evict()
+
     def answer_malformed(self, detail: str, client: str, is_fault_of_client: bool) -> Answer:
         """Answer, count and log what gunicorn could not turn into a request."""
         error = InvalidArgument(detail) if is_fault_of_client else InternalError(detail)
@@ -189,5 +193,5 @@ def _is_batch(environ: Environ) -> bool:
 
 
 def _evict(greenlet: gevent.Greenlet) -> None:
-    error = ModelUnavailable("the body came too slowly while the memory for bodies was used up")
-    gevent.kill(greenlet, error, block=False)
+    error = ModelUnavailable("the body came too slowly while there was no room for others")
+    gevent.kill(greenlet, error)

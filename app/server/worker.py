@@ -17,7 +17,7 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
   (``app.server.front``, ``app.server.request_body``);
 - of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
   ``event.AsyncResult``, ``ssl.SSLContext``, and of ``StreamServer`` ``do_read``, ``max_accept``,
-  ``stop_accepting`` and ``start_accepting``.
+  ``is_fatal_error``, ``started``, ``stop_accepting`` and ``start_accepting``.
 """
 
 import logging
@@ -25,7 +25,8 @@ import socket
 import ssl
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from functools import lru_cache, partial
 from typing import Any
@@ -57,7 +58,16 @@ LINGER_S = 2
 LINGER_BYTES = 1024 * 1024
 
 SPARE_CONNECTIONS = 64
-"""Below ``worker_connections`` at which the longest idle connection makes room for a new one."""
+"""Below ``worker_connections`` at which the slowest connection makes room for a new one."""
+
+REFUSED_PAUSE_S = 0.05
+"""How long a worker waits after the system has refused it a connection, as without files."""
+
+CLOSED_AT_ONCE = 8
+"""Connections that make room then."""
+
+REMIND_S = 60
+"""How often it is logged."""
 
 BOOT_FAILURE_S = 10
 """How long a worker that cannot serve waits for the first one to fail, and the master to stop."""
@@ -81,8 +91,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._connections = 0
-        # In the order in which they became idle.
-        self._idle: dict[Any, None] = {}
+        # In the order in which they began to wait; whether nothing of a request has arrived.
+        self._waiting: dict[Any, bool] = {}
+        self._logged_at = -float(REMIND_S)
 
     def patch(self) -> None:
         """Make the listening sockets cooperative, and leave the standard library alone."""
@@ -118,16 +129,18 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def notify(self) -> None:
         """Tell the master that the event loop runs; close idle connections while draining."""
         super().notify()
+        # Without new connections nothing else would do it.
+        self._make_room(self._excess_connections())
         if not self.alive:
             self.balance.clear(self.slot)
-            for client in list(self._idle):
+            for client in [client for client, is_idle in self._waiting.items() if is_idle]:
                 _end_reading(client)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve the requests of a connection until it ends."""
         self._count_connection(1)
-        if self._connections > self.worker_connections - SPARE_CONNECTIONS:
-            self._close_longest_idle()
+        if self._excess_connections() > 0:
+            self._make_room(1)
         request = None
         try:
             self._shake_hands(client)
@@ -142,6 +155,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             _close(client)
             self._count_connection(-1)
+
+    def note_refused(self, reason: OSError) -> None:
+        """Close some connections, because the system refuses to accept one."""
+        self._make_room(CLOSED_AT_ONCE)
+        if time.monotonic() >= self._logged_at + REMIND_S:
+            self._logged_at = time.monotonic()
+            self.log.error("no connection can be accepted: %s", reason.strerror)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what never became a request; gunicorn would write the exception's text."""
@@ -188,7 +208,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _shake_hands(self, client: Any) -> None:
         if self.cfg.is_ssl:
-            with gevent.Timeout(self.wsgi.head_timeout_s, TimeoutError):
+            with gevent.Timeout(self.wsgi.head_timeout_s, TimeoutError), self._wait_for(client):
                 client.do_handshake()
 
     def _next_request(self, parser: Any, client: Any) -> Any:
@@ -199,22 +219,36 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         parser.unreader.unread(received)
         if HEAD_END in received:
             return next(parser)  # needs no more bytes, and no timer
-        with gevent.Timeout(self.wsgi.head_timeout_s):
+        with gevent.Timeout(self.wsgi.head_timeout_s), self._wait_for(client):
             return next(parser)
 
     def _wait_for_bytes(self, client: Any) -> bytes:
-        self._idle[client] = None
-        try:
+        with self._wait_for(client, is_idle=True):
             client.settimeout(self.cfg.keepalive)
             received: bytes = client.recv(RECEIVE_BYTES)
             return received
-        finally:
-            del self._idle[client]
 
-    def _close_longest_idle(self) -> None:
-        longest = next(iter(self._idle), None)
-        if longest is not None:
-            _end_reading(longest)
+    @contextmanager
+    def _wait_for(self, client: Any, is_idle: bool = False) -> Iterator[None]:
+        """Let others have the place of a client while the block waits for it."""
+        self._waiting[client] = is_idle
+        try:
+            yield
+        finally:
+            self._waiting.pop(client, None)
+
+    def _excess_connections(self) -> int:
+        return self._connections - (int(self.worker_connections) - SPARE_CONNECTIONS)
+
+    def _make_room(self, count: int) -> None:
+        """Close the connections that have waited longest for their clients."""
+        for _ in range(count):
+            if self._waiting:
+                longest = next(iter(self._waiting))
+                del self._waiting[longest]
+                _end_reading(longest)
+            else:
+                self.wsgi.evict_body()
 
 
 def _host_of(addr: Any) -> str:
@@ -270,13 +304,25 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def do_read(self) -> Any:
         """Accept a connection; None leaves it to others for a moment."""
-        if self._has_yielded or not self._is_anothers_turn():
-            self._has_yielded = False
+        if not self._has_yielded and self._is_anothers_turn():
+            self._has_yielded = True
+            return self._pause(YIELD_S)
+        self._has_yielded = False
+        try:
             return super().do_read()
-        self._has_yielded = True
+        except OSError as exc:
+            if self.is_fatal_error(exc):
+                raise
+            self._worker.note_refused(exc)
+            return self._pause(REFUSED_PAUSE_S)
+
+    def _pause(self, seconds: float) -> None:
         self.stop_accepting()
-        gevent.spawn_later(YIELD_S, self.start_accepting)
-        return None
+        gevent.spawn_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if self.started:
+            self.start_accepting()
 
     def _is_anothers_turn(self) -> bool:
         worker = self._worker

@@ -1,6 +1,7 @@
 """Clients that hold connections, bodies and memory: none of them stops the others."""
 
 import json
+import resource
 import socket
 import ssl
 import time
@@ -127,6 +128,18 @@ def test_stalled_bodies_make_room_for_others(
         assert server.request("GET", "/healthz").status == 200
 
 
+def test_stalled_body_is_evicted_when_its_memory_is_needed(
+    colour_weights: Path, tmp_path: Path, clients: ExitStack
+) -> None:
+    whole = b'{"images": null' + b" " * (30 * MIB) + b"}"
+    head = f"POST {PATH}/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(whole)}\r\n\r\n"
+    with Server(colour_weights, tmp_path, body_memory_mb=64) as server:
+        stalled = [_connect(server, clients, head.encode() + whole[:-1]) for _ in range(2)]
+        wait_until(lambda: server.request("POST", f"{PATH}/batch", whole).code == 336006, wait_s=20)
+        assert b"the body came too slowly" in stalled[0].recv(65536)
+        assert "Traceback" not in server.log_text()
+
+
 def _send_what_is_taken(server: Server, clients: ExitStack, sent: bytes) -> None:
     connection = _connect(server, clients)
     connection.settimeout(3)
@@ -186,6 +199,43 @@ def test_stalled_handshakes_stop_nobody(
     wait_until(lambda: _established(worker) == 0, wait_s=WAIT_S, pause_s=0.2)
     assert "Traceback" not in server.log_text()
     assert len(stalled) + len(half) + (plain.fileno() >= 0) == 251
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", HEAD.encode(), f"{HEAD}Content-Length: 1000\r\n\r\n".encode()]
+)
+def test_clients_that_take_every_connection_make_room_for_others(
+    colour_weights: Path, tmp_path: Path, clients: ExitStack, sent: bytes
+) -> None:
+    server = Server(colour_weights, tmp_path)
+    server.start()
+    # Before the server reads it: it leaves 768 connections.
+    resource.prlimit(server.running.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    clients.callback(server.stop)
+    server.wait_until_ready()
+    (worker,) = server.worker_pids()
+    slow = [_connect(server, clients, sent) for _ in range(800)]
+    assert server.request("GET", "/healthz").status == 200
+    assert server.classify("colours", {"image": RED}).code == 0
+    assert _established(worker) < 768 <= len(slow)
+    assert "Traceback" not in server.log_text()
+
+
+def test_worker_without_files_for_connections_closes_idle_ones(
+    colour_weights: Path, tmp_path: Path, clients: ExitStack
+) -> None:
+    with Server(colour_weights, tmp_path) as server:
+        (worker,) = server.worker_pids()
+        few = psutil.Process(worker).num_fds() + 20
+        _, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (few, hard))
+        idle = [_connect(server, clients) for _ in range(40)]
+        assert server.request("GET", "/healthz").status == 200
+        assert server.classify("colours", {"image": RED}).code == 0
+        assert _established(worker) < len(idle)
+        log = server.log_text()
+    assert log.count("no connection can be accepted: Too many open files") == 1
+    assert "Traceback" not in log
 
 
 def test_idle_connections_do_not_delay_a_stop(

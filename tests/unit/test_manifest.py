@@ -204,6 +204,13 @@ def test_an_unknown_field_is_refused(path: tuple[str | int, ...]) -> None:
         parse(document)
 
 
+def test_an_unknown_field_is_named_without_what_a_terminal_acts_on() -> None:
+    with pytest.raises(PackageError, match="unknown: ") as caught:
+        parse(DOCUMENT | {"\n\x1b[2J\u202e": 1})
+    assert str(caught.value).isprintable()
+    assert "\\n\\u001b[2J\\u202e" in str(caught.value)
+
+
 @pytest.mark.parametrize("field", ["name", "version"])
 @pytest.mark.parametrize(
     "value", ["", "a/b", "..", "a..b", ".a", "-a", "a b", "é", "a\n", "a" * 65, 1, None]

@@ -47,8 +47,9 @@ def test_listener_overrides_methods_that_gevent_calls() -> None:
     assert "if not args:" in accept
     assert Listener.do_read is not gevent.server.StreamServer.do_read
     assert "self.max_accept" in accept
-    for name in ("stop_accepting", "start_accepting"):
+    for name in ("stop_accepting", "start_accepting", "is_fatal_error"):
         assert callable(getattr(gevent.server.StreamServer, name)), name
+    assert isinstance(gevent.server.StreamServer.started, property)
 
 
 def test_handle_request_calls_the_app_and_raises_stop_iteration_to_close() -> None:

@@ -209,9 +209,9 @@ def test_clients_that_take_every_connection_make_room_for_others(
 ) -> None:
     server = Server(colour_weights, tmp_path)
     server.start()
+    clients.callback(server.stop)
     # Before the server reads it: it leaves 768 connections.
     resource.prlimit(server.running.pid, resource.RLIMIT_NOFILE, (1024, 1024))
-    clients.callback(server.stop)
     server.wait_until_ready()
     (worker,) = server.worker_pids()
     slow = [_connect(server, clients, sent) for _ in range(800)]

@@ -25,6 +25,7 @@ from app.licence.licences import Licences
 from app.limits.admission import Admission
 from app.limits.body_memory import BodyMemory
 from app.limits.core_gate import CoreGate
+from app.limits.costly_images import CostlyImages
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
@@ -39,6 +40,9 @@ from app.system.sizing import cpus_per_worker
 
 IMAGE_THREADS_PER_CPU = 4
 """Native threads that decode, preprocess and infer, for each CPU that a worker may use."""
+
+COSTLY_MEMORY = 0.8
+"""Share of ``decode_memory_mb`` for costly images: at the smallest setting one of the largest."""
 
 
 def create_front(settings: Settings, metrics: Metrics, slot: int = 0) -> Front:
@@ -95,6 +99,8 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     licences.watch(models.retry, models.publishers)
     watchdog = Watchdog(queue, settings.hang_timeout_s)
     watchdog.start()
+    decode_bytes = settings.decode_memory_mb * 1_000_000
+    costly_bytes = int(decode_bytes * COSTLY_MEMORY)
     return WorkerContext(
         settings=settings,
         models=models,
@@ -102,7 +108,13 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
         admission=Admission(settings.max_in_flight),
         cores=cores,
         body_memory=BodyMemory(settings.body_memory_mb * 1_000_000),
-        decode_memory=DecodeMemoryLimiter(settings.decode_memory_mb * 1_000_000),
+        decode_memory=DecodeMemoryLimiter(decode_bytes - costly_bytes),
+        costly_images=CostlyImages(
+            cpus_per_worker(settings),
+            max(1, settings.max_in_flight // 2),
+            cores,
+            DecodeMemoryLimiter(costly_bytes),
+        ),
         log_ids=LogIds(settings.state_dir),
         metrics=metrics,
         recorder=Recorder(models, metrics),

@@ -77,7 +77,7 @@ def _answer(
 def _classify(context: WorkerContext, classifier: Classifier, image: object) -> Inference:
     deadline = deadline_after(context.settings.deadline_ms)
     text = validate_classify_request({"image": image}).image
-    reserve = partial(context.reserve_pixels, deadline)
+    run = partial(context.run_decoder, deadline)
     with context.cores.prepare(deadline):
-        _, model_input = prepare_image(decode_base64(text), classifier.package, reserve=reserve)
+        _, model_input = prepare_image(decode_base64(text), classifier.package, run=run)
     return classifier.infer(model_input, deadline)

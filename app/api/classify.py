@@ -1,6 +1,9 @@
 """The API: one image in, its classes out."""
 
+import time
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from flask import Blueprint, Response, request
 
@@ -14,9 +17,10 @@ from app.api.trace import Trace, current_trace
 from app.imaging.header import ImageHeader
 from app.inference.preparation import prepare_image
 from app.inference.scores import rank
-from app.limits.lease import Lease
 
 blueprint = Blueprint("classify", __name__)
+
+_Result = TypeVar("_Result")
 
 
 @blueprint.post("/<deploy_name>/ImageClassification", strict_slashes=False)
@@ -38,9 +42,9 @@ def classify(deploy_name: str) -> Response:
             fields = validate_classify_request(payload)
         with trace.stage("base64"):
             image_bytes = decode_base64(fields.image)
-        reserve = partial(_reserve, context, trace, deadline)
+        run = partial(_run_decoder, context, trace, deadline)
         _, model_input = prepare_image(
-            image_bytes, classifier.package, trace.stage, reserve, trace.note_remark
+            image_bytes, classifier.package, trace.stage, run, trace.note_remark
         )
     inference = classifier.infer(model_input, deadline, in_caller=True)
     trace.note_inference(inference, classifier.package.labels, waited_ms)
@@ -49,9 +53,20 @@ def classify(deploy_name: str) -> Response:
     return json_response({"log_id": trace.log_id, "results": results})
 
 
-def _reserve(
-    context: WorkerContext, trace: Trace, deadline: float, header: ImageHeader
-) -> Lease[float]:
-    """Note what image it is, and reserve the memory to decode it."""
+def _run_decoder(
+    context: WorkerContext,
+    trace: Trace,
+    deadline: float,
+    header: ImageHeader,
+    decoder: Callable[[], _Result],
+    /,
+) -> _Result:
+    """Note what image it is, and how long it waits to be decoded."""
     trace.image = header.description
-    return context.reserve_pixels(deadline, header)
+    asked = time.monotonic()
+
+    def decode() -> _Result:
+        trace.queue_ms += (time.monotonic() - asked) * 1000
+        return decoder()
+
+    return context.run_decoder(deadline, header, decode)

@@ -69,7 +69,7 @@ def preview(deploy_name: str) -> Response:
     payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))
     image_bytes = decode_base64(validate_classify_request(payload).image)
     deadline = context.deadline_of(current_received())
-    reserve = partial(context.reserve_pixels, deadline)
+    run = partial(context.run_decoder, deadline)
     with context.cores.prepare(deadline):
-        seen = preview_image(image_bytes, package, reserve)
+        seen = preview_image(image_bytes, package, run)
     return Response(encode_png(seen), content_type="image/png")

@@ -1,6 +1,8 @@
 """What the views work with, behind one accessor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flask import current_app
 
@@ -13,8 +15,8 @@ from app.licence.licences import Licences
 from app.limits.admission import Admission
 from app.limits.body_memory import BodyMemory
 from app.limits.core_gate import CoreGate
+from app.limits.costly_images import CostlyImages
 from app.limits.decode_memory import DecodeMemoryLimiter
-from app.limits.lease import Lease
 from app.observability.log_ids import LogIds
 from app.observability.metrics import Metrics
 from app.serving.registry import ModelRegistry
@@ -22,6 +24,8 @@ from app.settings import Settings
 
 EXTENSION = "classifyd"
 """The key of the context in ``app.extensions``."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class WorkerContext:
     body_memory: BodyMemory
     cores: CoreGate
     decode_memory: DecodeMemoryLimiter
+    costly_images: CostlyImages
     log_ids: LogIds
     metrics: Metrics
     recorder: Recorder
@@ -42,9 +47,18 @@ class WorkerContext:
     watchdog: Watchdog
     image_threads: int
 
-    def reserve_pixels(self, deadline: float, header: ImageHeader) -> Lease[float]:
-        """Reserve the memory to decode an image; see DecodeMemoryLimiter.reserve."""
-        return self.decode_memory.reserve(header.width, header.height, deadline)
+    def run_decoder(
+        self, deadline: float, header: ImageHeader, decoder: Callable[[], _Result], /
+    ) -> _Result:
+        """Run what decodes an image where there is memory, and aside if it takes long.
+
+        Raises:
+            ModelUnavailable: the deadline passed, or too many costly images wait.
+        """
+        if header.is_costly:
+            return self.costly_images.run(header.width, header.height, deadline, decoder)
+        with self.decode_memory.reserve(header.width, header.height, deadline):
+            return decoder()
 
     def deadline_of(self, received: ReceivedRequest) -> float:
         """The time.monotonic() until which a request may wait for the model."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import ImageDecodeFailed
 from app.imaging.bmp16 import decode_bmp16
+from app.imaging.guard_png import check_png
 from app.imaging.header import ImageHeader, OrientationRule
 from app.imaging.jpeg_damage import check_jpeg
 from app.imaging.native_stderr import run_quietly
@@ -70,6 +71,8 @@ def decode(
             differs from the header's.
     """
     divisor: Reduction = reduce if header.format == "jpg" else 1
+    if header.format == "png" and header.is_costly:
+        check_png(data)
     pixels: MatLike | None = decode_bmp16(data) if header.format == "bmp" else None
     if pixels is None:
         pixels = _decode_with_opencv(header, data, divisor, remark)

@@ -47,8 +47,8 @@ def guard(data: bytes) -> tuple[ImageHeader, bytes]:
         data: a whole file, from an untrusted source.
 
     Returns:
-        The header, and the bytes to decode: ``data`` itself, or for a png that holds more
-        than its default image a new file without the rest.
+        The header, and the bytes to decode: ``data`` itself, or a file without harmless
+        irregularities, of a png its default image alone, mostly uncompressed.
 
     Raises:
         InvalidImageSize: a side is outside MIN_SIDE_PX to MAX_SIDE_PX.

@@ -83,7 +83,8 @@ def guard_bmp(data: bytes) -> tuple[ImageHeader, bytes]:
     bitmap = read_bitmap(data)
     check_size(bitmap.width, bitmap.height)
     _check_coding(data, bitmap)
-    return ImageHeader("bmp", bitmap.width, bitmap.height), _complete(data, bitmap)
+    header = ImageHeader("bmp", bitmap.width, bitmap.height, cost_px=bitmap.width * bitmap.height)
+    return header, _complete(data, bitmap)
 
 
 def read_bitmap(data: bytes) -> Bitmap:

@@ -23,6 +23,9 @@ files have up to 15. At 4096 x 4096 px a pass takes about 6 ms.
 # 2 bytes per sample, 100 MB for a 4096 x 4096 px colour image.
 _DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE_FRAME = 0xC2
+# Of the time that a pixel of a baseline file takes: a progressive file without its scans, each
+# of its scans, and each coded byte.
+_PROGRESSIVE_PASSES, _PASS, _BYTE_PX = 2, 1 / 8, 4
 _EXIF_NAME = b"Exif\0\0"
 _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -74,7 +77,8 @@ def guard_jpeg(data: bytes) -> tuple[ImageHeader, bytes]:
     _check_scans(data, segments, frame)
     orientation = _read_orientation(data, segments)
     corrected = correct_jpeg(data, segments, len(frame.components), frame.is_progressive)
-    return replace(frame.header, orientation=orientation), corrected
+    cost_px = _cost_px(frame, scans, len(data))
+    return replace(frame.header, orientation=orientation, cost_px=cost_px), corrected
 
 
 def _read_frame(data: bytes, segment: Segment) -> _Frame:
@@ -94,6 +98,11 @@ def _read_frame(data: bytes, segment: Segment) -> _Frame:
         raise ImageDecodeFailed(f"jpg: {components} components, only 1, 3 or 4 are supported")
     identifiers = data[segment.start + 6 : segment.end : 3][:components]
     return _Frame(ImageHeader("jpg", width, height), identifiers, marker == _PROGRESSIVE_FRAME)
+
+
+def _cost_px(frame: _Frame, scans: int, file_bytes: int) -> int:
+    passes = _PROGRESSIVE_PASSES + scans * _PASS if frame.is_progressive else 1
+    return int(frame.header.width * frame.header.height * passes) + file_bytes * _BYTE_PX
 
 
 def _describe_frame(marker: int) -> str:

@@ -3,14 +3,16 @@
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
 from app.imaging.png_metadata import PngMetadata
 
-MAX_CHUNKS = 16384
-"""Maximum number of chunks: encoders write IDAT chunks of at least 8 KiB, 400 in 3 MiB."""
+MAX_CHUNKS = 5000
+"""Maximum number of chunks: encoders write IDAT chunks of at least 8 KiB, 400 in 3 MiB, or one
+for each of at most 4096 rows. Each takes 2 µs with the GIL held."""
 
 KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """The chunks of a default image.
@@ -38,15 +40,14 @@ _DEFLATE_MAX_RATIO = 1032
 _HARMLESS_INFLATED_BYTES = 256 << 20
 """About 0.5 s of inflating, no more than for a valid image of the largest size.
 
-Image data of up to 260 KB cannot hold more and is not inflated here, which would make decoding
-half as long again.
+Image data of up to 260 KB of a costly file cannot hold more and is not inflated here, which
+would make decoding half as long again.
 """
 
 _INFLATE_STEP_BYTES = 16384
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     kind: bytes
     start: int
     end: int
@@ -59,12 +60,14 @@ def guard_png(data: bytes) -> tuple[ImageHeader, bytes]:
         data: a file that starts with the PNG signature.
 
     Returns:
-        The header, and a file of KEPT_CHUNKS only: ``data`` itself if it holds no others.
+        The header, and a file of KEPT_CHUNKS only, the rows of an image that is not costly
+        uncompressed.
 
     Raises:
         InvalidImageSize: a side is too small or too large.
         ImageDecodeFailed: a wrong length or CRC, an unknown critical chunk, a forbidden order,
-            no IEND, or image data that inflates to far more than the image.
+            no IEND, or image data that inflates to far more than the image; of a costly image
+            ``check_png`` says that.
     """
     view = memoryview(data)
     chunks = _walk_chunks(view)
@@ -72,8 +75,32 @@ def guard_png(data: bytes) -> tuple[ImageHeader, bytes]:
     header, raw_bytes = _read_ihdr(view, first)
     others = list(chunks)
     kept = [first, *_choose_chunks(others)]
-    _check_inflated(view, [chunk for chunk in kept if chunk.kind == b"IDAT"], raw_bytes)
-    return replace(header, orientation=_read_orientation(view, others)), _join_chunks(data, kept)
+    header = replace(
+        header,
+        orientation=_read_orientation(view, others),
+        cost_px=max(raw_bytes, header.width * header.height),
+    )
+    idats = [chunk for chunk in kept if chunk.kind == b"IDAT"]
+    if not header.is_costly:
+        rows = _inflate(view, idats, raw_bytes)
+        if rows is not None:
+            return header, _store_rows(data, kept, rows)
+    return header, _join_chunks(data, kept)
+
+
+def check_png(data: bytes) -> None:
+    """Check what the image data of a costly file inflates to, which takes long itself.
+
+    Args:
+        data: from ``guard_png``.
+
+    Raises:
+        ImageDecodeFailed: it inflates to far more than the image, or is not a zlib stream.
+    """
+    view = memoryview(data)
+    chunks = list(_walk_chunks(view))
+    _, raw_bytes = _read_ihdr(view, chunks[0])
+    _check_inflated(view, [chunk for chunk in chunks if chunk.kind == b"IDAT"], raw_bytes)
 
 
 def _walk_chunks(view: memoryview) -> Iterator[_Chunk]:
@@ -161,10 +188,8 @@ def _check_inflated(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> No
     libpng stops writing at the end of the image, but inflates the stream to its end: 3 MiB
     can hold 3 GB and take seconds.
     """
-    # Twice, as interlacing adds rows and rounds each up; the rest tolerates sloppy encoders.
-    limit_bytes = 2 * raw_bytes + (1 << 20)
-    compressed_bytes = sum(idat.end - idat.start for idat in idats)
-    if compressed_bytes * _DEFLATE_MAX_RATIO <= limit_bytes + _HARMLESS_INFLATED_BYTES:
+    limit_bytes = _max_inflated_bytes(raw_bytes)
+    if _is_harmless(idats, limit_bytes):
         return
     try:
         for inflated_bytes in _inflated_sizes(view, idats):
@@ -172,6 +197,47 @@ def _check_inflated(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> No
                 raise ImageDecodeFailed(f"png: the image data holds more than {limit_bytes} bytes")
     except zlib.error as error:
         raise ImageDecodeFailed("png: the image data is not a zlib stream") from error
+
+
+def _max_inflated_bytes(raw_bytes: int) -> int:
+    """Twice, as interlacing adds rows and rounds each up; the rest tolerates sloppy encoders."""
+    return 2 * raw_bytes + (1 << 20)
+
+
+def _is_harmless(idats: list[_Chunk], limit_bytes: int) -> bool:
+    compressed_bytes = sum(idat.end - idat.start for idat in idats)
+    return compressed_bytes * _DEFLATE_MAX_RATIO <= limit_bytes + _HARMLESS_INFLATED_BYTES
+
+
+def _inflate(view: memoryview, idats: list[_Chunk], raw_bytes: int) -> bytes | None:
+    """Inflate the rows of an image; None if the stream is incomplete or damaged.
+
+    The decoder is left to say what is wrong with such a stream. It is bounded too.
+    """
+    limit_bytes = _max_inflated_bytes(raw_bytes)
+    inflater = zlib.decompressobj()
+    # In one call: each releases the GIL, and may wait long to get it back.
+    stream = b"".join(view[idat.start + 8 : idat.end - 4] for idat in idats)
+    try:
+        rows = inflater.decompress(stream, limit_bytes + 1)
+    except zlib.error as error:
+        if _is_harmless(idats, limit_bytes):
+            return None
+        raise ImageDecodeFailed("png: the image data is not a zlib stream") from error
+    if len(rows) > limit_bytes:
+        raise ImageDecodeFailed(f"png: the image data holds more than {limit_bytes} bytes")
+    return rows if inflater.eof else None
+
+
+def _store_rows(data: bytes, kept: list[_Chunk], rows: bytes) -> bytes:
+    """Write the inflated rows into the file, so that the decoder need not inflate them again."""
+    view = memoryview(data)
+    others = [view[c.start : c.end] for c in kept if c.kind not in (b"IDAT", b"IEND")]
+    stored = zlib.compress(rows, 0)
+    idat = struct.pack(">I", len(stored)) + b"IDAT" + stored
+    crc = struct.pack(">I", zlib.crc32(stored, zlib.crc32(b"IDAT")))
+    end = view[kept[-1].start : kept[-1].end]
+    return b"".join([view[:_SIGNATURE_BYTES], *others, idat, crc, end])
 
 
 def _inflated_sizes(view: memoryview, idats: list[_Chunk]) -> Iterator[int]:

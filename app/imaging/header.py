@@ -1,6 +1,6 @@
 """The header of an image file, and the sizes that the service accepts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.errors import InvalidImageSize
@@ -11,6 +11,9 @@ MAX_SIDE_PX = 4096
 
 They are the same for width and height, which the EXIF orientation may swap.
 """
+
+COSTLY_PX = 4_000_000
+"""About 10 ms of decoding: as long as two inferences of the demo model."""
 
 OrientationRule = Literal["exif", "ignore"]
 """Whether the orientation in a file's metadata is applied, as in a package's manifest."""
@@ -25,12 +28,19 @@ class ImageHeader:
         width: pixels per stored row, before the EXIF orientation.
         height: stored rows, before the EXIF orientation.
         orientation: the EXIF orientation, 1 (upright) to 8; see ``read_orientation``.
+        cost_px: how many pixels of a baseline jpg take about as long to decode.
     """
 
     format: Literal["jpg", "png", "bmp"]
     width: int
     height: int
     orientation: int = 1
+    cost_px: int = field(default=0, compare=False)
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether decoding it takes long, so that others must not wait for it."""
+        return self.cost_px > COSTLY_PX
 
     @property
     def description(self) -> str:

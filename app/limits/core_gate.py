@@ -5,6 +5,7 @@ waits for a core among all of them, and the event loop waits for the GIL.
 """
 
 import time
+from functools import partial
 
 from app.limits.fair_semaphore import FairSemaphore
 from app.limits.lease import Lease
@@ -50,6 +51,10 @@ class CoreGate(FairSemaphore):
         """
         return self._hold(1, deadline)
 
+    def step_out(self) -> Lease[None]:
+        """Give a held core back for the length of a block, without waiting for it at the end."""
+        return Lease(partial(self._give_back, 1), self._retake)
+
     def begin_inference(self) -> None:
         """Count an image that is computed, or waits for that."""
         with self._lock:
@@ -67,6 +72,10 @@ class CoreGate(FairSemaphore):
         """Whether there is a single image in the worker, as there was for UNCONTENDED_S."""
         is_single = self._inferring == 1 and not self._taken and not self._waiting
         return is_single and time.monotonic() - self._last_contended_at >= UNCONTENDED_S
+
+    def _retake(self) -> None:
+        with self._lock:
+            self._taken += 1
 
     def _note_contention(self) -> None:
         if self._inferring + self._taken > 1:

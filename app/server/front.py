@@ -58,7 +58,9 @@ class Front:
         self._body_timeouts = BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)
         self._shedder = LoadShedder(context)
         self._image_threads = NativeThreads(context.image_threads, "image")
+        self._batch_threads = NativeThreads(max(1, context.image_threads // 8), "batch")
         self._page_threads = NativeThreads(PAGE_THREADS, "page")
+        context.costly_images.step_aside = self._image_threads.step_aside
         run_in_loop = gevent.get_hub().loop.run_callback_threadsafe
         context.watchdog.on_hang = partial(run_in_loop, self._fail_pending)
 
@@ -152,7 +154,8 @@ class Front:
                 if not is_admitted:
                     return self._answer_page(environ, started)
                 environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
-                answer: Answer = self._image_threads.run(self._call_app, environ, data)
+                threads = self._batch_threads if _is_batch(environ) else self._image_threads
+                answer: Answer = threads.run(self._call_app, environ, data)
                 return answer
 
     def _answer_page(
@@ -183,7 +186,7 @@ class Front:
         return Answer(status, headers.to_wsgi_list(), b"".join(pieces))
 
     def _fail_pending(self, error: ModelUnavailable) -> None:
-        for threads in (self._image_threads, self._page_threads):
+        for threads in (self._image_threads, self._batch_threads, self._page_threads):
             threads.fail_pending(error)
 
 

@@ -1,8 +1,10 @@
 """Native threads that work for the greenlets of an event loop."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
@@ -41,10 +43,11 @@ class NativeThreads:
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._pending: set[_Call] = set()
-        for index in range(threads):
-            threading.Thread(target=self._serve, name=f"{name}-{index}", daemon=True).start()
+        self._name, self._numbers = name, count()
+        for _ in range(threads):
+            self._start_thread()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in a native thread and wait for its result.
@@ -65,7 +68,20 @@ class NativeThreads:
         for call in list(self._pending):
             call.waiter.set_exception(error)
 
+    @contextmanager
+    def step_aside(self) -> Iterator[None]:
+        """Let a new thread take the place of the calling one, which waits for something else."""
+        self._start_thread()
+        try:
+            yield
+        finally:
+            self._calls.put(None)  # ends a thread
+
+    def _start_thread(self) -> None:
+        name = f"{self._name}-{next(self._numbers)}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
     def _serve(self) -> None:
-        while True:
-            # Not kept in a variable: a call's arguments must not outlive it.
-            self._calls.get().execute()
+        while call := self._calls.get():
+            call.execute()
+            del call  # its arguments must not outlive it

@@ -77,6 +77,11 @@ def test_top_num_is_accepted_in_every_documented_form(
     assert len(answer.json["results"]) == count
 
 
+def test_integer_of_any_length_is_json(server: Server) -> None:
+    body = b'{"image": "%s", "top_num": %s}' % (RED.encode(), b"9" * 100_000)
+    assert len(server.classify("colours", body).json["results"]) == 3
+
+
 @pytest.mark.parametrize(
     "content_type",
     [

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from app.errors import REGISTRY, ApiError
+from tests.support.costly_files import jpeg_with_scans
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "corpus"
@@ -207,35 +208,6 @@ def _gradient(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.linear_gradient("L").resize((width, height)).convert(mode)
 
 
-def _most_scans(size: int) -> bytes:
-    """A valid file of 32 scans, each of which sends bits that none before it sent."""
-
-    def segment(marker: int, body: bytes) -> bytes:
-        return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
-
-    def scan(components: bytes, first: int, last: int, bits: int, data: bytes) -> bytes:
-        tables = b"".join(bytes([component, 0]) for component in components)
-        selection = bytes([first, last, bits])
-        return segment(0xDA, bytes([len(components)]) + tables + selection) + data
-
-    blocks = (size // 8) ** 2
-    one_symbol = bytes([1, *[0] * 15])  # of one bit
-    end_of_16384_blocks = 0xE0
-    header = [
-        segment(0xDB, b"\0" + b"\1" * 64),
-        segment(0xC2, struct.pack(">BHHB", 8, size, size, 3) + b"\1\x11\0\2\x11\0\3\x11\0"),
-        segment(0xC4, b"\0" + one_symbol + b"\0"),
-        segment(0xC4, b"\x10" + one_symbol + bytes([end_of_16384_blocks])),
-    ]
-    approximations = [13, *((high << 4) + high - 1 for high in range(13, 0, -1))]
-    means = [scan(b"\1\2\3", 0, 0, bits, bytes(blocks * 3 // 8)) for bits in approximations]
-    bands = [(1, 10), (11, 20), (21, 30), (31, 40), (41, 50), (51, 63)]
-    zeros = bytes(blocks // 16384 * 15 // 8)
-    rest = [scan(bytes([c]), *band, 0, zeros) for c in (1, 2, 3) for band in bands]
-    assert len(means + rest) == 32
-    return b"\xff\xd8" + b"".join([*header, *means, *rest]) + b"\xff\xd9"
-
-
 def _many_scans(size: int, scans: int) -> bytes:
     whole = _encode(_gradient(size, size), "JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
@@ -269,7 +241,7 @@ def _hostile_files() -> dict[str, tuple[bytes, str]]:
         "a jpg whose header says 4096 x 4096": (_declare_size(jpeg, 4096, 4096), "336005"),
         "a jpg of 5000 scans": (_many_scans(64, 5000), "336005"),
         "a jpg of 33 scans": (_many_scans(64, 33), "336005"),
-        "the largest jpg of 32 scans": (_most_scans(4096), "ok"),
+        "the largest jpg of 32 scans": (jpeg_with_scans(32), "ok"),
         "the largest jpg that repeats a scan": (_many_scans(4096, 32), "336005"),
         "the largest cmyk jpg": (
             _encode(_gradient(4096, 4096, "CMYK"), "JPEG", progressive=True, subsampling=0),

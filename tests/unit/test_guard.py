@@ -78,11 +78,11 @@ def bmp(
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, offset) + body + pixels
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("image_format", ["JPEG", "BMP"])
 def test_a_good_file_is_passed_on_uncopied(image_format: str) -> None:
     data = encode(image_format)
     header, passed = guard(data)
-    name = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp"}[image_format]
+    name = {"JPEG": "jpg", "BMP": "bmp"}[image_format]
     assert (header.format, header.width, header.height) == (name, 20, 16)
     assert passed is data
 
@@ -237,7 +237,7 @@ def test_three_megabytes_of_marker_bytes_take_no_time(filler: bytes, length: int
             [ihdr(), chunk(b"IDAT"), chunk(b"tEXt"), idat(), IEND],
             "png: chunk IDAT at byte 57 does not follow the last IDAT",
         ),
-        ([ihdr()] + [chunk(b"tEXt")] * 16384, "png: more than 16384 chunks"),
+        ([ihdr()] + [chunk(b"tEXt")] * 5000, "png: more than 5000 chunks"),
         (
             [ihdr(), idat(300_000_000), IEND],
             "png: the image data holds more than 1050528 bytes",
@@ -261,12 +261,20 @@ def test_only_the_chunks_of_the_default_image_are_passed_on() -> None:
     parts = [text, exif, animation, colour, frame_data, colour, idat(), exif, frame_data, IEND]
     header, passed = guard(SIGNATURE + ihdr() + b"".join(parts) + b"what follows the end")
     assert header == ImageHeader("png", 20, 16)
-    assert passed == SIGNATURE + ihdr() + colour + idat() + IEND
+    rows = chunk(b"IDAT", zlib.compress(bytes(16 * 61), level=0))
+    assert passed == SIGNATURE + ihdr() + colour + rows + IEND
 
 
 def test_image_data_that_cannot_become_large_is_not_inflated() -> None:
     # Not a zlib stream, which is left to the decoder to find.
-    data = SIGNATURE + ihdr() + chunk(b"IDAT", bytes(200_000)) + IEND
+    for header in (ihdr(), ihdr(4096, 4096)):
+        data = SIGNATURE + header + chunk(b"IDAT", bytes(200_000)) + IEND
+        assert guard(data)[1] is data
+
+
+def test_a_cut_stream_is_left_to_the_decoder() -> None:
+    cut = zlib.compress(bytes(16 * 61))[:-3]
+    data = SIGNATURE + ihdr() + chunk(b"IDAT", cut) + IEND
     assert guard(data)[1] is data
 
 
@@ -276,7 +284,7 @@ def test_a_large_png_of_a_sloppy_encoder_is_allowed() -> None:
     pieces = [chunk(b"IDAT", compressed[at : at + 8192]) for at in range(0, len(compressed), 8192)]
     data = SIGNATURE + ihdr(1000, 1000) + b"".join(pieces) + IEND
     assert len(pieces) < guard_png.MAX_CHUNKS
-    assert guard(data)[1] is data
+    assert guard(data)[0] == ImageHeader("png", 1000, 1000)
 
 
 @pytest.mark.parametrize("header_bytes", [12, 40, 52, 56, 64, 108, 124])

@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import ModelUnavailable
 from app.server.native_threads import NativeThreads
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +55,32 @@ def test_pending_calls_fail_when_their_threads_hang() -> None:
     with pytest.raises(ModelUnavailable):
         hung.get(timeout=10)
     gate.set()
+
+
+def test_a_thread_that_steps_aside_is_replaced_until_it_comes_back() -> None:
+    threads, gate = NativeThreads(1, "test"), threading.Event()
+    before = threading.active_count()
+
+    def wait_aside() -> bool:
+        with threads.step_aside():
+            return gate.wait(30)
+
+    aside = [gevent.spawn(threads.run, wait_aside) for _ in range(3)]
+    gevent.sleep(0)
+    # All three wait, and yet another call is served.
+    assert threads.run(lambda: 42) == 42
+    assert threading.active_count() == before + 3
+    gate.set()
+    gevent.joinall(aside, raise_error=True)
+    wait_until(lambda: threading.active_count() == before, wait_s=30, pause_s=0.01)
+
+
+def test_threads_remain_after_many_have_stepped_aside() -> None:
+    threads = NativeThreads(2, "test")
+
+    def step_aside() -> None:
+        with threads.step_aside():
+            pass
+
+    gevent.joinall([gevent.spawn(threads.run, step_aside) for _ in range(50)], raise_error=True)
+    assert threads.run(lambda: 42) == 42

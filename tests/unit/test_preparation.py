@@ -1,8 +1,9 @@
 """From the bytes of an image file to the model's input, without a server."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from app.packages.package import Package, load_package
 from tests.support.images import solid
 from tests.support.packages import SIDE, build_colour_package
 
+Result = TypeVar("Result")
+
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
@@ -28,7 +31,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 class Recorder:
-    """Keeps the stages and the reservation in the order in which they begin and end."""
+    """Keeps the stages and the run in the order in which they begin and end."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -38,11 +41,10 @@ class Recorder:
         self.events.append(name)
         yield
 
-    @contextmanager
-    def reserve(self, header: ImageHeader) -> Iterator[None]:
+    def run(self, header: ImageHeader, work: Callable[[], Result], /) -> Result:
         self.events.append(header.description)
         try:
-            yield
+            return work()
         finally:
             self.events.append("released")
 
@@ -63,14 +65,14 @@ def test_a_preview_is_what_the_model_sees(package: Package) -> None:
 
 def test_memory_is_reserved_between_the_guard_and_the_decoding(package: Package) -> None:
     recorder = Recorder()
-    prepare_image(solid((250, 10, 10)), package, recorder.stage, recorder.reserve)
+    prepare_image(solid((250, 10, 10)), package, recorder.stage, recorder.run)
     assert recorder.events == ["guard", "png 64x48", "decode", "preprocess", "released"]
 
 
 def test_a_file_that_the_guard_refuses_reserves_nothing(package: Package) -> None:
     recorder = Recorder()
     with pytest.raises(InvalidImageSize):
-        prepare_image(solid((0, 0, 0), (14, 48)), package, recorder.stage, recorder.reserve)
+        prepare_image(solid((0, 0, 0), (14, 48)), package, recorder.stage, recorder.run)
     assert recorder.events == ["guard"]
 
 
@@ -83,7 +85,7 @@ def test_memory_is_released_when_decoding_fails(
     monkeypatch.setattr(preparation, "decode", fail)
     recorder = Recorder()
     with pytest.raises(ImageDecodeFailed):
-        prepare_image(solid((0, 0, 0)), package, recorder.stage, recorder.reserve)
+        prepare_image(solid((0, 0, 0)), package, recorder.stage, recorder.run)
     assert recorder.events == ["guard", "png 64x48", "decode", "released"]
 
 
@@ -99,11 +101,11 @@ def test_a_large_jpg_is_reduced_and_its_pixels_are_freed_before_their_memory_is_
         shapes.append(pixels.shape)
         return pixels
 
-    @contextmanager
-    def reserve(_: ImageHeader) -> Iterator[None]:
-        yield
+    def run(_: ImageHeader, work: Callable[[], Result], /) -> Result:
+        result = work()
         assert decoded[0]() is None
+        return result
 
     monkeypatch.setattr(preparation, "decode", keep)
-    prepare_image(solid((0, 0, 0), (640, 480), "JPEG"), package, reserve=reserve)
+    prepare_image(solid((0, 0, 0), (640, 480), "JPEG"), package, run=run)
     assert shapes == [(120, 160, 3)]

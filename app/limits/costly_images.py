@@ -1,0 +1,97 @@
+"""Images that take long to decode, in threads that leave the processor to everything else."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TypeVar
+
+from app.errors import ModelUnavailable
+from app.limits.core_gate import CoreGate
+from app.limits.decode_memory import DecodeMemoryLimiter
+from app.limits.fair_semaphore import LATE_DETAIL
+
+NICENESS = 5
+"""Added to that of the process: beside one busy thread on its core, such a thread gets a quarter
+of it (sched(7)). With a lower priority large photos would hardly be served on a busy server."""
+
+_Result = TypeVar("_Result")
+
+
+class CostlyImages:
+    """Decodes costly images first come first served, in threads of a lower priority.
+
+    The kernel gives these threads what others leave, and a small share where they leave nothing.
+    So the others need not wait for them, and no core is idle because of them.
+
+    Args:
+        threads: Maximum number of images that are decoded at once.
+        max_waiting: Maximum number of images here, waiting ones included.
+        cores: given back by a thread that waits here.
+        memory: for the decoded images, theirs alone.
+
+    Attributes:
+        step_aside: entered by a thread that waits here, so that another can take its place.
+    """
+
+    def __init__(
+        self, threads: int, max_waiting: int, cores: CoreGate, memory: DecodeMemoryLimiter
+    ) -> None:
+        self._pool = ThreadPoolExecutor(threads, "costly", _lower_priority)
+        self._max_waiting = max_waiting
+        self._cores, self._memory = cores, memory
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self.step_aside: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def run(
+        self, width: int, height: int, deadline: float, decoder: Callable[[], _Result]
+    ) -> _Result:
+        """Run what decodes an image, while the calling thread waits and leaves its core.
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+            deadline: time.monotonic() until which it may wait.
+            decoder: what to run.
+
+        Raises:
+            ModelUnavailable: the deadline passed, or too many images wait.
+        """
+        with self._count(), self._cores.step_out(), self.step_aside():
+            work = self._pool.submit(self._decode, width, height, deadline, decoder)
+            return work.result()
+
+    def waiting(self) -> int:
+        """Count the images that are decoded or wait for that."""
+        return self._waiting
+
+    @contextmanager
+    def _count(self) -> Iterator[None]:
+        with self._lock:
+            if self._waiting >= self._max_waiting:
+                raise ModelUnavailable(f"{self._max_waiting} costly images are already in flight")
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _decode(
+        self, width: int, height: int, deadline: float, decoder: Callable[[], _Result]
+    ) -> _Result:
+        if time.monotonic() > deadline:
+            raise ModelUnavailable(LATE_DETAIL)
+        with self._memory.reserve(width, height, deadline):
+            return decoder()
+
+
+def _lower_priority() -> None:
+    """Of this thread alone: Linux has a priority for each (setpriority(2), notes)."""
+    thread = threading.get_native_id()
+    # A sandbox may forbid it; then costly images compete with the others on equal terms.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

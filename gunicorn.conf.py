@@ -85,6 +85,11 @@ limit_request_line = 8190  # the largest that gunicorn accepts: tokens travel in
 certfile = settings.tls_certificate and str(settings.tls_certificate)
 keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
+# What a proxy has to say about addresses is nothing that a response depends on: pages have relative
+# links. So no header changes the path or the scheme, from no address.
+forwarder_headers = ""
+secure_scheme_headers = {}
+os.environ.pop("SCRIPT_NAME", None)  # gunicorn would remove it from the path of each request
 # Nothing is written outside state_dir. A heartbeat touches this file every second, and waits where
 # the disk does; in memory it never waits.
 worker_tmp_dir = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(settings.state_dir)

@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from app.errors import OperatorError
 from app.observability.log_format import configure_logging, finish_start
 from app.observability.metrics_folder import FOLDER_KEY, open_metrics_folder
+from app.server.certificate import log_faults
 from app.server.preflight import (
     check_start,
     describe_start,
@@ -21,7 +22,8 @@ from app.server.preflight import (
     listen_address,
     open_log_file,
 )
-from app.server.worker import Worker, tls_context
+from app.server.tls import tls_context
+from app.server.worker import Worker
 from app.serving.status_file import live_workers
 from app.settings import PROJECT_ROOT, read_settings
 from app.system.cpus import raise_file_limit
@@ -83,6 +85,11 @@ limit_request_line = 8190  # the largest that gunicorn accepts: tokens travel in
 certfile = settings.tls_certificate and str(settings.tls_certificate)
 keyfile = settings.tls_key and str(settings.tls_key)
 control_socket_disable = True
+# What a proxy has to say about addresses is nothing that a response depends on: pages have relative
+# links. So no header changes the path or the scheme, from no address.
+forwarder_headers = ""
+secure_scheme_headers = {}
+os.environ.pop("SCRIPT_NAME", None)  # gunicorn would remove it from the path of each request
 # Nothing is written outside state_dir. A heartbeat touches this file every second, and waits where
 # the disk does; in memory it never waits.
 worker_tmp_dir = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else str(settings.state_dir)
@@ -101,6 +108,19 @@ def on_starting(server):
         sys.exit(f"classifyd: {exc}")
     except OSError as exc:
         sys.exit(f"classifyd: setting state_dir: {exc.filename}: {exc.strerror}")
+    load_certificate(server)
+
+
+def on_reload(server):
+    """Read the certificate again on SIGHUP, for the new workers."""
+    load_certificate(server)
+
+
+def load_certificate(server):
+    """Load the certificate that workers serve from their start, and say what is wrong with it."""
+    if server.cfg.is_ssl:
+        tls_context(server.cfg, None)
+        log_faults(settings)
 
 
 def pre_fork(server, worker):

@@ -60,6 +60,11 @@ _GAUGES: dict[str, tuple[str, str, Literal["livesum", "livemax", "livemin"]]] = 
         "Days until the licence ends; +Inf for a permanent one, 0 where none covers the name.",
         "livemin",
     ),
+    "tls_certificate_expiration_timestamp_seconds": (
+        "filename",
+        "When the TLS certificate that is served expires, in seconds since the epoch.",
+        "livemin",
+    ),
 }
 _FILE_KINDS = ("counter", "histogram", *{f"gauge_{mode}" for *_, mode in _GAUGES.values()})
 
@@ -148,6 +153,11 @@ class Metrics:
         for name in self._licences_shown - set(licences):
             self._set_days_left(name, math.inf)  # no longer needs a licence
         self._licences_shown |= set(licences)
+
+    def show_certificate(self, path: str, not_after: float) -> None:
+        """Set the gauge of the end of the TLS certificate, in seconds since the epoch."""
+        name = "tls_certificate_expiration_timestamp_seconds"
+        self._series(name, Path(path).name).set(not_after)
 
     def _set_days_left(self, deploy_name: str, days: float) -> None:
         self._series("licence_days_left", deploy_name).set(days)

@@ -47,12 +47,14 @@ class Front:
     Attributes:
         head_timeout_s: how long a client may take for a request head or a TLS handshake.
         write_timeout_s: how long a client may take to read an answer.
+        metrics: of the worker.
     """
 
     def __init__(self, app: Flask, context: WorkerContext) -> None:
         settings = context.settings
         self.head_timeout_s = settings.head_timeout_s
         self.write_timeout_s = settings.write_timeout_s
+        self.metrics = context.metrics
         self._app = app
         self._admission, self._body_memory = context.admission, context.body_memory
         self._body_timeouts = BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -12,6 +11,7 @@ from app.errors import PackageError, SettingsError
 from app.observability.log_file import RotatedFileHandler
 from app.observability.log_ids import advance_block
 from app.packages.store import desired_versions, foreign_entries
+from app.server.certificate import check_tls
 from app.serving.status_file import NameStatus
 from app.settings import PROJECT_ROOT, Settings
 
@@ -62,31 +62,6 @@ def open_log_file(settings: Settings) -> RotatedFileHandler | None:
         raise SettingsError(
             f"setting log_file = {str(settings.log_file)!r} cannot be written: {exc.strerror}; "
             "name a file that the server's user may write"
-        ) from exc
-
-
-def check_tls(settings: Settings) -> None:
-    """Load the certificate and its key, when they are set.
-
-    Raises:
-        SettingsError: one of the two is missing, unreadable or does not fit the other.
-    """
-    certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is None and key is None:
-        return
-    if certificate is None or key is None:
-        raise SettingsError("settings tls_certificate and tls_key: give both, or neither")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except ssl.SSLError as exc:
-        raise SettingsError(
-            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
-            "expected a PEM certificate and the unencrypted PEM key that belongs to it"
-        ) from exc
-    except OSError as exc:
-        raise SettingsError(
-            f"settings tls_certificate = {str(certificate)!r} and tls_key = {str(key)!r}: "
-            f"{exc.strerror}; name files that the server's user may read"
         ) from exc
 
 

@@ -17,12 +17,12 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
   (``app.server.front``, ``app.server.request_body``);
 - of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
   ``event.AsyncResult``, ``ssl.SSLContext``, and of ``StreamServer`` ``do_read``, ``max_accept``,
-  ``is_fatal_error``, ``started``, ``stop_accepting`` and ``start_accepting``.
+  ``is_fatal_error``, ``started``, ``stop_accepting``, ``start_accepting`` and ``wrap_socket``
+  (``app.server.tls``).
 """
 
 import logging
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -33,7 +33,6 @@ from typing import Any
 
 import gevent
 import gevent.socket
-import gevent.ssl
 from gevent.server import StreamServer
 from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
@@ -45,6 +44,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from app.errors import OperatorError
 from app.server.balance import Balance
 from app.server.held_output import HeldOutput
+from app.server.tls import TlsContext
 
 HEAD_END = b"\r\n\r\n"
 
@@ -87,6 +87,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     balance = Balance()  # of all workers: the master imports this before it forks
     slot = 0
     sockets: list[Any]
+    tls: TlsContext | None = None  # Listener sets it
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -131,10 +132,21 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().notify()
         # Without new connections nothing else would do it.
         self._make_room(self._excess_connections())
+        if self.tls and self.tls.refresh():
+            self._show_certificate(self.tls)
         if not self.alive:
             self.balance.clear(self.slot)
             for client in [client for client, is_idle in self._waiting.items() if is_idle]:
                 _end_reading(client)
+
+    def use_tls(self, context: TlsContext) -> None:
+        """Serve the certificate of a context; called before the first connection."""
+        self.tls = context
+        self._show_certificate(context)
+
+    def _show_certificate(self, context: TlsContext) -> None:
+        if context.not_after is not None:
+            self.wsgi.metrics.show_certificate(self.cfg.certfile, context.not_after)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve the requests of a connection until it ends."""
@@ -296,6 +308,8 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
     def __init__(self, worker: Worker, listener: Any, *, spawn: Any, **options: Any) -> None:
         tls = {key: value for key, value in options.items() if key == "ssl_context"}
         super().__init__(listener, partial(worker.handle, listener), spawn=spawn, **tls)
+        if tls:
+            worker.use_tls(tls["ssl_context"])
         self._worker = worker
         self._has_yielded = False
         self._is_one_of_many = worker.cfg.workers > 1
@@ -327,24 +341,6 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
     def _is_anothers_turn(self) -> bool:
         worker = self._worker
         return self._is_one_of_many and worker.balance.is_anothers_turn(worker.slot)
-
-
-class TlsContext(gevent.ssl.SSLContext):  # type: ignore[misc]  # gevent has no types
-    """Leaves the handshake to the worker, which bounds its time."""
-
-    def wrap_socket(self, *arguments: Any, **options: Any) -> Any:
-        """Wrap an accepted socket."""
-        return super().wrap_socket(*arguments, do_handshake_on_connect=False, **options)
-
-
-def tls_context(config: Any, _default: Any) -> TlsContext:
-    """Make the TLS context of a worker: gunicorn's setting ``ssl_context``.
-
-    gunicorn's own is the standard library's, in which a stalled handshake stops the event loop.
-    """
-    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.certfile, config.keyfile)
-    return context
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types

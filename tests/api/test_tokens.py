@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.client import HTTPSConnection
+from contextlib import closing
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -243,8 +244,10 @@ def test_tls_by_certificate_files(
     try:
         # A plain request is dropped without an answer and without a traceback in the log.
         server.wait_for_port()
-        with pytest.raises(OSError, match=r"reset|closed|without response"):
-            server.request("POST", PATH, CALL)
+        plain = HTTPConnection("127.0.0.1", server.port, timeout=60)
+        plain.request("POST", PATH, CALL)
+        with closing(plain), pytest.raises(OSError, match=r"reset|closed|without response"):
+            plain.getresponse()
         trusted = ssl.create_default_context(cafile=str(certificate[0]))
         connection = HTTPSConnection("localhost", server.port, context=trusted, timeout=60)
         connection.request("POST", PATH, CALL)

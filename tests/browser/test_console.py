@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.support.images import GREEN, PHOTOS, solid
+from tests.support.proxies import PREFIX, Nginx
 from tests.support.server import Server
 from tests.support.tools import find_program, import_package
 from tests.support.website import website
@@ -58,10 +59,12 @@ def browser() -> Iterator[Any]:
 class Watched:
     """A page whose console errors and requests are recorded."""
 
-    def __init__(self, browser: Any, server: Server, look: tuple[dict[str, Any], str]) -> None:
+    def __init__(
+        self, browser: Any, server: Server, look: tuple[dict[str, Any], str], base: str = ""
+    ) -> None:
         size, self.language = look
-        self.origin = f"http://127.0.0.1:{server.port}"
-        self.context = browser.new_context(**size, locale=self.language)
+        self.base = base or f"http://127.0.0.1:{server.port}"
+        self.context = browser.new_context(**size, locale=self.language, ignore_https_errors=True)
         self.context.set_default_timeout(TIMEOUT_MS)
         self.page = self.context.new_page()
         self.errors: list[str] = []
@@ -75,7 +78,7 @@ class Watched:
             self.errors.append(f"{message.text} {message.location}")
 
     def open(self, path: str = "/") -> None:
-        self.page.goto(self.origin + path)
+        self.page.goto(self.base + path)
         self.page.wait_for_load_state("networkidle")
 
     def open_try(self, name: str) -> None:
@@ -102,7 +105,7 @@ class Watched:
         """Check: no error, no request elsewhere, nothing wider than the screen, accessible."""
         assert self.errors == []
         assert {
-            url for url in self.requested if not url.startswith((self.origin, "blob:"))
+            url for url in self.requested if not url.startswith((f"{self.base}/", "blob:"))
         } == set()
         # Not innerWidth: on a phone it grows with the page.
         width = self.page.evaluate("document.documentElement.scrollWidth")
@@ -355,6 +358,52 @@ def test_access_token_is_requested_and_used(
         command = _copy_program(watched.page, "Python", tmp_path)
         assert "绿色" in _run_program(command, tmp_path)
         assert token not in server.log_text()
+        watched.context.close()
+
+
+def test_console_and_docs_work_under_a_prefix(
+    browser: Any, colour_weights: Path, tmp_path: Path
+) -> None:
+    from app.access_tokens import add_token
+
+    picture = tmp_path / "green.png"
+    picture.write_bytes(solid((10, 250, 10)))
+    token = add_token(tmp_path / "tokens.json", "desk")
+    with (
+        Server(colour_weights, tmp_path, access_tokens="on") as server,
+        Nginx(tmp_path, server.port, with_prefix=True) as proxy,
+    ):
+        base = f"https://127.0.0.1:{proxy.port}{PREFIX}"
+        watched = Watched(browser, server, (DESKTOP, "en-US"), base)
+        page = watched.page
+        page.goto(base)  # without the slash, which nginx adds
+        page.wait_for_url(f"{base}/")
+        watched.requested.clear()
+        page.fill("#token", token)
+        page.press("#token", "Enter")
+        playwright_api.expect(page.locator("#name option")).to_have_count(2)
+        watched.open_try("farben")
+        watched.choose(picture)
+        assert "绿色" in page.locator("article").inner_text()
+        assert page.locator("article img").count() == 2
+        playwright_api.expect(page.locator("#code")).to_contain_text(
+            f"{base}/farben/ImageClassification"
+        )
+        watched.shoot("prefix")
+        page.click("#models a[href$='/farben']")
+        playwright_api.expect(page.locator("#model")).to_contain_text(
+            f"{base}/farben/ImageClassification"
+        )
+        watched.check()
+        page.click("#to-docs")
+        page.wait_for_url(f"{base}/docs?lang=en")
+        watched.shoot("prefix-docs")
+        watched.check()
+        page.click("nav a[href='./']")
+        page.wait_for_url(f"{base}/")
+        watched.open("/docs")
+        page.click("nav a[href='openapi.json']")
+        page.wait_for_url(f"{base}/openapi.json")
         watched.context.close()
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.access_tokens import add_token
 from app.settings import PROJECT_ROOT
+from tests.support.certificates import make_certificate
 from tests.support.images import GREEN, RED
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.packages import build_colour_package, build_slow_package
@@ -61,6 +62,7 @@ HEALTHY = {
     "classifyd_worker_resident_memory_bytes{worker='0'": "5e8x60",
     "classifyd_worker_starts_total{": "1x30 2x30",  # one reload
     "classifyd_licence_days_left{deploy_name='pets'": "31x60",
+    "classifyd_tls_certificate_expiration_timestamp_seconds{filename='a.pem'": f"{31 * 86400}x60",
     "up{": "1x60",
 }
 UNHEALTHY = {
@@ -71,6 +73,7 @@ UNHEALTHY = {
     "classifyd_request_duration_seconds_bucket{deploy_name='pets',le='0.1'": "0x60",
     "classifyd_worker_starts_total{": "1+1x60",
     "classifyd_licence_days_left{deploy_name='pets'": "29x60",
+    "classifyd_tls_certificate_expiration_timestamp_seconds{filename='a.pem'": f"{30 * 86400}x60",
     "up{": "0x60",
 }
 WEEK = "0+450x384"  # the sum over 500 images each half hour, for eight days
@@ -128,8 +131,10 @@ class Prometheus:
         self.address = f"127.0.0.1:{free_port()}"
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
         (job,) = config["scrape_configs"]
-        job["static_configs"][0]["targets"] = [f"127.0.0.1:{server.port}"]
+        self.target = f"127.0.0.1:{server.port}"
+        job["static_configs"][0]["targets"] = [self.target]
         job["scrape_interval"] = "1s"
+        job["scheme"], job["tls_config"] = "https", {"insecure_skip_verify": True}
         job["authorization"] = {"credentials": token}
         config["rule_files"] = [str(DEPLOY / "alerts.yml")]
         config["global"] = {"evaluation_interval": "1s"}
@@ -188,6 +193,8 @@ def scraped(tmp_path: Path) -> Iterator[Prometheus]:
     fingerprint = customer_fingerprint(state)
     write_licence(licences / "a.licence", publisher, fingerprint, "sealed", days=20)
     settings = {"access_tokens": "on", "licence_dir": licences, "max_in_flight": 4}
+    certificate, key = make_certificate(tmp_path, 0, 20)
+    settings |= {"tls_certificate": certificate, "tls_key": key}
     with Server(weights, state, inference_threads=1, **settings) as server:
         token = add_token(state / "tokens.json", "till-1")
         prometheus = Prometheus(tmp_path, server, token)
@@ -238,9 +245,12 @@ def test_every_query_of_the_dashboard_returns_data(scraped: Prometheus) -> None:
     loaded = {rule["name"]: rule for group in groups for rule in group["rules"]}
     assert set(loaded) == ALERTS
     wait_until(lambda: _are_healthy(scraped))
-    licence = next(rule for rule in _loaded(scraped) if rule["name"] == "ClassifydLicenceEnds")
-    assert licence["state"] == "firing"  # it ends in 20 days
+    firing = {rule["name"]: rule for rule in _loaded(scraped) if rule["state"] == "firing"}
+    # Both end in 20 days.
+    licence, certificate = firing["ClassifydLicenceEnds"], firing["ClassifydCertificateExpires"]
     assert "sealed expires in 20 days" in licence["alerts"][0]["annotations"]["summary"]
+    summary = certificate["alerts"][0]["annotations"]["summary"]
+    assert f"{scraped.target} expires in 19d 23h" in summary
 
 
 def _loaded(prometheus: Prometheus) -> list[dict[str, Any]]:

@@ -5,10 +5,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +55,7 @@ class Server:
         self._environment = clean | {
             f"CLASSIFYD_{key.upper()}": str(value) for key, value in values.items()
         }
+        self._has_tls = "tls_certificate" in settings
         self.process: subprocess.Popen[bytes] | None = None
 
     def __str__(self) -> str:
@@ -164,7 +166,10 @@ class Server:
         return [json.loads(line) for line in lines if line.startswith("{") and text in line]
 
     def connect(self) -> HTTPConnection:
-        """Open a connection, to be closed by the caller."""
+        """Open a connection, to be closed by the caller; its certificate is not verified."""
+        if self._has_tls:
+            trust = ssl._create_unverified_context()  # noqa: S323 - the test's own certificate
+            return HTTPSConnection("127.0.0.1", self.port, timeout=60, context=trust)
         return HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def request(

@@ -27,6 +27,7 @@ def _exposed_names() -> set[str]:
     metrics.show_load(1, 1, 1)
     metrics.show_models({"pets": {"version": "1", "engine": "torchscript", "device": "cpu"}})
     metrics.show_licences({"pets": {"serves": True, "days_left": 30}})
+    metrics.show_certificate("/etc/classifyd/server.pem", 1e9)
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {sample.name for family in families for sample in family.samples}
 

@@ -18,7 +18,8 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.server.held_output import HeldOutput
-from app.server.worker import Listener, TlsContext, Worker, tls_context
+from app.server.tls import TlsContext, tls_context
+from app.server.worker import Listener, Worker
 
 
 def _source(function: object) -> str:
@@ -131,15 +132,15 @@ def test_function_from_another_thread_runs_in_the_event_loop() -> None:
 
 
 def test_tls_context_leaves_the_handshake_to_the_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert issubclass(TlsContext, gevent.ssl.SSLContext)
     assert "ssl_context(self.cfg)" in _source(GeventWorker.run)
+    assert "self.wrap_socket = ssl_context.wrap_socket" in _source(gevent.server.StreamServer)
     asked: dict[str, object] = {}
     monkeypatch.setattr(
         gevent.ssl.SSLContext, "wrap_socket", lambda _self, *_sock, **options: asked.update(options)
     )
-    TlsContext(gevent.ssl.PROTOCOL_TLS_SERVER).wrap_socket(None, server_side=True)
+    TlsContext(*certificate).wrap_socket(None, server_side=True)
     assert asked == {"server_side": True, "do_handshake_on_connect": False}
     assert tls_context.__doc__
 

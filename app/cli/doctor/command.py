@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from app.cli.doctor.certificates import check_certificates
 from app.cli.doctor.finding import Finding, Findings
 from app.cli.doctor.machine import check_clock, check_disk, check_gpu
 from app.cli.doctor.packages import check_licences, check_packages
@@ -27,7 +28,7 @@ from app.settings import ResolvedSettings, Settings
 
 CHECKS: tuple[Callable[[Settings], Findings], ...] = (
     *(check_server, check_permissions, check_disk, check_clock, check_packages),
-    *(check_licences, check_gpu, check_log, check_proxy),
+    *(check_licences, check_gpu, check_log, check_proxy, check_certificates),
 )
 """In the order in which to fix what they find; none of them raises."""
 

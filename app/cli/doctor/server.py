@@ -153,13 +153,7 @@ def _parse_object(text: str | bytes) -> dict[str, Any]:
 
 def check_proxy(settings: Settings, folder: Path = NGINX_FOLDER) -> Findings:
     """Check that an nginx in front of the server accepts bodies of the largest images."""
-    pattern = re.compile(rf"^\s*(proxy_pass|server)\s+[^#;]*:{settings.port}\b", re.MULTILINE)
-    for path in sorted(folder.rglob("*")):
-        if path.parent.name == DISABLED_SITES:
-            continue
-        text = _read_text(path)
-        if not pattern.search(text):
-            continue
+    for path, text in find_sites(settings, folder).items():
         # A site without a limit inherits that of the main file.
         limits = _body_limits(text) or _body_limits(_read_text(folder / "nginx.conf"))
         limit = min(limits, default=None, key=lambda found: _to_mb(*found))
@@ -170,6 +164,14 @@ def check_proxy(settings: Settings, folder: Path = NGINX_FOLDER) -> Findings:
             text = f"{path}: client_max_body_size is {found}"
             to_do = f"set client_max_body_size {MIN_PROXY_BODY_MB}m; see deploy/nginx.conf"
             yield Finding("warning", "proxy", text, to_do)
+
+
+def find_sites(settings: Settings, folder: Path) -> dict[Path, str]:
+    """Find the texts of nginx's enabled sites in front of the server, by path."""
+    pattern = re.compile(rf"^\s*(proxy_pass|server)\s+[^#;]*:{settings.port}\b", re.MULTILINE)
+    paths = (path for path in sorted(folder.rglob("*")) if path.parent.name != DISABLED_SITES)
+    texts = {path: _read_text(path) for path in paths}
+    return {path: text for path, text in texts.items() if pattern.search(text)}
 
 
 def _body_limits(text: str) -> list[tuple[int, str]]:

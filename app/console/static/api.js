@@ -1,4 +1,6 @@
-// Requests to the server.
+// Requests to the server. All addresses are relative to the page: a proxy may serve it under a prefix.
+export const classifyUrl = (name) => new URL(`./${encodeURIComponent(name)}/ImageClassification`, document.baseURI).href;
+
 const headersWith = (token) => ({
   "Content-Type": "application/json",
   ...(token ? { Authorization: `Bearer ${token}` } : {}),
@@ -14,7 +16,7 @@ export function toBase64(file) {
 }
 
 export async function fetchModels(token) {
-  const response = await fetch("/console/models", { headers: headersWith(token) });
+  const response = await fetch("console/models", { headers: headersWith(token) });
   return response.json();
 }
 
@@ -22,7 +24,7 @@ export async function fetchModels(token) {
 export async function classify(name, image, topNum, token) {
   const started = performance.now();
   const body = JSON.stringify(topNum ? { image, top_num: topNum } : { image });
-  const response = await fetch(`/${encodeURIComponent(name)}/ImageClassification`, {
+  const response = await fetch(classifyUrl(name), {
     method: "POST",
     headers: headersWith(token),
     body,
@@ -43,7 +45,7 @@ function parseTiming(header) {
 
 // The URL of the image as the model sees it, or null if the server cannot decode it.
 export async function fetchPreview(name, image, token) {
-  const response = await fetch(`/console/preview/${encodeURIComponent(name)}`, {
+  const response = await fetch(`console/preview/${encodeURIComponent(name)}`, {
     method: "POST",
     headers: headersWith(token),
     body: JSON.stringify({ image }),

@@ -17,7 +17,7 @@ export const howToRun = (language) => FILES[language];
 
 export async function codeSample(language, { url, file, topNum, token }) {
   const name = FILES[language].file;
-  if (!loaded.has(name)) loaded.set(name, (await fetch(`/static/clients/${name}`)).text());
+  if (!loaded.has(name)) loaded.set(name, (await fetch(`static/clients/${name}`)).text());
   const code = await loaded.get(name);
   return code
     .replace(/http:\/\/127\.0\.0\.1:8000\/imagenet\/ImageClassification/g, () => url)

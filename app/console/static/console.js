@@ -1,5 +1,5 @@
 // The console: connects the parts of the page.
-import { classify, fetchModels, fetchPreview, toBase64 } from "./api.js";
+import { classify, classifyUrl, fetchModels, fetchPreview, toBase64 } from "./api.js";
 import { codeSample, howToRun, languages, pictureName } from "./clients.js";
 import { find, make } from "./dom.js";
 import { showModel } from "./models.js";
@@ -21,7 +21,7 @@ function translate() {
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", text(element.dataset.label));
   find("language").textContent = text("otherLanguage");
   find("language").lang = language === "zh" ? "en" : "zh-CN";
-  find("to-docs").href = `/docs?lang=${language}`;
+  find("to-docs").href = `docs?lang=${language}`;
   find("results").replaceChildren(...results.map(showResult));
   route();
   showCodeSample();
@@ -106,7 +106,7 @@ async function classifyFile(file) {
 }
 
 async function showCodeSample() {
-  const url = `${location.origin}/${find("name").value || "NAME"}/ImageClassification`;
+  const url = classifyUrl(find("name").value || "NAME");
   const run = howToRun(find("client").value);
   find("how-to-run").textContent = text("howToRun", { ...run, picture: pictureName(lastFile) });
   find("copied").textContent = "";

@@ -1,10 +1,11 @@
 // The page of one deploy name.
+import { classifyUrl } from "./api.js";
 import { make, table } from "./dom.js";
 import { text } from "./texts.js";
 
 export function showModel(model) {
   const facts = [
-    [text("address"), make("code", {}, `${location.origin}/${model.name}/ImageClassification`)],
+    [text("address"), make("code", {}, classifyUrl(model.name))],
     [text("version"), model.version],
     [text("golden"), describeGolden(model)],
     [text("engine"), `${model.engine}, ${model.device}`],

@@ -41,12 +41,12 @@ class FileReader:
 
     def read(self, photos: Iterable[Photo]) -> Iterator[Read]:
         """See Reader."""
-        return (partial(self._read, photo.name) for photo in photos)
+        return (partial(self._read, photo.name, photo.size) for photo in photos)
 
-    def _read(self, name: str) -> Content:
+    def _read(self, name: str, size: int) -> Content:
         try:
             with open_regular(self.root / name) as stream:
-                return read_content(stream)
+                return read_content(stream, size)
         except OSError as exc:
             if exc.errno in _FAULTS_OF_THE_PROCESS:
                 raise OperatorError(f"{self.root / name} cannot be read: {exc.strerror}") from exc

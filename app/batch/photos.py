@@ -94,9 +94,14 @@ class Stream(Protocol):
         ...
 
 
-def read_content(stream: Stream) -> Content:
-    """Read a photo to its end; of a file that is too large, only its SHA-256 is kept."""
-    data = stream.read(MAX_FILE_BYTES + 1)
+def read_content(stream: Stream, expected_bytes: int) -> Content:
+    """Read a photo to its end; of a file that is too large, only its SHA-256 is kept.
+
+    The expected size only saves memory: the file may have become longer or shorter.
+    """
+    data = stream.read(min(max(0, expected_bytes), MAX_FILE_BYTES) + 1)
+    if len(data) > expected_bytes:
+        data += stream.read(MAX_FILE_BYTES + 1 - len(data))
     digest, size = hashlib.sha256(data), len(data)
     if size <= MAX_FILE_BYTES:
         return Content(data, size, digest.hexdigest())

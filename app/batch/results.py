@@ -15,7 +15,7 @@ from app.system.files import acquire_lock, atomic_write
 PLAN, LOCK, SUMMARY = "_plan.json", "_lock", "_summary.json"
 """Readers of data sets, such as Spark's and pyarrow's, pass over names with an underscore."""
 
-LARGEST_SHARD, SMALLEST_SHARD, SHARDS = 256, 16, 32
+LARGEST_SHARD, SMALLEST_SHARD, SHARDS = 256, 16, 64
 """Rows of a shard, and how many shards even a small source has, to be spread over threads."""
 
 

@@ -32,12 +32,12 @@ class S3Reader:
 
     def read(self, photos: Iterable[Photo]) -> Iterator[Read]:
         """See Reader."""
-        return (partial(self._read, photo.name) for photo in photos)
+        return (partial(self._read, photo.name, photo.size) for photo in photos)
 
-    def _read(self, name: str) -> Content:
+    def _read(self, name: str, size: int) -> Content:
         try:
             with self._files.open_input_stream(f"{self.root}/{name}") as stream:
-                return read_content(stream)
+                return read_content(stream, size)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError as exc:

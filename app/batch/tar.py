@@ -56,7 +56,7 @@ class TarReader:
     def _read(self, stream: BinaryIO, photo: Photo) -> Content:
         try:
             stream.seek(int(photo.mark))
-            content = read_content(_Limited(stream, photo.size))
+            content = read_content(_Limited(stream, photo.size), photo.size)
         except (OSError, *_DAMAGE) as exc:
             raise OperatorError(f"{self.path} cannot be read at {photo.name!r}") from exc
         if content.size != photo.size:

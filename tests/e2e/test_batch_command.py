@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.batch.photos import MAX_FILE_BYTES
 from app.settings import PROJECT_ROOT
 from tests.support.commands import run_classifyd
 from tests.support.images import PHOTOS, solid, to_base64
+from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
 from tests.support.packages import build_slow_package
 from tests.support.server import Server
 from tests.support.waiting import wait_until
@@ -233,3 +235,16 @@ def test_a_source_without_photos_is_refused(colour_weights: Path, tmp_path: Path
     arguments = options(colour_weights, "colours", tmp_path / "results")
     ended = run_classifyd("batch", tmp_path / "empty", *arguments, status=2)
     assert "found no photos" in ended.stderr
+
+
+def test_a_sealed_package_needs_the_licence_of_this_machine(photos: Path, tmp_path: Path) -> None:
+    publisher = Ed25519PrivateKey.generate()
+    weights, licences, out = tmp_path / "weights", tmp_path / "licences", tmp_path / "results"
+    build_sealed_package(weights, "sealed", publisher)
+    arguments = ("batch", photos / "0", *options(weights, "sealed", out), "--licence-dir", licences)
+    refused = run_classifyd(*arguments, status=2)
+    assert "the package is sealed" in refused.stderr
+    fingerprint = customer_fingerprint(tmp_path / "state")
+    write_licence(licences / "a.licence", publisher, fingerprint, "sealed")
+    run_classifyd(*arguments)
+    assert [row["error_code"] for row in read_rows(out)] == [None] * len(FILES)

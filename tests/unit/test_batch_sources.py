@@ -173,10 +173,12 @@ def test_a_folder_that_is_gone_is_not_a_folder_of_bad_photos(tmp_path: Path) -> 
 
 def test_a_file_that_is_too_large_has_its_digest_only() -> None:
     data = bytes(MAX_FILE_BYTES + 5)
-    content = read_content(io.BytesIO(data))
-    assert (content.data, content.size) == (None, len(data))
-    assert content.sha256 == hashlib.sha256(data).hexdigest()
-    assert read_content(io.BytesIO(data[5:])).data == data[5:]
+    for expected_bytes in (-1, 10, len(data)):
+        content = read_content(io.BytesIO(data), expected_bytes)
+        assert (content.data, content.size) == (None, len(data))
+        assert content.sha256 == hashlib.sha256(data).hexdigest()
+        assert read_content(io.BytesIO(data[5:]), expected_bytes).data == data[5:]
+    assert read_content(io.BytesIO(b"short"), 10).data == b"short"
 
 
 ROWS = [

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 FILES = sorted(path for path in PHOTOS.iterdir() if path.suffix != ".md")
 COPIES = 12
-SLOW_S = 0.01
+SLOW_S = 0.03
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +168,6 @@ def test_ctrl_c_ends_a_run_with_one_line(photos: Path, slow_weights: Path, tmp_p
     out = tmp_path / "results"
     with start(photos, slow_weights, out) as process:
         wait_for_parts(process, out, 1)
-        refused = run_classifyd("batch", photos, *options(slow_weights, "slow", out), status=2)
-        assert f"another run is writing to {out}" in refused.stderr
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
     assert process.returncode == 130

@@ -94,7 +94,7 @@ $(INSTALLED_DEV): $(INSTALLED)
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,dev,browser,openapi,fuzz]'
+	@$(PIP_INSTALL) --editable '.[demo,build,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)

@@ -2,4 +2,6 @@
 
 from app.cli.main import main
 
-main()
+# A process that "batch" starts imports this module too.
+if __name__ == "__main__":
+    main()

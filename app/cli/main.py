@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from app.cli.batch import batch
 from app.cli.bench import bench
 from app.cli.doctor.command import doctor
 from app.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(serve, predict, evaluate, package, settings),
+    *(serve, predict, batch, evaluate, package, settings),
     *(licence, token, logs, doctor, tune, bench),
 )
 

@@ -80,10 +80,10 @@ def _tune_package(package: Package, settings: Settings) -> EngineSelection:
         return tune(package, requirements, settings.state_dir, show_status)
     finally:
         clear_status()
-        _give_to_owner(settings.state_dir)
+        give_to_owner(settings.state_dir)
 
 
-def _give_to_owner(state_dir: Path) -> None:
+def give_to_owner(state_dir: Path) -> None:
     """Give files that root has written to the owner of the state folder, the server's account."""
     if os.geteuid() == 0:
         owner = state_dir.stat()

@@ -1,0 +1,1 @@
+"""``classifyd batch``: every photo of a source becomes a row of a results folder."""

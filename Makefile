@@ -17,7 +17,7 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run test check lint format types coverage lowest bench bundle test-deploy clean
+.PHONY: help install extras demo run test check lint format types coverage lowest bench wheel bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@$(PYTHON) -m venv benchmarks/.venv
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
 	@touch $@
+
+wheel: $(INSTALLED) ## make the wheel in dist/
+	@# What an earlier build left there would become part of the wheel.
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/classifyd-*.whl
 
 FLAVOUR ?= cpu
 PACKAGES ?= $(WEIGHTS)

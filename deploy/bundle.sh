@@ -19,7 +19,7 @@ bundle="$work/$name"
 mkdir -p "$bundle/wheels" "$bundle/release/tests/photos" "$bundle/packages"
 
 echo "Collecting $name"
-cp -a "$root"/{app,docs,deploy,wsgi.py,gunicorn.conf.py,setup.cfg,pyproject.toml,constraints.txt,LICENSE} \
+cp -a "$root"/{app,docs,deploy,wsgi.py,gunicorn.conf.py,setup.cfg,setup.py,pyproject.toml,constraints.txt,LICENSE} \
     "$bundle/release/"
 # setup.cfg uses README.md as the description; the sample photo verifies an installation.
 for file in README.md README.zh-CN.md; do
@@ -27,6 +27,7 @@ for file in README.md README.zh-CN.md; do
 done
 [ -e "$bundle/release/README.md" ] || echo "classifyd" > "$bundle/release/README.md"
 cp "$root/tests/photos/coffee.jpg" "$bundle/release/tests/photos/"
+echo "$commit" > "$bundle/release/app/commit.txt"
 find "$bundle/release" -name __pycache__ -prune -exec rm -rf {} +
 cp "$root/deploy/install.sh" "$bundle/install.sh"
 

@@ -1,5 +1,6 @@
 """The classifyd command."""
 
+import os
 import sys
 
 import click
@@ -15,13 +16,22 @@ from app.cli.serve import serve
 from app.cli.settings import settings
 from app.cli.token import token
 from app.cli.tune import tune
+from app.cli.version import print_version
 from app.errors import OperatorError
+from app.folders import PROJECT_ROOT
 
 USE_SUDO = "; use sudo or the service's account"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="classifyd")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version, the commit and the libraries, and exit.",
+)
 def cli() -> None:
     """Serve trained image classifiers on this machine over a REST API."""
 
@@ -38,6 +48,9 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command; a failure that the user can fix ends with one line and status 2."""
     try:
+        if os.getcwd() != str(PROJECT_ROOT):
+            # Python processes started from here import nothing from the current folder.
+            os.environ["PYTHONSAFEPATH"] = "1"
         cli()
     except OperatorError as exc:
         hint = USE_SUDO if isinstance(exc.__cause__, PermissionError) else ""

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the bundle, one archive for offline installation: application, wheels, packages, installer,
 # checksums.
-# Usage: bundle.sh PYTHON OUT_DIR WEIGHTS_DIR [FLAVOUR]; run by make bundle.
+# Usage: bundle.sh PYTHON OUT_DIR WEIGHTS_DIR [FLAVOUR]; run by make bundle, with PIP_ARGS.
 set -euo pipefail
 
 python=$1 out=$2 weights=$3 flavour=${4:-cpu}
@@ -49,6 +49,17 @@ printf '%s\n' "$requirements" "setuptools>=77" > "$work/requirements.txt"
 "$python" -m pip download --quiet --disable-pip-version-check --only-binary :all: \
     --constraint "$root/constraints.txt" --requirement "$work/requirements.txt" \
     --dest "$bundle/wheels" ${PIP_ARGS:-} 2> "$work/pip.log" || { cat "$work/pip.log" >&2; exit 1; }
+cuda=$(find "$bundle/wheels" -name 'nvidia_*.whl' -o -name 'cuda_*.whl' -o -name 'torch-*+cu*.whl')
+if [ "$flavour" = cpu ] && [ -n "$cuda" ]; then
+    echo "bundle.sh: this index gives the CUDA build of torch, $(du -sm "$bundle/wheels" | cut -f1) MB" \
+        "of wheels: name one with the CPU build (make bundle PIP_ARGS='--extra-index-url URL')" \
+        "or WHEELS=FOLDER; servers with a GPU take FLAVOUR=cuda" >&2
+    exit 1
+elif [ "$flavour" != cpu ] && [ -z "$cuda" ]; then
+    echo "bundle.sh: FLAVOUR=$flavour, but torch is not a CUDA build: run make bundle" \
+        "FLAVOUR=$flavour PIP_ARGS='--extra-index-url URL' with an index of CUDA wheels" >&2
+    exit 1
+fi
 
 echo "Collecting the packages"
 for manifest in "$weights"/*/*/manifest.json; do

@@ -15,6 +15,7 @@ from app.observability.log_ids import advance_block
 from app.packages.store import desired_versions, foreign_entries
 from app.serving.status_file import NameStatus
 from app.settings import Settings
+from app.system.fips import require_usable_opencv
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ def check_start(settings: Settings) -> None:
     Raises:
         SettingsError: the state folder cannot be written, or the TLS files are wrong.
         PackageError: the weights folder cannot be read or holds no package.
-        OperatorError: the tokens file is wrong.
+        OperatorError: the tokens file is wrong, or OpenCV cannot be imported.
     """
+    require_usable_opencv()
     check_tls(settings)
     if settings.access_tokens == "on":
         read_tokens(settings.tokens_path())

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from app.cli.doctor.finding import Finding, Findings
-from app.cli.doctor.machine import check_clock, check_disk, check_gpu
+from app.cli.doctor.machine import check_clock, check_disk, check_fips, check_gpu
 from app.cli.doctor.packages import check_licences, check_packages
 from app.cli.doctor.permissions import check_permissions
 from app.cli.doctor.server import check_log, check_proxy, check_server, fetch_readiness, log_lines
@@ -27,7 +27,7 @@ from app.observability.log_format import escape_unprintable
 from app.settings import ResolvedSettings, Settings
 
 CHECKS: tuple[Callable[[Settings], Findings], ...] = (
-    *(check_server, check_permissions, check_disk, check_clock, check_packages),
+    *(check_server, check_permissions, check_disk, check_clock, check_fips, check_packages),
     *(check_licences, check_gpu, check_log, check_proxy),
 )
 """In the order in which to fix what they find; none of them raises."""

@@ -9,6 +9,7 @@ from app.licence.facts import gpu_models
 from app.licence.verdict import CLOCK_TOLERANCE_S
 from app.observability.log_ids import COUNTER_FILE
 from app.settings import Settings
+from app.system.fips import fips_source
 
 LOW_DISK_MB, FULL_DISK_MB = 1000, 100
 JOURNAL = Path("/var/log/journal")
@@ -58,6 +59,12 @@ def _last_start(settings: Settings) -> float:
         return (settings.state_dir / COUNTER_FILE).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def check_fips(settings: Settings) -> Findings:
+    """Say that FIPS mode is on; with an OpenCV that cannot stand it, no command gets here."""
+    if source := fips_source():
+        yield Finding("ok", "fips", f"on ({source}); OpenCV contains no OpenSSL 1.1.1")
 
 
 def check_gpu(settings: Settings) -> Findings:

@@ -14,12 +14,13 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_EXTRAS := $(VENV)/.installed-extras
 LOWEST := .venv-lowest
+UPDATE := .venv-update
 INSTALLED_LOWEST := $(LOWEST)/.installed
 PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run test check lint format types coverage lowest bench wheel bundle test-deploy clean
+.PHONY: help install extras demo run test check lint format types coverage lowest update bench wheel bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,17 @@ coverage: $(INSTALLED_DEV) $(DEMO) ## measure the branch coverage of the tests
 lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest versions in setup.cfg (may install a CUDA torch: 6 GB)
 	@$(LOWEST)/bin/python -m pytest tests/unit tests/api
 
+update: ## renew constraints.txt with the newest versions that setup.cfg allows, and show what changed
+	@rm -rf $(UPDATE)
+	@$(PYTHON) -m venv $(UPDATE)
+	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,dev,browser,openapi]'
+	@# CUDA's libraries and the build of torch depend on the machine, and are not pinned.
+	@{ sed -n '/^#/p' $(CONSTRAINTS); $(UPDATE)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)'; } > $(UPDATE)/constraints.txt
+	@diff --unified=0 $(CONSTRAINTS) $(UPDATE)/constraints.txt | grep '^[+-][^+-]' || echo "nothing changed"
+	@cp $(UPDATE)/constraints.txt $(CONSTRAINTS)
+	@rm -rf $(UPDATE)
+
 bench: $(INSTALLED_DEV) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
 	@$(BIN)/python -m benchmarks.run
 
@@ -81,7 +93,7 @@ test-deploy: bundle ## install the bundle in a Debian container, break, upgrade 
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
 clean: ## remove the virtual environments, the built packages and the state
-	rm -rf $(VENV) $(LOWEST) $(WEIGHTS)/imagenet var build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(UPDATE) $(WEIGHTS)/imagenet var build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }

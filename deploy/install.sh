@@ -5,7 +5,7 @@ set -euo pipefail
 umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
-OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd UNITS=/etc/systemd/system
+OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd UNITS=/etc/systemd/system SHARE=/usr/local/share
 ACCOUNT=classifyd
 
 usage() {
@@ -256,6 +256,20 @@ write_units() {
     systemctl daemon-reload
 }
 
+# Each calls classifyd itself, so that an upgrade need not write it again.
+write_completion() {
+    local shell file
+    for shell in bash zsh fish; do
+        case $shell in
+            bash) file=$SHARE/bash-completion/completions/classifyd ;;
+            zsh) file=$SHARE/zsh/site-functions/_classifyd ;;
+            fish) file=$SHARE/fish/vendor_completions.d/classifyd.fish ;;
+        esac
+        install -d "$(dirname "$file")"
+        _CLASSIFYD_COMPLETE=${shell}_source /usr/local/bin/classifyd > "$file" || rm -f "$file"
+    done
+}
+
 echo "Checking this machine"
 check_machine
 [ "$failures" = 0 ] || stop "$failures of the checks failed; nothing was installed"
@@ -283,6 +297,7 @@ ln -sfn "$target" "$OPT/current"
 new_address=1
 listens_already && new_address=0
 write_units
+write_completion
 systemctl enable --quiet classifyd.socket classifyd.service
 if [ "$new_address" = 1 ]; then
     # systemd cannot change the address of a socket while the service uses it.

@@ -60,11 +60,12 @@ lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest ve
 update: ## renew constraints.txt with the newest versions that setup.cfg allows, and show what changed
 	@rm -rf $(UPDATE)
 	@$(PYTHON) -m venv $(UPDATE)
-	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,dev,browser,openapi]'
+	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,dev,browser,openapi,fuzz]'
 	@# CUDA's libraries and the build of torch depend on the machine, and are not pinned.
 	@{ sed -n '/^#/p' $(CONSTRAINTS); $(UPDATE)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
-		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)'; } > $(UPDATE)/constraints.txt
-	@diff --unified=0 $(CONSTRAINTS) $(UPDATE)/constraints.txt | grep '^[+-][^+-]' || echo "nothing changed"
+		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > $(UPDATE)/constraints.txt
+	@LC_ALL=C sort -f $(CONSTRAINTS) > $(UPDATE)/before
+	@LC_ALL=C sort -f $(UPDATE)/constraints.txt | diff --unified=0 $(UPDATE)/before - | grep '^[+-][^+-]' || echo "nothing changed"
 	@cp $(UPDATE)/constraints.txt $(CONSTRAINTS)
 	@rm -rf $(UPDATE)
 

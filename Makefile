@@ -4,7 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+# Where pip finds wheels: INDEX=URL, or WHEELS=FOLDER without any index; PIP_ARGS for the rest.
+PIP_SOURCE = $(if $(INDEX),--index-url $(INDEX)) $(if $(WHEELS),--no-index --find-links $(WHEELS)) $(PIP_ARGS)
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(CONSTRAINTS)
 WEIGHTS := weights
 
 # Stamps: nothing is installed again until a file that lists dependencies changes.
@@ -12,17 +14,18 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_EXTRAS := $(VENV)/.installed-extras
 LOWEST := .venv-lowest
+UPDATE := .venv-update
 INSTALLED_LOWEST := $(LOWEST)/.installed
 PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run test check lint format types coverage lowest bench bundle test-deploy clean
+.PHONY: help install extras demo run test check lint format types coverage lowest update bench wheel bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## create the virtual environment and install what serving needs
+install: $(INSTALLED) ## create the virtual environment and install what serving needs (INDEX=URL, WHEELS=folder or PIP_ARGS=... for pip)
 
 extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests need
 
@@ -54,26 +57,44 @@ coverage: $(INSTALLED_DEV) $(DEMO) ## measure the branch coverage of the tests
 lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest versions in setup.cfg (may install a CUDA torch: 6 GB)
 	@$(LOWEST)/bin/python -m pytest tests/unit tests/api
 
+update: ## renew constraints.txt with the newest versions that setup.cfg allows, and show what changed
+	@rm -rf $(UPDATE)
+	@$(PYTHON) -m venv $(UPDATE)
+	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,dev,browser,openapi,fuzz]'
+	@# CUDA's libraries and the build of torch depend on the machine, and are not pinned.
+	@{ sed -n '/^#/p' $(CONSTRAINTS); $(UPDATE)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > $(UPDATE)/constraints.txt
+	@LC_ALL=C sort -f $(CONSTRAINTS) > $(UPDATE)/before
+	@LC_ALL=C sort -f $(UPDATE)/constraints.txt | diff --unified=0 $(UPDATE)/before - | grep '^[+-][^+-]' || echo "nothing changed"
+	@cp $(UPDATE)/constraints.txt $(CONSTRAINTS)
+	@rm -rf $(UPDATE)
+
 bench: $(INSTALLED_DEV) $(DEMO) $(PEERS) ## compare with the loop without HTTP and with other servers
 	@$(BIN)/python -m benchmarks.run
 
 $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@echo "Installing the other servers into benchmarks/.venv"
 	@$(PYTHON) -m venv benchmarks/.venv
-	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
 	@touch $@
+
+wheel: $(INSTALLED) ## make the wheel in dist/
+	@# What an earlier build left there would become part of the wheel.
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check $(PIP_SOURCE) --no-deps --wheel-dir dist .
+	@ls dist/classifyd-*.whl
 
 FLAVOUR ?= cpu
 PACKAGES ?= $(WEIGHTS)
 
 bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
-	@deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
+	@PIP_ARGS="$(PIP_SOURCE)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
 
 test-deploy: bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
 clean: ## remove the virtual environments, the built packages and the state
-	rm -rf $(VENV) $(LOWEST) $(WEIGHTS)/imagenet var build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(UPDATE) $(WEIGHTS)/imagenet var build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }
@@ -81,10 +102,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
-	@echo "Installing into $(VENV) (about 1.4 GB)"
+	@echo "Installing into $(VENV) (1.4 GB; 6 GB if the index gives the CUDA build of torch, see README.md)"
 	@$(PIP_INSTALL) --editable '.[demo]'
 	@$(PIP_INSTALL) --only-binary openvino --editable '.[openvino]' \
 		|| echo "OpenVINO has no wheel for this platform: TorchScript is used instead, which is slower"
+	@$(BIN)/python -m app.system.cuda_build
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
@@ -102,7 +124,7 @@ $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 	@rm -rf $(LOWEST)
 	@$(PYTHON) -m venv $(LOWEST)
 	@$(BIN)/python -m tests.support.lowest openvino demo build dev > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,dev]'
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,dev]'
 	@touch $@
 
 $(DEMO): $(INSTALLED)

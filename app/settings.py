@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from app.errors import SettingsError
+from app.folders import FOLDERS
+from app.folders import PROJECT_ROOT as PROJECT_ROOT
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT_PREFIX = "CLASSIFYD_"
 CONFIG_KEY = "CLASSIFYD_CONFIG"
-DEFAULT_CONFIG = PROJECT_ROOT / "classifyd.toml"
+DEFAULT_CONFIG = FOLDERS.config / "classifyd.toml"
 
 _SERVICE_LINK = re.compile(
     r"CLASSIFYD(_[A-Z0-9_]+)?_(SERVICE_HOST=.+|SERVICE_PORT(_[A-Z0-9_]+)?=\d+|"
@@ -47,16 +48,16 @@ class Settings:
 
     bind: str = _setting("127.0.0.1", "address to listen on", pattern=r"[^\s/]+")
     port: int = _setting(8000, "port to listen on", minimum=1, maximum=65535)
-    weights_dir: Path = _setting(PROJECT_ROOT / "weights", "folder of the model packages")
+    weights_dir: Path = _setting(FOLDERS.weights, "folder of the model packages")
     state_dir: Path = _setting(
-        PROJECT_ROOT / "var", "folder for what must outlive a restart, such as the log_id counter"
+        FOLDERS.state, "folder for what must outlive a restart, such as the log_id counter"
     )
     trusted_keys: Path = _setting(
-        PROJECT_ROOT / "trusted-keys",
+        FOLDERS.config / "trusted-keys",
         "folder of public keys, *.pem; where it is, archives must be signed with one of them",
     )
     licence_dir: Path = _setting(
-        PROJECT_ROOT / "licences", "folder of the licence files, which end with .licence"
+        FOLDERS.config / "licences", "folder of the licence files, which end with .licence"
     )
     device: str = _setting(
         "auto",

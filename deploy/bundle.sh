@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the bundle, one archive for offline installation: application, wheels, packages, installer,
 # checksums.
-# Usage: bundle.sh PYTHON OUT_DIR WEIGHTS_DIR [FLAVOUR]; run by make bundle.
+# Usage: bundle.sh PYTHON OUT_DIR WEIGHTS_DIR [FLAVOUR]; run by make bundle, with PIP_ARGS.
 set -euo pipefail
 
 python=$1 out=$2 weights=$3 flavour=${4:-cpu}
@@ -19,7 +19,7 @@ bundle="$work/$name"
 mkdir -p "$bundle/wheels" "$bundle/release/tests/photos" "$bundle/packages"
 
 echo "Collecting $name"
-cp -a "$root"/{app,docs,deploy,wsgi.py,gunicorn.conf.py,setup.cfg,pyproject.toml,constraints.txt,LICENSE} \
+cp -a "$root"/{app,docs,deploy,wsgi.py,gunicorn.conf.py,setup.cfg,setup.py,pyproject.toml,constraints.txt,LICENSE} \
     "$bundle/release/"
 # setup.cfg uses README.md as the description; the sample photo verifies an installation.
 for file in README.md README.zh-CN.md; do
@@ -27,6 +27,7 @@ for file in README.md README.zh-CN.md; do
 done
 [ -e "$bundle/release/README.md" ] || echo "classifyd" > "$bundle/release/README.md"
 cp "$root/tests/photos/coffee.jpg" "$bundle/release/tests/photos/"
+echo "$commit" > "$bundle/release/app/commit.txt"
 find "$bundle/release" -name __pycache__ -prune -exec rm -rf {} +
 cp "$root/deploy/install.sh" "$bundle/install.sh"
 
@@ -48,6 +49,17 @@ printf '%s\n' "$requirements" "setuptools>=77" > "$work/requirements.txt"
 "$python" -m pip download --quiet --disable-pip-version-check --only-binary :all: \
     --constraint "$root/constraints.txt" --requirement "$work/requirements.txt" \
     --dest "$bundle/wheels" ${PIP_ARGS:-} 2> "$work/pip.log" || { cat "$work/pip.log" >&2; exit 1; }
+cuda=$(find "$bundle/wheels" -name 'nvidia_*.whl' -o -name 'cuda_*.whl' -o -name 'torch-*+cu*.whl')
+if [ "$flavour" = cpu ] && [ -n "$cuda" ]; then
+    echo "bundle.sh: this index gives the CUDA build of torch, $(du -sm "$bundle/wheels" | cut -f1) MB" \
+        "of wheels: name one with the CPU build (make bundle PIP_ARGS='--extra-index-url URL')" \
+        "or WHEELS=FOLDER; servers with a GPU take FLAVOUR=cuda" >&2
+    exit 1
+elif [ "$flavour" != cpu ] && [ -z "$cuda" ]; then
+    echo "bundle.sh: FLAVOUR=$flavour, but torch is not a CUDA build: run make bundle" \
+        "FLAVOUR=$flavour PIP_ARGS='--extra-index-url URL' with an index of CUDA wheels" >&2
+    exit 1
+fi
 
 echo "Collecting the packages"
 for manifest in "$weights"/*/*/manifest.json; do

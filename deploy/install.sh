@@ -5,7 +5,7 @@ set -euo pipefail
 umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
-OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd UNITS=/etc/systemd/system
+OPT=/opt/classifyd ETC=/etc/classifyd VAR=/var/lib/classifyd UNITS=/etc/systemd/system SHARE=/usr/local/share
 ACCOUNT=classifyd
 
 usage() {
@@ -87,6 +87,7 @@ check_machine() {
         || fail "glibc ${glibc:-unknown}: 2.28 or later is needed (Debian 10, Ubuntu 20.04, RHEL 8)"
     [ -d /run/systemd/system ] && ok "systemd" || fail "systemd is not running on this machine"
     check_python
+    check_fips
     check_disk "$OPT" "$INSTALLED_MB"
     [ "$stage_only" = 1 ] || check_disk "$VAR" $(($(du -sm "$here/packages" | cut -f 1) + 100))
     local memory_mb
@@ -120,6 +121,20 @@ check_python() {
         fail "$python is in a home folder, which the service cannot read: install it system-wide"
     else
         ok "$python"
+    fi
+}
+
+# OpenCV's wheel contains OpenSSL 1.1.1, whose self-test ends every process that imports it.
+check_fips() {
+    local wheel
+    [ -n "${OPENSSL_FORCE_FIPS_MODE:-}" ] || grep -qsx 1 /proc/sys/crypto/fips_enabled || return 0
+    wheel=$(echo "$here"/wheels/opencv_python_headless-*.whl)
+    if grep -qa 'libcrypto-[0-9a-f]*\.so\.1\.1' "$wheel"; then
+        fail "FIPS mode is on, and the bundle's OpenCV contains OpenSSL 1.1.1, which then ends" \
+            "the server: use a machine without FIPS mode, or a bundle with an OpenCV that is built" \
+            "from source (make bundle WHEELS=FOLDER)"
+    else
+        ok "FIPS mode"
     fi
 }
 
@@ -241,6 +256,20 @@ write_units() {
     systemctl daemon-reload
 }
 
+# Each calls classifyd itself, so that an upgrade need not write it again.
+write_completion() {
+    local shell file
+    for shell in bash zsh fish; do
+        case $shell in
+            bash) file=$SHARE/bash-completion/completions/classifyd ;;
+            zsh) file=$SHARE/zsh/site-functions/_classifyd ;;
+            fish) file=$SHARE/fish/vendor_completions.d/classifyd.fish ;;
+        esac
+        install -d "$(dirname "$file")"
+        _CLASSIFYD_COMPLETE=${shell}_source /usr/local/bin/classifyd > "$file" || rm -f "$file"
+    done
+}
+
 echo "Checking this machine"
 check_machine
 [ "$failures" = 0 ] || stop "$failures of the checks failed; nothing was installed"
@@ -268,6 +297,7 @@ ln -sfn "$target" "$OPT/current"
 new_address=1
 listens_already && new_address=0
 write_units
+write_completion
 systemctl enable --quiet classifyd.socket classifyd.service
 if [ "$new_address" = 1 ]; then
     # systemd cannot change the address of a socket while the service uses it.

@@ -19,19 +19,25 @@ from app.cli.options import PATH, json_option
 from app.cli.output import clear_status, print_json, show_status, writing
 from app.errors import OperatorError
 from app.evaluation.dataset import SUFFIXES
+from app.folders import PHOTOS, PROJECT_ROOT
 from app.inference.tuning.selection import library_versions
 from app.reporting.counts import pluralise
-from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
 from app.system.files import is_foreign
 
 DEFAULT_URL = "http://127.0.0.1:8000/imagenet/ImageClassification"
-PHOTOS = PROJECT_ROOT / "tests/photos"
+TEST_PHOTOS = PROJECT_ROOT / "tests/photos"
+DEFAULT_PHOTOS = TEST_PHOTOS if TEST_PHOTOS.is_dir() else PHOTOS
 
 
 @click.command()
 @click.argument("url", default=DEFAULT_URL)
-@click.option("--photos", type=PATH, default=PHOTOS, help="folder with jpg, png or bmp files")
+@click.option(
+    "--photos",
+    type=PATH,
+    default=DEFAULT_PHOTOS,
+    help="folder with jpg, png or bmp files",
+)
 @click.option(
     "--connections",
     default="1,2,4,8,16,64",

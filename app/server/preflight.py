@@ -8,16 +8,23 @@ from itertools import count
 
 from app.access_tokens import read_tokens
 from app.errors import PackageError, SettingsError
+from app.folders import IS_CHECKOUT, PHOTOS
 from app.observability.log_file import RotatedFileHandler
 from app.observability.log_ids import advance_block
 from app.packages.store import desired_versions, foreign_entries
 from app.server.certificate import check_tls
 from app.serving.status_file import NameStatus
-from app.settings import PROJECT_ROOT, Settings
+from app.settings import Settings
+from app.system.fips import require_usable_opencv
 
 _log = logging.getLogger(__name__)
 
-SAMPLE_PHOTO = PROJECT_ROOT / "tests/photos/coffee.jpg"
+HOW_TO_GET_ONE = (
+    "make demo builds one"
+    if IS_CHECKOUT
+    else "classifyd package demo builds one, classifyd package install takes one from an archive"
+)
+SAMPLE_PHOTO = PHOTOS / "coffee.jpg"
 
 
 def check_start(settings: Settings) -> None:
@@ -26,11 +33,16 @@ def check_start(settings: Settings) -> None:
     Raises:
         SettingsError: the state folder cannot be written, or the TLS files are wrong.
         PackageError: the weights folder cannot be read or holds no package.
-        OperatorError: the tokens file is wrong.
+        OperatorError: the tokens file is wrong, or OpenCV cannot be imported.
     """
+    require_usable_opencv()
     check_tls(settings)
     if settings.access_tokens == "on":
         read_tokens(settings.tokens_path())
+    if not settings.weights_dir.exists():
+        raise PackageError(settings.weights_dir, f"this folder does not exist; {HOW_TO_GET_ONE}")
+    if not desired_versions(settings.weights_dir):
+        raise PackageError(settings.weights_dir, f"no model package is here; {HOW_TO_GET_ONE}")
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         advance_block(settings.state_dir)
@@ -39,8 +51,6 @@ def check_start(settings: Settings) -> None:
             f"setting state_dir = {str(settings.state_dir)!r} cannot be written: "
             f"{exc.strerror}; create the folder or name another one"
         ) from exc
-    if not desired_versions(settings.weights_dir):
-        raise PackageError(settings.weights_dir, "no model package is here; make demo builds one")
     if foreign := foreign_entries(settings.weights_dir):
         _log.info("in %s, passed over: %s", settings.weights_dir, ", ".join(foreign))
 
@@ -127,7 +137,7 @@ def describe_start(settings: Settings, names: Mapping[str, NameStatus]) -> str:
     lines = ["", begin, *(f"  {url}" for url in urls), ""]
     if missing := sorted(names.keys() - served):
         lines += ["Not served:", *(f"  {name}: {names[name].problem}" for name in missing), ""]
-    if urls and SAMPLE_PHOTO.exists():
+    if urls:
         lines += ["Try it:", f"  {curl_line(urls[0], settings.access_tokens == 'on')}", ""]
     if settings.console == "on":
         lines += ["Or in a browser:", f"  {base}/", ""]

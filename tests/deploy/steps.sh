@@ -37,10 +37,14 @@ only_the_service() {
         || wrong "other processes than the service run: $(pgrep -a -f 'python -m gunicorn')"
 }
 release() { basename "$(readlink $OPT/current)"; }
+# ls fails as soon as one of them is missing, so its output is asked.
+are_gone() {
+    local left
+    left=$(ls -d "$@" 2> /dev/null) || true
+    [ -z "$left" ] || wrong "files are left: $left"
+}
 nothing_installed() {
-    if ls -d $OPT/* $ETC $VAR /usr/local/bin/classifyd* /etc/systemd/system/classifyd* 2> /dev/null; then
-        wrong "files are left"
-    fi
+    are_gone $OPT/* $ETC $VAR /usr/local/bin/classifyd* /etc/systemd/system/classifyd*
     if getent passwd classifyd || getent group classifyd; then wrong "the account still exists"; fi
 }
 # Only the files of a finished upgrade are left, and only the service runs.
@@ -121,6 +125,7 @@ one_command_install() {
     tail -n 9 /run/install
     grep -q "curl -s" /run/install || wrong "no curl line"
     says '"results"' bash -c "$(grep -m 1 '^  printf' /run/install)" | cut -c 1-72
+    [ -s /usr/local/share/bash-completion/completions/classifyd ] || wrong "no completion for bash"
     local exposure
     exposure=$(systemd-analyze security classifyd --no-pager | tail -n 1)
     say "$exposure"
@@ -414,7 +419,8 @@ doctor_on_a_healthy_server() {
 uninstall_keeps_the_data() {
     classifydctl uninstall
     ls -d $ETC/classifyd.toml $VAR/weights/imagenet/1 $VAR/state/log_id_block
-    if ls -d $OPT /usr/local/bin/classifyd* /etc/systemd/system/classifyd* /run/classifyd 2> /dev/null; then wrong "files are left"; fi
+    are_gone $OPT /usr/local/bin/classifyd* /etc/systemd/system/classifyd* /run/classifyd \
+        /usr/local/share/*/*/*classifyd*
     systemctl list-units --all 'classifyd*' | grep classifyd && wrong "a unit is left"
     says '^running' systemctl is-system-running
     "$bundle/install.sh" --yes | tail -n 1

@@ -4,11 +4,10 @@ import signal
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.images import RED
-from tests.support.server import Server
+from tests.support.server import Server, wait_for_second_master
 from tests.support.waiting import wait_until
 
 WAIT_S = 60
@@ -72,7 +71,7 @@ def test_second_master_takes_over_and_loses_nothing(colour_weights: Path, tmp_pa
         before = server.running
         with Callers(server) as callers:
             before.send_signal(signal.SIGUSR2)
-            after = _wait_for_second_master(before.pid)
+            after = wait_for_second_master(before.pid)
             callers.wait_for(10)
             before.send_signal(signal.SIGTERM)
             before.wait(WAIT_S)
@@ -80,22 +79,6 @@ def test_second_master_takes_over_and_loses_nothing(colour_weights: Path, tmp_pa
         after.terminate()
         after.wait(WAIT_S)
     assert set(callers.codes) == {0}
-
-
-def _wait_for_second_master(first: int) -> psutil.Process:
-    """Wait until a child of the master has a worker that accepts connections."""
-    found: list[psutil.Process] = []
-
-    def is_serving() -> bool:
-        for child in psutil.Process(first).children():
-            for worker in child.children():
-                # A worker starts its native threads when it has loaded its models.
-                if worker.num_threads() > 4:
-                    found.append(child)
-        return bool(found)
-
-    wait_until(is_serving, wait_s=WAIT_S, pause_s=0.1)
-    return found[0]
 
 
 def test_worker_class_cannot_be_replaced(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from click.testing import CliRunner, Result
 
-from app.cli.main import cli
+from app.cli.commands import cli
 from app.packages.build.golden import draft_golden, preprocess_golden, read_golden_images
 from app.packages.build.reference import transform_of
 from app.packages.manifest import parse_preprocess

@@ -34,9 +34,11 @@ class Server:
 
     Attributes:
         module: what Python runs, with its arguments.
+        folder: the current folder of the process.
     """
 
     module: tuple[str, ...] = ("gunicorn",)
+    folder = PROJECT_ROOT
 
     def __init__(self, weights_dir: Path, state_dir: Path, **settings: object) -> None:
         self.port = free_port()
@@ -57,6 +59,10 @@ class Server:
         }
         self._has_tls = "tls_certificate" in settings
         self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The command line that starts it."""
+        return [sys.executable, "-m", *self.module]
 
     def __str__(self) -> str:
         return f"a server with the log {self.log_text()}"
@@ -82,8 +88,8 @@ class Server:
         """Start gunicorn as ``make run`` does, without waiting."""
         with self.log_path.open("ab") as log, self.stdout_path.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.module],
-                cwd=PROJECT_ROOT,
+                self.command(),
+                cwd=self.folder,
                 env=self._environment,
                 stdout=out,
                 stderr=log,
@@ -192,6 +198,22 @@ class Server:
         """Post a JSON payload to a deploy name."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return self.request("POST", f"/{name}/ImageClassification", body, headers)
+
+
+def wait_for_second_master(first: int) -> psutil.Process:
+    """Wait until a child of the master has a worker that accepts connections."""
+    found: list[psutil.Process] = []
+
+    def is_serving() -> bool:
+        for child in psutil.Process(first).children():
+            for worker in child.children():
+                # A worker starts its native threads when it has loaded its models.
+                if worker.num_threads() > 4:
+                    found.append(child)
+        return bool(found)
+
+    wait_until(is_serving, wait_s=60, pause_s=0.1)
+    return found[0]
 
 
 def is_request(line: dict[str, Any], log_id: int) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from app.cli.main import cli
+from app.cli.commands import cli
 from app.errors import REGISTRY
 from app.settings import PROJECT_ROOT
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from app.cli.main import cli
+from app.cli.commands import cli
 from app.errors import PackageError
 from tests.support.commands import run_classifyd
 from tests.support.packages import build_colour_package

@@ -9,6 +9,7 @@ import gevent.server
 import gevent.socket
 import gevent.ssl
 import pytest
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.http import get_parser
 from gunicorn.http.body import Body, LengthReader
@@ -84,6 +85,12 @@ def test_parser_gives_requests_whose_unread_bytes_can_be_taken_and_put_back() ->
     assert rest.startswith(b"GET /b")
     parser.unreader.unread(rest)
     assert next(parser).path == "/b"
+
+
+def test_a_second_master_runs_the_command_that_pre_exec_leaves() -> None:
+    reexec = _source(Arbiter.reexec)
+    assert reexec.index("self.cfg.pre_exec(self)") < reexec.index("os.execvpe(")
+    assert "os.execvpe(self.START_CTX[0], self.START_CTX['args'], environ)" in reexec
 
 
 def test_environ_has_the_connection_and_a_stream_that_ends_with_the_body() -> None:

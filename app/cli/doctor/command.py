@@ -15,19 +15,20 @@ import click
 
 from app.cli.doctor.certificates import check_certificates
 from app.cli.doctor.finding import Finding, Findings
-from app.cli.doctor.machine import check_clock, check_disk, check_gpu
+from app.cli.doctor.machine import check_clock, check_disk, check_fips, check_gpu
 from app.cli.doctor.packages import check_licences, check_packages
 from app.cli.doctor.permissions import check_permissions
 from app.cli.doctor.server import check_log, check_proxy, check_server, fetch_readiness, log_lines
 from app.cli.options import PATH, json_option, resolve_options, settings_options
 from app.cli.output import print_json, writing
+from app.cli.version import describe_versions
 from app.errors import PackageError, SettingsError
 from app.licence.standing import active_manifests
 from app.observability.log_format import escape_unprintable
 from app.settings import ResolvedSettings, Settings
 
 CHECKS: tuple[Callable[[Settings], Findings], ...] = (
-    *(check_server, check_permissions, check_disk, check_clock, check_packages),
+    *(check_server, check_permissions, check_disk, check_clock, check_fips, check_packages),
     *(check_licences, check_gpu, check_log, check_proxy, check_certificates),
 )
 """In the order in which to fix what they find; none of them raises."""
@@ -80,7 +81,7 @@ def _bundle_files(resolved: ResolvedSettings | None) -> dict[str, Any]:
     """What support needs, by file name: no key, no token, no image, no model."""
     settings = resolved.settings if resolved else Settings()
     files = {
-        "machine.json": platform.uname()._asdict() | {"python": sys.version},
+        "machine.json": platform.uname()._asdict() | describe_versions(),
         "log.txt": "\n".join(log_lines(settings) or []),
     }
     if resolved is None:

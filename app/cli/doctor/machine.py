@@ -8,7 +8,8 @@ from app.cli.doctor.finding import Finding, Findings
 from app.licence.facts import gpu_models
 from app.licence.verdict import CLOCK_TOLERANCE_S
 from app.observability.log_ids import COUNTER_FILE
-from app.settings import PROJECT_ROOT, Settings
+from app.settings import Settings
+from app.system.fips import fips_source
 
 LOW_DISK_MB, FULL_DISK_MB = 1000, 100
 JOURNAL = Path("/var/log/journal")
@@ -45,7 +46,7 @@ def check_clock(settings: Settings) -> Findings:
     """Check that the clock is not before this release or before the last start."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     to_do = "set the clock (timedatectl set-time); licences depend on it"
-    if time.time() < (PROJECT_ROOT / "setup.cfg").stat().st_mtime:
+    if time.time() < Path(__file__).stat().st_mtime:
         yield Finding("failure", "clock", f"{now} is before the date of this release", to_do)
     elif time.time() + CLOCK_TOLERANCE_S < _last_start(settings):
         yield Finding("failure", "clock", f"{now} is before the server's last start", to_do)
@@ -58,6 +59,12 @@ def _last_start(settings: Settings) -> float:
         return (settings.state_dir / COUNTER_FILE).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def check_fips(settings: Settings) -> Findings:
+    """Say that FIPS mode is on; with an OpenCV that cannot stand it, no command gets here."""
+    if source := fips_source():
+        yield Finding("ok", "fips", f"on ({source}); OpenCV contains no OpenSSL 1.1.1")
 
 
 def check_gpu(settings: Settings) -> Findings:

@@ -11,6 +11,7 @@ from app.errors import LockedPackage, PackageError
 from app.packages.package import Package, load_package
 from app.packages.store import desired_versions
 from app.reporting.counts import pluralise
+from app.server.preflight import HOW_TO_GET_ONE
 from app.settings import Settings
 
 HOW_TO_BUILD = "ask its builder for a package with golden samples, see docs/package.md"
@@ -21,7 +22,9 @@ def check_packages(settings: Settings) -> Findings:
     try:
         versions = desired_versions(settings.weights_dir).values()
     except PackageError as exc:
-        yield Finding("failure", "packages", str(exc), "set weights_dir, or create the folder")
+        yield Finding(
+            "failure", "packages", str(exc), f"set weights_dir, or fill it: {HOW_TO_GET_ONE}"
+        )
         return
     problems = [str(version.problem) for version in versions if version.problem]
     serving = (fetch_readiness(settings) or {}).get("serving", {})
@@ -38,7 +41,7 @@ def check_packages(settings: Settings) -> Findings:
     for problem in problems:
         yield Finding("failure", "packages", problem, "install the package again")
     if not versions:
-        yield Finding("failure", "packages", f"none in {settings.weights_dir}", "install one")
+        yield Finding("failure", "packages", f"none in {settings.weights_dir}", HOW_TO_GET_ONE)
 
 
 def check_golden_samples(

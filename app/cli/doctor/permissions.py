@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.cli.doctor.finding import Finding, Findings
-from app.settings import PROJECT_ROOT, Settings
+from app.folders import PROJECT_ROOT
+from app.settings import Settings
 
 TIMEOUT_S = 30
 UNIT = "classifyd"

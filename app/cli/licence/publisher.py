@@ -8,12 +8,12 @@ import click
 from app.cli.options import PATH
 from app.cli.output import writing
 from app.errors import LicenceError
+from app.folders import FOLDERS
 from app.licence.fingerprint import Fingerprint, read_fingerprint
 from app.licence.issue import GRACE_DAYS, issue_licence, seal_package
 from app.licence.keys import make_publisher_key
 from app.licence.licence import LICENCE_SUFFIX, read_licence, sign_licence, to_time
 from app.packages.signing import read_private_key
-from app.settings import PROJECT_ROOT
 from app.system.files import atomic_write
 
 TRIAL_DAYS = 30
@@ -42,7 +42,7 @@ def keygen(key: Path) -> None:
 @click.option(
     "--weights-dir",
     type=PATH,
-    default=PROJECT_ROOT / "dist" / "sealed",
+    default=FOLDERS.output / "sealed",
     help="where to write NAME/VERSION (default: dist/sealed)",
 )
 def seal(package: Path, key: Path, contact: str, weights_dir: Path) -> None:

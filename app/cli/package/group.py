@@ -9,6 +9,7 @@ import click
 from app.cli.options import json_option, options_of, resolve_options
 from app.cli.output import print_facts, print_json
 from app.cli.package.build import build
+from app.cli.package.demo import demo
 from app.cli.package.verify import verify
 from app.cli.package.versions import activate, archive, install, remove, rollback
 from app.errors import PackageError
@@ -125,7 +126,7 @@ def _describe_signature(folder: Path, trusted_folder: Path) -> str:
 
 
 for command in (
-    *(build, verify, list_packages, info),
+    *(build, demo, verify, list_packages, info),
     *(install, activate, rollback, remove, archive),
 ):
     package.add_command(command)

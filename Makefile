@@ -17,12 +17,12 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run test check lint format types coverage lowest bench bundle test-deploy clean
+.PHONY: help install extras demo run train test check lint format types coverage lowest bench bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## create the virtual environment and install what serving needs
+install: $(INSTALLED) ## create the virtual environment and install what serving and training need
 
 extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests need
 
@@ -30,6 +30,9 @@ demo: $(DEMO) ## build the demo model's package under weights/
 
 run: $(DEMO) ## install, build the demo package and serve it in the foreground
 	@exec $(BIN)/classifyd serve
+
+train: $(INSTALLED) ## install, and train a classifier: PHOTOS=folder NAME=deploy-name (TRAIN_ARGS=options)
+	@$(BIN)/classifyd train $(if $(PHOTOS),"$(PHOTOS)",photos) --name "$(NAME)" $(TRAIN_ARGS)
 
 test: $(INSTALLED_DEV) $(DEMO) ## run the tests
 	@$(BIN)/python -m pytest
@@ -81,28 +84,28 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
-	@echo "Installing into $(VENV) (about 1.4 GB)"
-	@$(PIP_INSTALL) --editable '.[demo]'
+	@echo "Installing into $(VENV) (about 1.6 GB)"
+	@$(PIP_INSTALL) --editable '.[demo,train]'
 	@$(PIP_INSTALL) --only-binary openvino --editable '.[openvino]' \
 		|| echo "OpenVINO has no wheel for this platform: TorchScript is used instead, which is slower"
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,dev]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,dev]'
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,dev,browser,openapi,fuzz]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,dev,browser,openapi,fuzz]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 	@echo "Installing the lowest versions into $(LOWEST)"
 	@rm -rf $(LOWEST)
 	@$(PYTHON) -m venv $(LOWEST)
-	@$(BIN)/python -m tests.support.lowest openvino demo build dev > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,dev]'
+	@$(BIN)/python -m tests.support.lowest openvino demo build train dev > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,train,dev]'
 	@touch $@
 
 $(DEMO): $(INSTALLED)

@@ -14,6 +14,7 @@ from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
 from app.cli.token import token
+from app.cli.train import train
 from app.cli.tune import tune
 from app.errors import OperatorError
 
@@ -27,7 +28,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(serve, predict, evaluate, package, settings),
+    *(train, serve, predict, evaluate, package, settings),
     *(licence, token, logs, doctor, tune, bench),
 )
 

@@ -149,7 +149,7 @@ class FineTuning:
                 logits.float(), labels[part], label_smoothing=LABEL_SMOOTHING, reduction="sum"
             )
             scaled: torch.Tensor = self._scaler.scale(loss / count)
-            return float(loss), torch.autograd.grad(scaled, self._trained)
+            return float(loss.detach()), torch.autograd.grad(scaled, self._trained)
 
         size = BATCH if self._device.is_gpu else PART
         parts = [slice(start, start + size) for start in range(0, count, size)]

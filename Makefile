@@ -20,12 +20,12 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run test check lint format types coverage lowest update bench wheel bundle test-deploy clean
+.PHONY: help install extras demo run train test check lint format types coverage lowest update bench wheel bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## create the virtual environment and install what serving needs (INDEX=URL, WHEELS=folder or PIP_ARGS=... for pip)
+install: $(INSTALLED) ## create the virtual environment and install what serving and training need (INDEX=URL, WHEELS=folder or PIP_ARGS=... for pip)
 
 extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests need
 
@@ -33,6 +33,9 @@ demo: $(DEMO) ## build the demo model's package under weights/
 
 run: $(DEMO) ## install, build the demo package and serve it in the foreground
 	@exec $(BIN)/classifyd serve
+
+train: $(INSTALLED) ## install, and train a classifier: PHOTOS=folder NAME=deploy-name (TRAIN_ARGS=options)
+	@$(BIN)/classifyd train $(if $(PHOTOS),"$(PHOTOS)",photos) --name "$(NAME)" $(TRAIN_ARGS)
 
 test: $(INSTALLED_DEV) $(DEMO) ## run the tests
 	@$(BIN)/python -m pytest
@@ -102,8 +105,8 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
-	@echo "Installing into $(VENV) (1.4 GB; 6 GB if the index gives the CUDA build of torch, see README.md)"
-	@$(PIP_INSTALL) --editable '.[demo]'
+	@echo "Installing into $(VENV) (1.6 GB; 6 GB if the index gives the CUDA build of torch, see README.md)"
+	@$(PIP_INSTALL) --editable '.[demo,train]'
 	@$(PIP_INSTALL) --only-binary openvino --editable '.[openvino]' \
 		|| echo "OpenVINO has no wheel for this platform: TorchScript is used instead, which is slower"
 	@$(BIN)/python -m app.system.cuda_build
@@ -111,20 +114,20 @@ $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,dev]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,dev]'
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 	@echo "Installing the lowest versions into $(LOWEST)"
 	@rm -rf $(LOWEST)
 	@$(PYTHON) -m venv $(LOWEST)
-	@$(BIN)/python -m tests.support.lowest openvino demo build dev > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,dev]'
+	@$(BIN)/python -m tests.support.lowest openvino demo build train dev > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,train,dev]'
 	@touch $@
 
 $(DEMO): $(INSTALLED)

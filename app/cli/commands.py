@@ -13,6 +13,7 @@ from app.cli.predict import predict
 from app.cli.serve import serve
 from app.cli.settings import settings
 from app.cli.token import token
+from app.cli.train import train
 from app.cli.tune import tune
 from app.cli.version import print_version
 
@@ -31,7 +32,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(serve, predict, batch, evaluate, package, settings),
+    *(train, serve, predict, batch, evaluate, package, settings),
     *(licence, token, logs, doctor, tune, bench),
 )
 

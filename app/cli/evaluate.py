@@ -57,7 +57,7 @@ def evaluate(
     samples = read_dataset(dataset, classifier.package.labels, manifest.output.task)
     labels = DistinctLabels(classifier.package.labels)
     started = time.monotonic()
-    outcomes, failures = _classify(classifier, samples, labels, reference)
+    outcomes, failures = classify_all(classifier, samples, labels, reference)
     about = About(
         name=manifest.name,
         version=manifest.version,
@@ -73,16 +73,21 @@ def evaluate(
     with writing(path):
         write_report(path, about, metrics, failures, labels.names)
     extra = {"failures": len(failures), "images_per_s": about.images_per_s, "report": str(path)}
-    text = f"{_summarise(about, metrics, failures)}\nreport: {path}"
+    text = f"{summarise_metrics(about, metrics, failures)}\nreport: {path}"
     print_result({**to_json(metrics, labels.names), **extra}, text, as_json)
 
 
-def _classify(
+def classify_all(
     classifier: "LocalClassifier",
     samples: "Sequence[Sample]",
     labels: "DistinctLabels",
-    reference: bool,
+    reference: bool = False,
 ) -> "tuple[list[Outcome], list[Failure]]":
+    """Evaluate every sample, with a progress bar; see app.evaluation.outcomes.evaluate.
+
+    Raises:
+        OperatorError: every image was rejected.
+    """
     from app.evaluation.outcomes import Failure, Outcome, evaluate
 
     answers = evaluate(classifier, samples, labels, reference)
@@ -97,7 +102,8 @@ def _classify(
     return outcomes, failures
 
 
-def _summarise(about: "About", metrics: "Metrics", failures: "Sequence[Failure]") -> str:
+def summarise_metrics(about: "About", metrics: "Metrics", failures: "Sequence[Failure]") -> str:
+    """The metrics in a line or a few."""
     lines = [
         f"{pluralise(metrics.images, 'image')}: top-1 {metrics.top1:.2%}, top-5 "
         f"{metrics.top5:.2%}, calibration error {metrics.calibration_error:.2%}, "

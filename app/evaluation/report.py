@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -40,12 +41,28 @@ class About:
     images_per_s: float
 
 
+@dataclass(frozen=True)
+class TrainingSection:
+    """The part of a report that tells how the model was trained.
+
+    Attributes:
+        document: JSON values for the JSON report.
+        facts: names and values for people.
+        charts: SVG texts with their captions.
+    """
+
+    document: dict[str, Any]
+    facts: Sequence[tuple[str, str]]
+    charts: Sequence[tuple[str, str]]
+
+
 def write_report(
     path: Path,
     about: About,
     metrics: Metrics,
     failures: Sequence[Failure],
     names: Sequence[str],
+    training: TrainingSection | None = None,
 ) -> None:
     """Write the HTML report to a path, and the JSON next to it.
 
@@ -56,14 +73,19 @@ def write_report(
         **asdict(about),
         **to_json(metrics, names),
         "failures": [{"file": str(f.sample.path), "problem": f.problem} for f in failures],
+        **({"training": training.document} if training else {}),
     }
-    path.write_text(render_html(about, metrics, failures, names), encoding="utf-8")
+    path.write_text(render_html(about, metrics, failures, names, training), encoding="utf-8")
     text = json.dumps(document, ensure_ascii=False, indent=2)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
 def render_html(
-    about: About, metrics: Metrics, failures: Sequence[Failure], names: Sequence[str]
+    about: About,
+    metrics: Metrics,
+    failures: Sequence[Failure],
+    names: Sequence[str],
+    training: TrainingSection | None = None,
 ) -> str:
     """Render the report as one HTML file that loads nothing."""
     is_multi_label = about.task == "multi_label"
@@ -89,6 +111,12 @@ def render_html(
             for c in sorted(metrics.classes, key=lambda c: -c.images)
         ],
         failures=[(failure.sample.path, failure.problem) for failure in failures],
+        training=training,
+        # Charts escape every text in them.
+        training_charts=[
+            (Markup(chart), caption)  # noqa: S704 - see above
+            for chart, caption in (training.charts if training else ())
+        ],
     )
 
 

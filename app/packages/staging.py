@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.errors import PackageError
 from app.packages.store import ACTIVE_FILE, visible_folders
-from app.system.files import atomic_write, claim_folder, file_lock, remove_abandoned, sync
+from app.system.files import atomic_write, claim_folder, exchange, file_lock, remove_abandoned, sync
 
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"
@@ -24,17 +24,19 @@ MAX_PREVIOUS = 16
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def staged_folder(target: Path, replace: bool = False) -> Iterator[Path]:
     """Give an empty hidden folder, which becomes the target when the block succeeds.
 
     All files are on the disk before the rename, so a power cut leaves the whole target or
     none. Adding a second version leaves the first one active. The target is
-    ``weights/NAME/VERSION``; its parents are created.
+    ``weights/NAME/VERSION``; its parents are created. With ``replace`` an existing target is
+    exchanged for the folder in one step.
 
     Raises:
-        PackageError: the target exists, or cannot be written.
+        PackageError: the target exists and is not to be replaced, or cannot be written.
     """
-    _refuse_existing(target)
+    if not replace:
+        _refuse_existing(target)
     weights_dir = target.parent.parent
     with staging_folder(weights_dir) as staging:
         folder = staging / target.parent.name / target.name
@@ -43,7 +45,11 @@ def staged_folder(target: Path) -> Iterator[Path]:
         for path in (*folder.rglob("*"), folder, folder.parent):
             sync(path)
         with weights_lock(weights_dir):
-            _publish(folder, target, staging)
+            if replace and target.exists():
+                exchange(folder, target)
+                sync(target.parent)
+            else:
+                _publish(folder, target, staging)
 
 
 def weights_lock(weights_dir: Path) -> AbstractContextManager[None]:

@@ -35,7 +35,8 @@ class PackageDraft:
     """The content of a package to write.
 
     Input, preprocess and output are JSON values of the manifest. The labels are by class index;
-    ``save_model`` writes the TorchScript file to a path.
+    ``save_model`` writes the TorchScript file to a path. ``training`` is documentation, JSON
+    values that the server does not read.
     """
 
     name: str
@@ -48,14 +49,19 @@ class PackageDraft:
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
     orientation: OrientationRule = "exif"
+    training: dict[str, Any] | None = None
 
 
 def write_package(
-    weights_dir: Path, draft: PackageDraft, check: Callable[[Package], object] = lambda _: None
+    weights_dir: Path,
+    draft: PackageDraft,
+    check: Callable[[Package], object] = lambda _: None,
+    replace: bool = False,
 ) -> Package:
     """Write a package to ``weights/NAME/VERSION`` and check it.
 
-    A version never changes once it exists, so that its digest identifies its content.
+    A version never changes once it exists, unless ``replace`` says so, so that its digest
+    identifies its content.
 
     The check gets the complete package before it is put in place, and may raise.
 
@@ -64,7 +70,7 @@ def write_package(
             check raised it; nothing is left behind.
     """
     target = weights_dir / draft.name / draft.version
-    with staged_folder(target) as folder:
+    with staged_folder(target, replace) as folder:
         draft.save_model(folder / MODEL_FILE)
         labels = "".join(f"{label}\n" for label in draft.labels)
         (folder / LABELS_FILE).write_bytes(labels.encode())
@@ -111,6 +117,8 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         document["scaled_decode"] = True
     if draft.orientation != "exif":
         document["orientation"] = draft.orientation
+    if draft.training is not None:
+        document["training"] = draft.training
     return dump_manifest(document)
 
 

@@ -1,5 +1,6 @@
 """Files that several processes share: atomic writes and advisory locks."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -15,6 +16,9 @@ from typing import BinaryIO
 
 LOCK_POLL_S = 0.02
 """Interval at which a lock is tried; flock(2) has no timeout."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""fcntl.h and linux/fs.h."""
 
 _FOREIGN_NAMES = frozenset(
     {
@@ -72,6 +76,23 @@ def atomic_write(
         draft.unlink(missing_ok=True)
     if durable:
         sync(path.parent)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Exchange two folders of one file system in one step, if it can, else in three.
+
+    Raises:
+        OSError: they cannot be renamed.
+    """
+    # renameat2(2); Python has no function for it.
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    paths = os.fsencode(first), os.fsencode(second)
+    if renameat2 and renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+        return
+    spare = first.with_name(f".{first.name}.{secrets.token_hex(8)}")
+    second.rename(spare)
+    first.rename(second)
+    spare.rename(first)
 
 
 def sync(path: Path) -> None:

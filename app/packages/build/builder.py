@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +44,8 @@ class BuildRequest:
             resampling.
         positive: the label that the one output of a binary model is the score of.
         orientation: whether training turned images upright as their metadata say.
+        training: how the model was trained, JSON values for the manifest.
+        replace: whether an existing version is replaced.
     """
 
     name: str
@@ -57,6 +60,8 @@ class BuildRequest:
     tolerance: float | None = None
     positive: str | None = None
     orientation: OrientationRule = "exif"
+    training: dict[str, Any] | None = None
+    replace: bool = False
 
 
 def build_package(
@@ -105,8 +110,9 @@ def build_package(
         save_model=lambda path: scripted.save(str(path)),
         golden=golden,
         orientation=request.orientation,
+        training=request.training,
     )
-    return write_package(weights_dir, draft, check)
+    return write_package(weights_dir, draft, check, request.replace)
 
 
 def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:

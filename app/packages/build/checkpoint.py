@@ -27,7 +27,7 @@ def load_checkpoint(model: torch.nn.Module, path: Path, key: str | None = None) 
     Raises:
         OperatorError: the file holds more than weights, no weights, or another model's.
     """
-    state = _strip_prefixes(_find_state(_read(path), key, path))
+    state = read_checkpoint(path, key)
     expected = model.state_dict()
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
@@ -47,6 +47,15 @@ def load_checkpoint(model: torch.nn.Module, path: Path, key: str | None = None) 
             "is the number of labels right?"
         )
     model.load_state_dict(state)
+
+
+def read_checkpoint(path: Path, key: str | None = None) -> dict[str, torch.Tensor]:
+    """Read the state_dict of a checkpoint; see load_checkpoint.
+
+    Raises:
+        OperatorError: the file holds more than weights, or none.
+    """
+    return _strip_prefixes(_find_state(_read(path), key, path))
 
 
 def _read(path: Path) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 from app.errors import OperatorError
 
 
-def import_extra(name: str, purpose: str) -> ModuleType:
-    """Import a library of the extra ``build``; the purpose is the option that needs it.
+def import_extra(name: str, purpose: str, extra: str = "build") -> ModuleType:
+    """Import a library of an extra; the purpose is the option or command that needs it.
 
     Raises:
         OperatorError: it is not installed.
@@ -20,7 +20,7 @@ def import_extra(name: str, purpose: str) -> ModuleType:
         return _import_with_any_torchvision(name)
     except ImportError as exc:
         raise OperatorError(
-            f"{purpose} needs {name}, which cannot be imported; pip install 'classifyd[build]'"
+            f"{purpose} needs {name}, which cannot be imported; pip install 'classifyd[{extra}]'"
         ) from exc
 
 

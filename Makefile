@@ -1,6 +1,9 @@
 # Start with make run or make test; make help lists all targets.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+# Each is run: pyenv has a python3.12 that only says where the real one is.
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
+	&& echo $$python && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
@@ -18,6 +21,8 @@ UPDATE := .venv-update
 INSTALLED_LOWEST := $(LOWEST)/.installed
 PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
+# Stays when the demo package is removed, so that only make demo and the tests build it again.
+DEMO_ONCE := $(WEIGHTS)/.demo-built
 
 .DEFAULT_GOAL := help
 .PHONY: help install extras demo run train test check lint format types coverage lowest update bench wheel bundle test-deploy clean
@@ -31,7 +36,7 @@ extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests 
 
 demo: $(DEMO) ## build the demo model's package under weights/
 
-run: $(DEMO) ## install, build the demo package and serve it in the foreground
+run: $(DEMO_ONCE) ## install, build the demo package the first time, and serve in the foreground
 	@exec $(BIN)/classifyd serve
 
 train: $(INSTALLED) ## install, and train a classifier: PHOTOS=folder NAME=deploy-name (TRAIN_ARGS=options)
@@ -90,14 +95,17 @@ wheel: $(INSTALLED) ## make the wheel in dist/
 FLAVOUR ?= cpu
 PACKAGES ?= $(WEIGHTS)
 
-bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
+bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
 	@PIP_ARGS="$(PIP_SOURCE)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
 
-test-deploy: bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
+test-deploy: $(DEMO) bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
-clean: ## remove the virtual environments, the built packages and the state
-	rm -rf $(VENV) $(LOWEST) $(UPDATE) $(WEIGHTS)/imagenet var build dist *.egg-info
+clean: ## remove what make can make again; keys, tokens, certificates and licences stay
+	rm -rf $(VENV) $(LOWEST) $(UPDATE) build dist *.egg-info $(addprefix var/,engines metrics workers classifyd.log*)
+	@# Not with versions of your own beside it.
+	@[ "$$(echo $(WEIGHTS)/imagenet/*/)" != $(WEIGHTS)/imagenet/1/ ] || rm -rf $(WEIGHTS)/imagenet $(DEMO_ONCE)
+	@[ -z "$$(ls -A var 2> /dev/null)" ] || echo "Kept in var/: $$(ls -A var | tr '\n' ' ')"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "classifyd needs Python 3.11 or later: install python3.11 and python3.11-venv, or name another one with make PYTHON=..." >&2; exit 1; }
@@ -131,5 +139,9 @@ $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 	@touch $@
 
 $(DEMO): $(INSTALLED)
+	@$(BIN)/python -m app.packages.demo --weights $(WEIGHTS)
+	@touch $@
+
+$(DEMO_ONCE): | $(INSTALLED)
 	@$(BIN)/python -m app.packages.demo --weights $(WEIGHTS)
 	@touch $@

@@ -175,16 +175,25 @@ class Settings:
         "info", "least severe level that is logged; a request's line is info"
     )
     log_file: Path | None = _setting(
-        None, "file of the log; without it the log goes to standard error"
+        None,
+        "file of the log; without it the log goes to standard error, and to classifyd.log in "
+        "state_dir unless the systemd journal keeps it",
     )
     log_file_max_mib: int = _setting(
-        0, "size at which log_file is renamed to NAME.1, 0 = never", minimum=0, maximum=1_048_576
+        0,
+        "size at which log_file is renamed to NAME.1, 0 = never, or 16 without log_file",
+        minimum=0,
+        maximum=1_048_576,
     )
     log_file_keep: int = _setting(5, "how many files renamed so are kept", minimum=1, maximum=1000)
 
     def tokens_path(self) -> Path:
         """The tokens file: the one named, else the one in the state folder."""
         return self.tokens_file or self.state_dir / "tokens.json"
+
+    def log_path(self) -> Path:
+        """The log file: the one named, else the copy of the log in the state folder."""
+        return self.log_file or self.state_dir / "classifyd.log"
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ def logs(
 ) -> None:
     """Find requests in the JSON log by LOG_ID, code, deploy name or time.
 
-    Without --file it reads the log_file of the settings and its rotated files. If systemd
-    keeps the log: journalctl -u classifyd -o cat | classifyd logs --file - LOG_ID
+    Without --file it reads the log_file of the settings, or else classifyd.log in state_dir,
+    and its rotated files. If systemd keeps the log:
+    journalctl -u classifyd -o cat | classifyd logs --file - LOG_ID
     """
     earliest = _parse_time(since) if since else None
     found = False
@@ -95,11 +96,12 @@ def _read_lines(source: str | None, config: str | None) -> Iterator[tuple[bytes,
 
 
 def _configured_log(config: str | None) -> Path:
-    path = resolve_options({"config": config}).settings.log_file
-    if path is None:
+    settings = resolve_options({"config": config}).settings
+    path = settings.log_path()
+    if settings.log_file is None and not path.exists():
         raise OperatorError(
-            "setting log_file is not set: the log goes to standard error; name a file with "
-            "--file, or pipe it in: journalctl -u classifyd -o cat | classifyd logs --file -"
+            f"no log is at {path}: the server has not run yet, or systemd keeps its log; then "
+            "pipe it in: journalctl -u classifyd -o cat | classifyd logs --file -"
         )
     return path
 

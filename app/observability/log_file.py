@@ -23,13 +23,17 @@ class RotatedFileHandler(logging.Handler):
         path: the file; its folder must exist.
         max_mib: size at which it is renamed to ``NAME.1``, 0 for never.
         keep: number of renamed files to keep.
+        is_copy: the lines are on standard error too.
 
     Raises:
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, max_mib: int = 0, keep: int = 5) -> None:
+    def __init__(
+        self, path: Path, max_mib: int = 0, keep: int = 5, *, is_copy: bool = False
+    ) -> None:
         super().__init__()
+        self.is_copy = is_copy
         self._path = path
         self._max_bytes = max_mib * _MIB
         self._keep = keep
@@ -37,10 +41,10 @@ class RotatedFileHandler(logging.Handler):
         self._has_failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; on failure it goes to standard error."""
+        """Write a record; on failure it goes to standard error, where a copy's line is anyway."""
         line = self.format(record) + "\n"
         self._has_failed = not self._write(line.encode("utf-8", "backslashreplace"))
-        if self._has_failed:
+        if self._has_failed and not self.is_copy:
             # Which may be on the same full disk.
             with suppress(OSError):
                 sys.stderr.write(line)

@@ -8,13 +8,16 @@ from typing import Any
 
 import orjson
 
+from app.observability.log_file import RotatedFileHandler
+
 _RESET, _RED, _YELLOW = "\x1b[0m", "\x1b[31m", "\x1b[33m"
 
 
-def configure_logging(log_format: str, level: str, file: logging.Handler | None = None) -> None:
-    """Send all log records of the process to standard error, or to the handler of a file.
+def configure_logging(log_format: str, level: str, file: RotatedFileHandler | None = None) -> None:
+    """Send all log records of the process to standard error, or to a file, or a copy to a file.
 
-    The format is ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise.
+    The format is ``text``, ``json``, or ``auto``: text on a terminal, JSON otherwise. A copy is
+    always JSON, as ``classifyd logs`` reads it.
 
     Until finish_start, errors go to standard error too, also with a file: a person or systemd
     that starts the server looks there.
@@ -26,8 +29,9 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
         old.close()
     root.handlers[:] = [stderr]
     if file is not None:
-        file.setFormatter(_formatter(log_format, is_terminal=False))
-        stderr.setLevel(logging.ERROR)
+        is_copy = file.is_copy
+        file.setFormatter(JsonFormatter() if is_copy else _formatter(log_format, False))
+        stderr.setLevel(logging.NOTSET if is_copy else logging.ERROR)
         root.handlers[:] = [file, stderr]
     root.setLevel(level.upper())
     # The caller's line and thread take longer than the rest of a record, and no formatter
@@ -37,8 +41,10 @@ def configure_logging(log_format: str, level: str, file: logging.Handler | None 
 
 
 def finish_start() -> None:
-    """Stop writing to standard error if there is a log file: the process has started."""
-    del logging.getLogger().handlers[1:]
+    """Stop writing to standard error if a log file takes its place: the process has started."""
+    handlers = logging.getLogger().handlers
+    if isinstance(handlers[0], RotatedFileHandler) and not handlers[0].is_copy:
+        del handlers[1:]
 
 
 def _formatter(log_format: str, is_terminal: bool) -> logging.Formatter:

@@ -2,14 +2,18 @@
 
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.errors import REGISTRY
 from app.settings import PROJECT_ROOT, Settings
-from tests.support.server import Server
+from tests.support.images import solid, to_base64
+from tests.support.server import Answer, Server
+from tests.support.website import balancer
 
 DOCS = PROJECT_ROOT / "docs"
 ENGLISH_ONLY = {"architecture.md", "design.md", "performance.md"}
@@ -19,6 +23,7 @@ TERMS = {"TorchScript"}
 """Comments that are the same in every language."""
 COMMENT = re.compile(r'(?:^|(?<=\s))(?:(?:#|//) |""")(.*?)(?:""")?$', re.MULTILINE)
 COLUMN = re.compile(r"(?<=\S) {2,}(\S.*)$", re.MULTILINE)
+ORIENTATION = 0x0112
 AT_WILL = set(REGISTRY) - {336000, 336100}
 """The others depend on the state of the server."""
 
@@ -79,7 +84,49 @@ def _expect(command: str, server: Server, code: int) -> None:
 
 def test_documents_show_the_client_files_that_the_tests_run() -> None:
     shown = _blocks(_read("clients.md"))
-    assert sorted(shown) == sorted(path.read_text(encoding="utf-8") for path in CLIENTS.iterdir())
+    files = [path.read_text(encoding="utf-8") for path in CLIENTS.iterdir()]
+    assert set(files) < set(shown)
+    # Run by the two tests below.
+    others = [block for block in shown if block not in files]
+    assert [block.split()[0] for block in others] == ['"""Shrink', '"""Classify']
+
+
+def _run_example(folder: Path, begin: str, *arguments: str, **replaced: str) -> str:
+    code = next(block for block in _blocks(_read("clients.md")) if block.startswith(begin))
+    for old, new in replaced.items():
+        assert old in code
+        code = code.replace(old, new)
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_shrunk_photo_of_a_phone_is_classified(server: Server, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # as a phone writes an upright photo
+    noise = Image.effect_noise((5000, 3000), 40).convert("RGB")
+    photo = Image.blend(noise, Image.new("RGB", noise.size, (10, 250, 10)), 0.8)
+    photo.save(tmp_path / "photo.jpg", quality=97, exif=exif)
+    assert _classify(server, tmp_path / "photo.jpg").code == 336004
+    _run_example(tmp_path, '"""Shrink')
+    answer = _classify(server, tmp_path / "small.jpg")
+    assert answer.json["results"][0]["name"] == "green"
+    with Image.open(tmp_path / "small.jpg") as small:
+        assert small.size == (1229, 2048)
+
+
+def _classify(server: Server, path: Path) -> Answer:
+    return server.classify("colours", {"image": to_base64(path.read_bytes())})
+
+
+def test_many_images_travel_over_one_connection(server: Server, tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_bytes(solid((10, 250, 10), kind="JPEG"))
+    with balancer(server, ["/colours/ImageClassification"]) as balanced:
+        port = balanced.origin.rpartition(":")[2]
+        printed = _run_example(tmp_path, '"""Classify many', *names, **{"8000": port})
+    assert printed.count("'name': 'green'") == 3
+    assert len(balanced.clients) == 1
 
 
 @pytest.mark.parametrize("name", PAIRS)

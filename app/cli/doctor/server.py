@@ -118,11 +118,12 @@ def check_log(settings: Settings) -> Findings:
 
 def log_lines(settings: Settings) -> list[str] | None:
     """The last lines of the log file or of the journal; None if there is neither."""
-    if settings.log_file is None:
+    path = settings.log_path()
+    if settings.log_file is None and not path.exists():
         return _journal_lines()
     try:
-        with settings.log_file.open("rb") as stream:
-            stream.seek(max(0, settings.log_file.stat().st_size - MAX_LOG_BYTES))
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - MAX_LOG_BYTES))
             return stream.read().decode("utf-8", "replace").splitlines()[-MAX_LOG_LINES:]
     except OSError:
         return None

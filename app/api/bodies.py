@@ -12,6 +12,7 @@ from app.errors import (
     InvalidImageSize,
     InvalidJson,
 )
+from app.reporting.counts import pluralise
 
 MAX_BASE64_CHARACTERS = 4 * 1024 * 1024
 """4,194,304, the published limit."""
@@ -90,7 +91,8 @@ def decode_base64(text: str) -> bytes:
         characters = characters.translate(None, _WHITE_SPACE)
     if len(characters) > MAX_BASE64_CHARACTERS:
         raise InvalidImageSize(
-            f"image: {len(characters)} characters of base64, at most {MAX_BASE64_CHARACTERS} wanted"
+            f"image: {pluralise(len(characters), 'character')} of base64, "
+            f"at most {MAX_BASE64_CHARACTERS} wanted"
         )
     try:
         return pybase64.b64decode(characters, validate=True)
@@ -106,4 +108,5 @@ def _describe_bad_base64(characters: bytes) -> str:
     position = len(body) - len(body.lstrip(alphabet))
     if position < len(body):
         return f"image: character {position} is not base64 (white space not counted)"
-    return f"image: {len(characters)} characters with this padding are not whole base64"
+    count = pluralise(len(characters), "character")
+    return f"image: {count} with this padding make no whole base64"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.errors import ImageDecodeFailed
 from app.imaging.header import ImageHeader, check_size
+from app.reporting.counts import pluralise
 
 _FILE_HEADER_BYTES = 14
 _OFFSET_FIELD = 10
@@ -94,7 +95,7 @@ def read_bitmap(data: bytes) -> Bitmap:
         ImageDecodeFailed: they are incomplete or of an unknown kind.
     """
     if len(data) < _FILE_HEADER_BYTES + _CORE_HEADER_BYTES:
-        raise ImageDecodeFailed(f"bmp: {len(data)} bytes hold no header")
+        raise ImageDecodeFailed(f"bmp: no header in {pluralise(len(data), 'byte')}")
     pixels_offset, header_bytes = struct.unpack_from("<II", data, 10)
     if header_bytes not in _HEADER_BYTES:
         raise ImageDecodeFailed(f"bmp: a header of {header_bytes} bytes is not supported")

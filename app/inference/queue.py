@@ -19,6 +19,7 @@ from app.errors import InternalError, ModelUnavailable
 from app.inference.engines.base import Engine, FloatArray, LoadedEngine
 from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
+from app.reporting.counts import pluralise
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 
@@ -259,5 +260,7 @@ def _run(engine: Engine, batch: list[Job]) -> FloatArray:
         images = np.stack([job.image for job in batch])
     outputs = engine.infer(images)
     if outputs.shape[0] != len(batch):
-        raise ValueError(f"{len(batch)} images gave an output of shape {outputs.shape}")
+        raise ValueError(
+            f"{pluralise(len(batch), 'image')} gave an output of shape {outputs.shape}"
+        )
     return outputs

@@ -9,6 +9,7 @@ from app.licence.clock import ClockEntry
 from app.licence.facts import Facts
 from app.licence.fingerprint import hash_fact
 from app.licence.licence import DeviceClass, Licence, to_time
+from app.reporting.counts import pluralise
 
 DAY_S = 86_400
 WARN_DAYS = 30
@@ -138,8 +139,8 @@ def _wrong_machine(licence: Licence, machine: Machine, matches: dict[str, str]) 
     count = _count_matched(matches)
     if count < licence.tolerance.partial:
         yield (
-            f"the licence is for another machine: {count} of {len(matches)} facts match, "
-            f"at least {licence.tolerance.partial} must",
+            f"the licence is for another machine: {count} of "
+            f"{pluralise(len(matches), 'fact')} match, at least {licence.tolerance.partial} must",
             ASK_AGAIN,
         )
     if machine.public_key != licence.machine_key:

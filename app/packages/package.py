@@ -14,6 +14,7 @@ from app.imaging.preprocess import FloatArray, Preprocessor
 from app.imaging.reduction import largest_reduction
 from app.packages.manifest import MANIFEST_FILE, FileRef, GoldenSpec, Manifest, read_manifest
 from app.packages.sealing import check_licence_block, unseal_model
+from app.reporting.counts import pluralise
 from app.system.files import open_regular, read_regular
 
 ModelSource = Path | io.BytesIO
@@ -152,7 +153,8 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         if problem:
             raise PackageError(path, problem, field=f"line {number}")
     if len(lines) != classes:
-        raise PackageError(path, f"found {len(lines)} labels, expected {classes} (output.classes)")
+        found = pluralise(len(lines), "label")
+        raise PackageError(path, f"found {found}, expected {classes} (output.classes)")
     return tuple(lines)
 
 
@@ -175,7 +177,7 @@ def _read_golden(folder: Path, spec: GoldenSpec | None, classes: int) -> Golden 
         raise PackageError(
             path,
             f"found {path.stat().st_size} bytes, expected {expected_bytes}: "
-            f"{len(spec.samples)} images x {classes} classes x 4 bytes",
+            f"{pluralise(len(spec.samples), 'image')} x {pluralise(classes, 'class')} x 4 bytes",
         )
     scores = np.fromfile(path, dtype="<f4").astype(np.float32)
     return Golden(

@@ -134,7 +134,7 @@ def test_the_size_is_judged_before_the_structure(image_format: str) -> None:
         (b"<svg xmlns=", "not a jpg, png or bmp file (it looks like svg)"),
         (b"\xff\xd8\xff", "jpg: ends before its end-of-image marker"),
         (SIGNATURE, "png: ends before its IEND chunk"),
-        (b"BM", "bmp: 2 bytes hold no header"),
+        (b"BM", "bmp: no header in 2 bytes"),
     ],
 )
 def test_a_file_without_an_image_is_named(data: bytes, detail: str) -> None:

@@ -129,6 +129,14 @@ class SettingsError(OperatorError):
     """A setting has an unknown key or a wrong value."""
 
 
+class FailedError(OperatorError):
+    """A command did its work, and some of what it handled or checked failed."""
+
+
+class UnreachableError(OperatorError):
+    """No server answers where a command looked for one."""
+
+
 class PackageError(OperatorError):
     """A model package is incomplete, inconsistent or unreadable.
 

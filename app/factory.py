@@ -89,7 +89,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     requirements = engine_requirements(settings, device)
     cores = CoreGate(cpus_per_worker(settings))
     # Before the models: "activate --wait" also waits for a worker that is starting.
-    status = StatusFile(settings.state_dir, settings.weights_dir, slot)
+    status = StatusFile(settings, slot)
     licences = Licences(settings.licence_dir, settings.state_dir, device, gpu_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
     queue = InferenceQueue(requirements.threads, cores)

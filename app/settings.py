@@ -19,6 +19,9 @@ from app.folders import PROJECT_ROOT as PROJECT_ROOT
 
 ENVIRONMENT_PREFIX = "CLASSIFYD_"
 CONFIG_KEY = "CLASSIFYD_CONFIG"
+TOKEN_KEY = "CLASSIFYD_TOKEN"  # noqa: S105 - the name of a variable
+"""The access token of the commands that call a server; no setting."""
+
 DEFAULT_CONFIG = FOLDERS.config / "classifyd.toml"
 
 _SERVICE_LINK = re.compile(
@@ -37,8 +40,15 @@ def _setting(
     minimum: int | None = None,
     maximum: int | None = None,
     pattern: str | None = None,
+    expected: str = "",
 ) -> Any:
-    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "pattern": pattern}
+    metadata = {
+        "help": help_text,
+        "minimum": minimum,
+        "maximum": maximum,
+        "pattern": pattern,
+        "expected": expected,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -46,7 +56,12 @@ def _setting(
 class Settings:
     """Every setting of the server, with its default."""
 
-    bind: str = _setting("127.0.0.1", "address to listen on", pattern=r"[^\s/]+")
+    bind: str = _setting(
+        "127.0.0.1",
+        "address to listen on; 0.0.0.0 is every address of this machine",
+        pattern=r"[^\s/:\[\]]+|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?",
+        expected="an address such as 127.0.0.1 or ::1, without a port, which is the setting port",
+    )
     port: int = _setting(8000, "port to listen on", minimum=1, maximum=65535)
     weights_dir: Path = _setting(FOLDERS.weights, "folder of the model packages")
     state_dir: Path = _setting(
@@ -61,8 +76,9 @@ class Settings:
     )
     device: str = _setting(
         "auto",
-        "where the model runs: auto, cpu, cuda (spread over the cards) or cuda:N",
+        "where the model runs; cuda is spread over the GPUs",
         pattern=r"auto|cpu|cuda(:\d+)?",
+        expected="auto, cpu, cuda or cuda:N",
     )
     workers: int = _setting(
         0,
@@ -155,8 +171,9 @@ class Settings:
     )
     cors_origins: str = _setting(
         "off",
-        "web pages that may call: off, * or origins separated by commas",
+        "web pages that may call",
         pattern=r"off|\*|https?://[^\s,/]+(,https?://[^\s,/]+)*",
+        expected="off, * or origins such as https://till.example.com, separated by commas",
     )
     access_tokens: Literal["off", "on"] = _setting(
         "off", "on answers 337000 to calls without a valid access token"
@@ -269,7 +286,7 @@ def _environment_layer(environment: Mapping[str, str]) -> _Layer:
     return [
         (name, name.removeprefix(ENVIRONMENT_PREFIX).lower(), text, Path.cwd())
         for name, text in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_KEY
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in (CONFIG_KEY, TOKEN_KEY)
     ]
 
 
@@ -302,10 +319,11 @@ def _convert(setting: "Field[Any]", raw: Any) -> Any:
         return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
     if not isinstance(raw, str) or not raw:
         return None
-    return Path(raw) if _is_path(setting) else raw
+    return Path(raw) if is_path(setting) else raw
 
 
-def _is_path(setting: "Field[Any]") -> bool:
+def is_path(setting: "Field[Any]") -> bool:
+    """Whether a setting names a file or a folder."""
     return setting.type in (Path, Path | None)
 
 
@@ -325,6 +343,6 @@ def describe_expected(setting: "Field[Any]") -> str:
         return "one of " + ", ".join(get_args(setting.type))
     if setting.type is int:
         return f"a whole number from {setting.metadata['minimum']} to {setting.metadata['maximum']}"
-    if _is_path(setting):
+    if is_path(setting):
         return "a path"
-    return f"text matching {setting.metadata['pattern']}"
+    return str(setting.metadata["expected"])

@@ -8,6 +8,7 @@ error_code and the stages are parsed.
 import re
 import select
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 
 from app.bench.result import NO_ANSWER, LoadResult
+from app.system.endpoint import Endpoint
 
 ANSWER_TIMEOUT_S = 60
 
@@ -28,24 +30,21 @@ _STAGE = re.compile(rb"([a-z0-9_]+);dur=([0-9.]+)")
 _RECEIVE_BYTES = 65536
 _SEND_BUFFER_BYTES = 4 * 1024 * 1024
 _EMPTY = memoryview(b"")
+_NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Endpoint):
     """The server and the requests of a load; the bodies are sent in turn."""
 
-    host: str
-    port: int
-    path: str
     bodies: Sequence[bytes]
     content_type: str = "application/json"
 
     def requests(self) -> list[bytes]:
         """The complete HTTP requests."""
-        head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            f"Content-Type: {self.content_type}\r\nContent-Length: "
-        )
+        fields = {"Host": self.authority, "Content-Type": self.content_type, **self.headers}
+        lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
+        head = f"POST {self.path} HTTP/1.1\r\n{''.join(lines)}Content-Length: "
         return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in self.bodies]
 
 
@@ -58,6 +57,7 @@ class _Connection:
     started: float = 0.0
     must_close: bool = False
     polls_writable: bool = True
+    is_open: bool = True
 
 
 class Connections:
@@ -65,10 +65,13 @@ class Connections:
 
     Raises:
         OSError: the host name cannot be resolved.
+        OperatorError: see Trust.context.
     """
 
     def __init__(self, target: Target, result: LoadResult, first: int = 0, step: int = 1) -> None:
         self._address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[0]
+        self._host = target.host
+        self._tls = target.trust.context() if target.trust else None
         self._requests: Iterator[bytes] = islice(cycle(target.requests()), first, None, step)
         self._result = result
         self._epoll = select.epoll()
@@ -106,6 +109,8 @@ class Connections:
             connection = self._busy.get(number)
             if connection is None:
                 self._drop_idle(number)
+            elif not connection.is_open:
+                self._shake_hands(connection)
             elif event & select.EPOLLOUT and connection.pending:
                 self._write(connection)
             else:
@@ -138,12 +143,32 @@ class Connections:
             peer.close()
             return None
         self._epoll.register(peer.fileno(), select.EPOLLIN | select.EPOLLOUT)
-        return _Connection(peer)
+        return _Connection(peer, is_open=self._tls is None)
+
+    def _shake_hands(self, connection: _Connection) -> None:
+        """Take the next step of the TLS handshake of a new connection."""
+        try:
+            if self._tls and not isinstance(connection.peer, ssl.SSLSocket):
+                connection.peer.getpeername()  # an OSError if it could not connect
+                connection.peer = self._tls.wrap_socket(
+                    connection.peer, server_hostname=self._host, do_handshake_on_connect=False
+                )
+            if isinstance(connection.peer, ssl.SSLSocket):
+                connection.peer.do_handshake()
+        except ssl.SSLWantReadError:
+            self._poll_writable(connection, False)
+        except ssl.SSLWantWriteError:
+            self._poll_writable(connection, True)
+        except OSError:
+            self._finish(connection, NO_ANSWER, must_close=True)
+        else:
+            connection.is_open = True
+            self._poll_writable(connection, True)
 
     def _write(self, connection: _Connection) -> None:
         try:
             sent = connection.peer.send(connection.pending)
-        except BlockingIOError:
+        except _NOT_READY:
             sent = 0
         except OSError:
             # The server may have answered and closed before it read the body.
@@ -160,7 +185,7 @@ class Connections:
     def _read(self, connection: _Connection) -> None:
         try:
             piece = connection.peer.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
+        except _NOT_READY:
             return
         except OSError:
             piece = b""
@@ -176,8 +201,7 @@ class Connections:
     def _parse_answer(self, answer: bytes) -> tuple[int, bool]:
         """The error_code of an answer, and whether the server closes the connection."""
         head, _, body = answer.partition(b"\r\n\r\n")
-        found = _CODE.search(body)
-        code = int(found[1]) if found else _http_failure(head)
+        code = find_error_code(body) or _http_failure(head)
         if not code:
             self._result.last_answer = body
             self._result.results_in_time += self.counts_in_time
@@ -202,6 +226,12 @@ class Connections:
             self._idle.remove(connection)
             self._epoll.unregister(number)
             connection.peer.close()
+
+
+def find_error_code(body: bytes) -> int:
+    """The error_code of an answer; 0 for a result."""
+    found = _CODE.search(body)
+    return int(found[1]) if found else 0
 
 
 def _answer_length(received: bytearray) -> int:

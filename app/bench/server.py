@@ -2,7 +2,7 @@
 
 import json
 import os
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 
 from app.bench.connections import Target
@@ -26,10 +26,10 @@ def describe_server(target: Target) -> str:
 
 
 def _serving(target: Target) -> dict[str, dict[str, str]]:
-    connection = HTTPConnection(target.host, target.port, timeout=_TIMEOUT_S)
+    connection = target.connect(_TIMEOUT_S)
     query = target.path.partition("?")[2]  # it may have the access token
     try:
-        connection.request("GET", f"/readyz?{query}")
+        connection.request("GET", f"/readyz?{query}", headers=target.headers)
         serving: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())["serving"]
     except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return {}

@@ -14,8 +14,8 @@ from app.batch.results import Plan, ResultsFolder, open_results
 from app.batch.rows import FORMATS, default_format, require_format
 from app.batch.run import Run
 from app.batch.sources import open_source
-from app.cli.licences import LICENCE_SETTINGS, unlock
-from app.cli.options import PATH, json_option, options_of, resolve_options
+from app.cli.licences import unlock
+from app.cli.options import PATH, json_option, options_of, renamed, resolve_options
 from app.cli.output import clear_status, print_result, show_status
 from app.cli.package.verify import find_package
 from app.cli.tune import give_to_owner
@@ -33,16 +33,24 @@ INTERRUPTED_STATUS = 130
 """What a shell reports of a command that SIGINT has ended."""
 
 
-@click.command()
+@click.command(context_settings=renamed(out="output"))
 @click.argument("source")
 @click.option("--package", required=True, help="NAME, or a folder NAME/VERSION")
-@click.option("--out", type=PATH, required=True, help="folder of the results")
+@click.option(
+    *("-o", "--output", "out"),
+    type=PATH,
+    metavar="FOLDER",
+    required=True,
+    help="folder of the results",
+)
 @click.option("--format", "row_format", type=click.Choice(list(FORMATS)), help="of the rows")
-@click.option("--top-num", type=click.IntRange(min=1), default=6, show_default=True)
+@click.option(
+    "--top-num", type=click.IntRange(min=1), default=6, show_default=True, help="number of classes"
+)
 @click.option("--ray", metavar="ADDRESS", help="of a Ray cluster that computes")
 @click.option("--restart", is_flag=True, help="delete the rows of another run in the folder")
 @json_option
-@options_of("weights_dir", *LICENCE_SETTINGS, *ENGINE_SETTINGS)
+@options_of(*("weights_dir", "device", *ENGINE_SETTINGS), hidden=("licence_dir", "state_dir"))
 def batch(
     source: str,
     package: str,
@@ -54,7 +62,7 @@ def batch(
     as_json: bool,
     **options: str | None,
 ) -> None:
-    """Classify all photos of SOURCE, and write a row for each to the folder --out.
+    """Classify all photos of SOURCE, and write a row for each to the folder --output.
 
     SOURCE is a folder, a list of paths, a tar (plain or gzip) or s3://BUCKET/PREFIX. The rows
     are written in parts, as Parquet if pyarrow is installed and as JSON lines otherwise. A photo
@@ -62,7 +70,11 @@ def batch(
     licence of this machine's server.
 
     An interrupted run goes on when the same command is given again. The exit status is 0 if all
-    photos are classified, 1 if some have an error, and 2 if the run did not end.
+    photos are classified, 1 if some have an error, and larger if the run did not end.
+
+    \b
+    Example:
+        classifyd batch photos/ --package imagenet --output results
     """
     settings = resolve_options(options).settings
     if ray and settings.device not in {"auto", "cpu"}:

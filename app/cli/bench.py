@@ -5,43 +5,46 @@ import platform
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 import orjson
 
-from app.bench.connections import Target
+from app.bench.connections import Target, find_error_code
 from app.bench.formats import to_html, to_json, to_markdown, to_text
 from app.bench.load import ClosedLoop, OpenLoop, Pacing, Progress, run_load
 from app.bench.report import Report, Run, charts
 from app.bench.server import describe_server, workers_memory_mb
-from app.cli.options import PATH, json_option
+from app.cli.calling import calling_options, find_endpoint
+from app.cli.options import PATH, json_option, options_of, output_option, renamed
 from app.cli.output import clear_status, print_json, show_status, writing
-from app.errors import OperatorError
+from app.errors import AuthFailed, OperatorError
 from app.evaluation.dataset import SUFFIXES
 from app.folders import PHOTOS, PROJECT_ROOT
 from app.inference.tuning.selection import library_versions
 from app.reporting.counts import pluralise
 from app.system.cpus import cpu_model, usable_cpus
+from app.system.endpoint import Endpoint
 from app.system.files import is_foreign
 
-DEFAULT_URL = "http://127.0.0.1:8000/imagenet/ImageClassification"
 TEST_PHOTOS = PROJECT_ROOT / "tests/photos"
 DEFAULT_PHOTOS = TEST_PHOTOS if TEST_PHOTOS.is_dir() else PHOTOS
 
 
-@click.command()
-@click.argument("url", default=DEFAULT_URL)
+@click.command(context_settings=renamed(report="output"))
+@click.argument("url", required=False)
+@calling_options
 @click.option(
     "--photos",
     type=PATH,
     default=DEFAULT_PHOTOS,
-    help="folder with jpg, png or bmp files",
+    metavar="FOLDER",
+    help="with jpg, png or bmp files (default: photos of the project)",
 )
 @click.option(
     "--connections",
     default="1,2,4,8,16,64",
     show_default=True,
+    metavar="N,...",
     help="closed loops: numbers of requests in flight; '' for none",
 )
 @click.option("--rate", type=click.FloatRange(min=0.1), help="open loop: requests per second")
@@ -56,55 +59,67 @@ DEFAULT_PHOTOS = TEST_PHOTOS if TEST_PHOTOS.is_dir() else PHOTOS
     type=click.FloatRange(min=1),
     default=10,
     show_default=True,
-    help="seconds",
+    help="of each load, in seconds",
 )
-@click.option("--report", type=PATH, help="write PATH.html, PATH.md and its charts")
+@output_option("report to write as FILE.html and FILE.md, with its charts")
 @json_option
+@options_of("state_dir")
 def bench(
-    url: str,
+    url: str | None,
+    name: str | None,
+    token_file: Path | None,
+    cacert: Path | None,
     photos: Path,
     connections: str,
     rate: float | None,
     processes: int,
     duration: float,
-    report: Path | None,
+    output: Path | None,
     as_json: bool,
+    **options: str | None,
 ) -> None:
-    """Send load to the server at URL, and report latency and throughput."""
-    target, loads = make_target(url, photos), _loads(connections, rate, processes)
-    if report:
-        report = report.with_suffix("") if report.suffix in {".md", ".html"} else report
-        _write(report, ".html", "")  # fail before the load if it cannot be written
-    _check(target, url)
-    found = Report(f"Load on {url}", _facts(target))
-    for name, level, pacing in loads:
-        result = run_load(target, pacing, duration, _progress(name))
+    """Send load to a server, and report its latency and throughput.
+
+    Without the URL of an API it is the server that runs on this machine.
+
+    \b
+    Examples:
+        classifyd bench --output reports/monday
+        classifyd bench --connections '' --rate 50 --duration 60
+        classifyd bench https://till.example.com/imagenet/ImageClassification \\
+            --token-file till.token --cacert authority.pem
+    """
+    loads = _loads(connections, rate, processes)
+    target = make_target(find_endpoint(url, name, token_file, cacert, options), photos)
+    if output:
+        output = output.with_suffix("") if output.suffix in {".md", ".html"} else output
+        _write(output, ".html", "")  # fail before the load if it cannot be written
+    _check(target)
+    found = Report(f"Load on {target.url}", _facts(target))
+    for load, level, pacing in loads:
+        result = run_load(target, pacing, duration, _progress(load))
         is_open, memory_mb = isinstance(pacing, OpenLoop), workers_memory_mb(target)
-        found.runs.append(Run(name, level, result, memory_mb, is_open))
+        found.runs.append(Run(load, level, result, memory_mb, is_open))
     clear_status()
     if as_json:
         print_json(to_json(found))
     else:
         print(to_text(found))
-    if report:
-        _write_report(report, found)
+    if output:
+        _write_report(output, found)
 
 
-def make_target(url: str, photos: Path) -> Target:
-    """Make a target of a URL, with the photos of a folder as request bodies.
+def make_target(endpoint: Endpoint, photos: Path) -> Target:
+    """Make a target of an endpoint, with the photos of a folder as request bodies.
 
     Raises:
-        OperatorError: the URL is not one of an API, or the folder has no photos.
+        OperatorError: the folder has no photos.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or not parts.path.strip("/"):
-        raise OperatorError(f"{url}: expected http://HOST:PORT/NAME/ImageClassification")
     entries = (path for path in sorted(photos.glob("*")) if not is_foreign(path.name))
     files = [path for path in entries if path.suffix.lower() in SUFFIXES]
     if not files:
         raise OperatorError(f"{photos}: found no jpg, png or bmp; name a folder with --photos")
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    return Target(parts.hostname, parts.port or 80, path, [_body(file) for file in files])
+    return Target(**vars(endpoint), bodies=[_body(file) for file in files])
 
 
 def _body(file: Path) -> bytes:
@@ -126,16 +141,15 @@ def _loads(connections: str, rate: float | None, processes: int) -> list[tuple[s
     return loads
 
 
-def _check(target: Target, url: str) -> None:
+def _check(target: Target) -> None:
     """Require results, so as not to measure how fast a server fails."""
-    try:
-        result = run_load(target, ClosedLoop(1), 1)
-    except OSError as exc:
-        raise OperatorError(f"{url}: the host name cannot be resolved") from exc
-    if not result.answered():
-        codes = ", ".join(str(code) for code in result.latencies_ms if code > 0)
-        problem = f"answers error {codes}" if codes else "does not answer"
-        raise OperatorError(f"{url} {problem}; start the server, or check the URL")
+    body, headers = target.post(target.bodies[0])
+    if code := find_error_code(body):
+        problem = f"answers error {code}: {headers.get('X-Error-Detail', '')}".rstrip(": ")
+        hint = "--token-file" if code == AuthFailed.error_code else "URL"
+        raise OperatorError(f"{target.url} {problem}; check the {hint}")
+    if not run_load(target, ClosedLoop(1), 1).answered():
+        raise OperatorError(f"{target.url} answers with no result; check the URL")
 
 
 def _facts(target: Target) -> list[tuple[str, str]]:
@@ -171,5 +185,6 @@ def _write_report(path: Path, found: Report) -> None:
 def _write(path: Path, suffix: str, text: str) -> Path:
     file = path.with_name(path.name + suffix)
     with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return file

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.licences import LICENCE_SETTINGS, load_unlocked
-from app.cli.options import PATH, json_option, options_of
+from app.cli.licences import licence_options, load_unlocked
+from app.cli.options import json_option, output_option, renamed
 from app.cli.output import print_result, writing
 from app.cli.package.verify import find_package
 from app.errors import OperatorError
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from app.inference.local import LocalClassifier
 
 
-@click.command()
+@click.command(context_settings=renamed(report="output"))
 @click.argument("package")
 @click.argument("dataset", type=click.Path(exists=True, path_type=Path))
-@click.option("--report", type=PATH, help="HTML file to write")
+@output_option("HTML report to write (default: evaluation-NAME-VERSION.html)")
 @click.option("--reference", is_flag=True, help="compare with Pillow and the unoptimised model")
 @json_option
-@options_of("weights_dir", *LICENCE_SETTINGS)
+@licence_options
 def evaluate(
     package: str,
     dataset: Path,
-    report: Path | None,
+    output: Path | None,
     reference: bool,
     as_json: bool,
     **options: str | None,
@@ -44,6 +44,10 @@ def evaluate(
     The dataset is a folder with one folder per label, or a CSV file with the columns file and
     label. Writes an HTML report, and the same as JSON. A sealed package is opened with the
     licence of this machine's server.
+
+    \b
+    Example:
+        classifyd evaluate imagenet photos/ --output evaluation.html
     """
     # Imported here: other commands do not need torch.
     from app.evaluation.dataset import read_dataset
@@ -69,7 +73,7 @@ def evaluate(
         images_per_s=round(len(samples) / (time.monotonic() - started), 1),
     )
     metrics = compute_metrics(outcomes, labels.names)
-    path = report or Path(f"evaluation-{manifest.name}-{manifest.version}.html")
+    path = output or Path(f"evaluation-{manifest.name}-{manifest.version}.html")
     with writing(path):
         write_report(path, about, metrics, failures, labels.names)
     extra = {"failures": len(failures), "images_per_s": about.images_per_s, "report": str(path)}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from app.cli.options import resolve_options
+from app.cli.options import options_of, resolve_options
 from app.errors import LockedPackage
 from app.licence.facts import Facts, read_facts
 from app.licence.folder import Decision, LicenceFolder
@@ -14,6 +14,9 @@ from app.settings import Settings
 
 LICENCE_SETTINGS = ("licence_dir", "state_dir", "device")
 """The settings that locate a licence."""
+
+licence_options = options_of("weights_dir", "licence_dir", "state_dir", hidden=LICENCE_SETTINGS)
+"""Gives a command the options of the settings that locate a package and its licence."""
 
 
 def judge_licences(settings: Settings) -> list[tuple[Manifest, Decision]]:

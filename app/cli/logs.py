@@ -11,8 +11,9 @@ from typing import Any
 import click
 import orjson
 
+from app.cli.calling import locate
 from app.cli.options import options_of, resolve_options
-from app.errors import OperatorError
+from app.errors import FailedError, OperatorError
 from app.observability.log_format import escape_unprintable
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -25,7 +26,7 @@ _SHOWN = ("log_id", "code", "detail", "path", "image", "top", "token", "client",
 @click.option("--name", help="only this deploy name")
 @click.option("--since", metavar="TIME", help="such as 30m, 2h, 7d or 2026-01-31T08:00")
 @click.option("--file", "source", metavar="FILE", help="the log, - for standard input")
-@options_of()
+@options_of("state_dir")
 @click.option("--json", "as_json", is_flag=True, help="print the unchanged lines")
 def logs(
     log_id: int | None,
@@ -33,24 +34,28 @@ def logs(
     name: str | None,
     since: str | None,
     source: str | None,
-    config: str | None,
     as_json: bool,
+    **options: str | None,
 ) -> None:
     """Find requests in the JSON log by LOG_ID, code, deploy name or time.
 
-    Without --file it reads the log_file of the settings, or else classifyd.log in state_dir,
-    and its rotated files. If systemd keeps the log:
-    journalctl -u classifyd -o cat | classifyd logs --file - LOG_ID
+    Without --file it reads the log_file of the running server or of the settings, or else
+    classifyd.log in state_dir, and its rotated files. The exit status is 1 if there is no such
+    request.
+
+    \b
+    Examples:
+        classifyd logs --code 336100 --since 2h
+        journalctl -u classifyd -o cat | classifyd logs --file - 12345678901234
     """
     earliest = _parse_time(since) if since else None
     found = False
-    for raw, line in _read_lines(source, config):
+    for raw, line in _read_lines(source, options):
         if _is_selected(line, log_id, code, name, earliest):
             found = True
             print(raw.decode().rstrip("\n") if as_json else _as_text(line))
     if not found:
-        print("classifyd: the log has no such request", file=sys.stderr)
-        sys.exit(1)
+        raise FailedError("the log has no such request")
 
 
 def _is_selected(
@@ -82,11 +87,13 @@ def _parse_time(text: str) -> datetime.datetime:
         ) from exc
 
 
-def _read_lines(source: str | None, config: str | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _read_lines(
+    source: str | None, options: dict[str, str | None]
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
     if source == "-":
         yield from _parse(sys.stdin.buffer)
         return
-    path = Path(source) if source else _configured_log(config)
+    path = Path(source) if source else _configured_log(options)
     for file in [*_rotated(path), path]:
         try:
             with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
@@ -95,8 +102,8 @@ def _read_lines(source: str | None, config: str | None) -> Iterator[tuple[bytes,
             raise OperatorError(f"{file} cannot be read: {exc.strerror or exc}") from exc
 
 
-def _configured_log(config: str | None) -> Path:
-    settings = resolve_options({"config": config}).settings
+def _configured_log(options: dict[str, str | None]) -> Path:
+    settings = locate(resolve_options(options).settings)
     path = settings.log_path()
     if settings.log_file is None and not path.exists():
         raise OperatorError(

@@ -3,15 +3,22 @@
 import os
 import sys
 
+import click
+
+from app.cli.exits import (
+    color_choice,
+    describe_operator_error,
+    describe_os_error,
+    end,
+    kind_of,
+)
 from app.errors import OperatorError
 from app.folders import PROJECT_ROOT
 from app.system.fips import require_usable_opencv
 
-USE_SUDO = "; use sudo or the service's account"
-
 
 def main() -> None:
-    """Run the command; a failure that the user can fix ends with one line and status 2."""
+    """Run the command; a failure that the user can fix ends with one line, see app.cli.exits."""
     try:
         if os.getcwd() != str(PROJECT_ROOT):
             # Python processes started from here import nothing from the current folder.
@@ -20,16 +27,16 @@ def main() -> None:
         # Imported here, because it imports OpenCV.
         from app.cli.commands import cli
 
-        cli()
+        sys.exit(cli.main(standalone_mode=False, color=color_choice()))
+    except click.ClickException as exc:
+        exc.show()
+        end(kind_of(exc), exc.format_message(), show=False)
+    except click.Abort:
+        end("interrupted", "interrupted")
     except OperatorError as exc:
-        hint = USE_SUDO if isinstance(exc.__cause__, PermissionError) else ""
-        print(f"classifyd: {exc}{hint}", file=sys.stderr)
-        sys.exit(2)
+        end(kind_of(exc), describe_operator_error(exc))
     except BrokenPipeError:
         # The reader of the output, such as head, has exited.
         sys.exit(141)
     except OSError as exc:
-        # Handled by no command: usually a folder that this account cannot enter.
-        hint = USE_SUDO if isinstance(exc, PermissionError) else ""
-        print(f"classifyd: {exc.filename or 'input/output'}: {exc.strerror}{hint}", file=sys.stderr)
-        sys.exit(2)
+        end(kind_of(exc), describe_os_error(exc))

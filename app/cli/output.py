@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ def print_facts(facts: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def print_columns(rows: Sequence[Sequence[object]]) -> None:
+    """Print rows with columns of one width each, and no space at the end of a line."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @contextmanager

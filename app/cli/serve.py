@@ -16,7 +16,13 @@ GUNICORN_VARIABLES = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 @click.command()
 @settings_options
 def serve(**options: str | None) -> None:
-    """Start the server in the foreground."""
+    """Start the server in the foreground.
+
+    \b
+    Examples:
+        classifyd serve
+        classifyd serve --bind 0.0.0.0 --port 8123
+    """
     resolved = resolve_options(options)
     check_start(resolved.settings)
     require_free_port(resolved.settings)

@@ -4,16 +4,24 @@ from dataclasses import fields
 
 import click
 
-from app.cli.options import json_option, resolve_options, settings_options
-from app.cli.output import print_json
+from app.cli.options import ALL_SETTINGS, json_option, options_of, resolve_options
+from app.cli.output import print_columns, print_json
 from app.settings import Settings
 
 
 @click.command()
-@settings_options
+@options_of(hidden=ALL_SETTINGS)
 @json_option
 def settings(as_json: bool, **options: str | None) -> None:
-    """Show each setting's value and source."""
+    """Show each setting's value and source.
+
+    It takes the options of classifyd serve too, and shows what they would change.
+
+    \b
+    Examples:
+        classifyd settings
+        classifyd settings --config /etc/classifyd/classifyd.toml --json
+    """
     resolved = resolve_options(options)
     rows = [
         {
@@ -26,9 +34,12 @@ def settings(as_json: bool, **options: str | None) -> None:
     if as_json:
         print_json(rows)
         return
-    width = max(len(str(row["value"])) for row in rows)
-    for row in rows:
-        print(f"{row['name']:<20} {row['value']!s:<{width}}  {row['source']}")
+    print_columns(
+        [
+            [row["name"], "-" if row["value"] is None else row["value"], row["source"]]
+            for row in rows
+        ]
+    )
 
 
 def _to_json(value: object) -> str | int | None:

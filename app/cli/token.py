@@ -6,12 +6,18 @@ import click
 
 from app.access_tokens import add_token, read_tokens, revoke_token
 from app.cli.options import json_option, options_of, resolve_options
-from app.cli.output import print_json
+from app.cli.output import print_json, print_result
+from app.cli.sections import SectionGroup
 
 
-@click.group()
+@click.group(cls=SectionGroup)
 def token() -> None:
-    """Manage access tokens; a running server reads the changes at once."""
+    """Manage access tokens; a running server reads the changes at once.
+
+    \b
+    Example:
+        classifyd token add till-1 > till-1.token
+    """
 
 
 @token.command()
@@ -22,12 +28,19 @@ def token() -> None:
     metavar="YYYY-MM-DD",
     help="last valid day, in UTC",
 )
-@options_of("tokens_file")
-def add(name: str, expires: datetime.datetime | None, **options: str | None) -> None:
-    """Create a token for NAME and print it; it is not shown again."""
+@json_option
+@options_of("tokens_file", "state_dir")
+def add(name: str, expires: datetime.datetime | None, as_json: bool, **options: str | None) -> None:
+    """Create a token for NAME and print it; it is not shown again.
+
+    \b
+    Example:
+        classifyd token add till-1 --expires 2027-12-31 > till-1.token
+    """
     settings = resolve_options(options).settings
     path = settings.tokens_path()
-    print(add_token(path, name, expires.date() if expires else None))
+    created = add_token(path, name, expires.date() if expires else None)
+    print_result({"name": name, "token": created, "file": str(path)}, created, as_json)
     click.echo(f"written to {path} as a hash: it cannot be shown again", err=True)
     if settings.access_tokens == "off":
         click.echo("access_tokens is off: set it to on, or no token is required", err=True)
@@ -35,9 +48,14 @@ def add(name: str, expires: datetime.datetime | None, **options: str | None) -> 
 
 @token.command("list")
 @json_option
-@options_of("tokens_file")
+@options_of("tokens_file", "state_dir")
 def list_tokens(as_json: bool, **options: str | None) -> None:
-    """List the tokens by name."""
+    """List the tokens by name.
+
+    \b
+    Example:
+        classifyd token list
+    """
     today = datetime.datetime.now(datetime.UTC).date()
     rows = [
         {
@@ -61,8 +79,14 @@ def list_tokens(as_json: bool, **options: str | None) -> None:
 
 @token.command()
 @click.argument("name")
-@options_of("tokens_file")
-def revoke(name: str, **options: str | None) -> None:
-    """Delete the token of NAME."""
+@json_option
+@options_of("tokens_file", "state_dir")
+def revoke(name: str, as_json: bool, **options: str | None) -> None:
+    """Delete the token of NAME.
+
+    \b
+    Example:
+        classifyd token revoke till-1
+    """
     revoke_token(resolve_options(options).settings.tokens_path(), name)
-    click.echo(f"{name} is rejected from now on", err=True)
+    print_result({"revoked": name}, f"{name} is rejected from now on", as_json)

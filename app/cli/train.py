@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.options import PATH, options_of, resolve_options
+from app.cli.options import PATH, options_of, output_option, renamed, resolve_options
 from app.cli.output import report_progress, writing
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
@@ -35,7 +35,7 @@ def _duration(_: click.Context, parameter: click.Parameter, text: str | None) ->
     return float(match[1]) * _UNITS_S[match[2]]
 
 
-@click.command()
+@click.command(context_settings=renamed(report="output"))
 @click.argument("folder", type=_FOLDER)
 @click.option("--name", required=True, help="deploy name, part of the URL")
 @click.option(
@@ -45,16 +45,22 @@ def _duration(_: click.Context, parameter: click.Parameter, text: str | None) ->
 )
 @click.option("--time-budget", metavar="TIME", callback=_duration, help="such as 90s, 5m or 1h")
 @click.option("--epochs", type=click.IntRange(1, 1000), help="of the fine-tuning")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="of the random numbers",
+)
 @click.option("--torchvision", metavar="ARCH", help="an architecture instead of EfficientNet-Lite0")
 @click.option("--timm", metavar="ARCH", help="the same of timm")
 @click.option("--checkpoint", type=PATH, metavar="FILE", help="its weights, a state_dict")
 @click.option("--checkpoint-key", metavar="KEY", help="key of the state_dict in the checkpoint")
 @click.option("--replace", is_flag=True, help="replace the latest version, instead of adding one")
-@click.option("--report", type=PATH, help="HTML file to write")
+@output_option("HTML report to write (default: evaluation-NAME-VERSION.html)")
 @options_of("weights_dir", "state_dir", "device")
-def train(folder: Path, report: Path | None, **options: Any) -> None:
-    r"""Train a classifier on a FOLDER of photos, and build its package.
+def train(folder: Path, output: Path | None, **options: Any) -> None:
+    """Train a classifier on a FOLDER of photos, and build its package.
 
     The folder has one folder of photos per class, or train/ and val/ with those. The network is
     the demo's, EfficientNet-Lite0, or one with a checkpoint of your own. An interrupted training
@@ -73,7 +79,7 @@ def train(folder: Path, report: Path | None, **options: Any) -> None:
     from app.training.training import train as run_training
 
     result = run_training(request, verify_package, _make_progress())
-    _report(request, result, report)
+    _report(request, result, output)
 
 
 def _request(folder: Path, options: dict[str, Any]) -> "TrainingRequest":

@@ -9,19 +9,24 @@ from pathlib import Path
 import click
 
 from app.cli.licences import unlock
-from app.cli.options import json_option, resolve_options, settings_options
+from app.cli.options import ALL_SETTINGS, json_option, options_of, resolve_options
 from app.cli.output import clear_status, print_json, show_status
-from app.errors import LockedPackage, PackageError
+from app.errors import FailedError, LockedPackage, PackageError
 from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
 from app.packages.package import Package, load_package
 from app.packages.store import desired_versions
 from app.reporting.counts import pluralise
 from app.settings import Settings
 
+TUNE_SETTINGS = (
+    *("weights_dir", "state_dir", "licence_dir", "device", "workers", "inference_threads"),
+    *("engine", "precision", "score_tolerance_permille"),
+)
+
 
 @click.command()
 @click.argument("names", nargs=-1)
-@settings_options
+@options_of(*TUNE_SETTINGS, hidden=ALL_SETTINGS)
 @json_option
 def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Measure the engines for all active packages, or those of NAMES, and save the fastest.
@@ -29,6 +34,10 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     A server uses the selection while its settings, the machine and the libraries are the same.
     A sealed package is opened with its licence; without NAMES, packages without a valid licence
     are skipped.
+
+    \b
+    Example:
+        classifyd tune imagenet
     """
     settings = resolve_options(options).settings
     selections = {
@@ -42,7 +51,7 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     for name, selection in selections.items():
         print(f"{name}\n{_format_selection(selection, settings.precision)}")
     if not selections:
-        sys.exit(1)
+        raise FailedError("no package was measured: none has a valid licence")
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:

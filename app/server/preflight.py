@@ -1,5 +1,6 @@
 """What the master process does around a start: checks before, a greeting after."""
 
+import errno
 import logging
 import os
 import socket
@@ -103,11 +104,23 @@ def require_free_port(settings: Settings) -> None:
     try:
         probe_address(settings)
     except OSError as exc:
-        raise SettingsError(
-            f"settings bind = {settings.bind!r} and port = {settings.port} cannot be "
-            f"listened on: {exc.strerror}; stop who listens there, or choose another port "
-            f"with --port or CLASSIFYD_PORT"
-        ) from exc
+        problem, to_do = describe_bind_error(settings, exc)
+        raise SettingsError(f"{problem}; {to_do}") from exc
+
+
+def describe_bind_error(settings: Settings, exc: OSError) -> tuple[str, str]:
+    """Say why the server cannot listen on its address, and what to do."""
+    where = f"setting bind = {settings.bind!r}"
+    if isinstance(exc, socket.gaierror):
+        return f"{where}: this name has no address", "give an address of this machine, or 0.0.0.0"
+    if exc.errno == errno.EADDRNOTAVAIL:
+        to_do = "give one that ip address lists, or 0.0.0.0 for all"
+        return f"{where}: this machine does not have this address", to_do
+    where = f"setting port = {settings.port}"
+    if exc.errno == errno.EACCES:
+        return f"{where}: only root may listen on it", "choose one from 1024"
+    to_do = "stop the program that ss -ltnp shows there, or choose another port"
+    return f"{where}: {exc.strerror}", to_do
 
 
 def probe_address(settings: Settings) -> None:
@@ -130,10 +143,14 @@ def listen_address(settings: Settings) -> str:
 
 def local_url(settings: Settings) -> str:
     """Write where the server can be called on this machine, without a path."""
-    # Whoever listens everywhere can be called here.
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
     scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{listen_address(replace(settings, bind=local))}"
+    return f"{scheme}://{listen_address(replace(settings, bind=local_host(settings)))}"
+
+
+def local_host(settings: Settings) -> str:
+    """The address at which the server can be called on this machine."""
+    # Whoever listens everywhere can be called here.
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104 - compared, not bound
 
 
 def free_slot(taken: Iterable[int]) -> int:

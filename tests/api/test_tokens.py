@@ -231,7 +231,7 @@ def test_concurrent_changes_lose_nothing(tmp_path: Path) -> None:
 
 def test_wrong_use_of_the_command_is_one_line(tmp_path: Path) -> None:
     ended = _token(tmp_path, "revoke", "nobody")
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert ended.stderr == "classifyd: no token is named nobody; there are: none\n"
 
 

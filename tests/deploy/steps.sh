@@ -340,7 +340,7 @@ sealed_package() {
     within_a_minute 337000
     says '^failure *licence .*pets' classifyd doctor
     refused "is sealed, and" classifyd package verify pets
-    classifyd licence fingerprint --out fingerprint.json
+    classifyd licence fingerprint --output fingerprint.json
     classifyd licence issue fingerprint.json --key publisher.key --licensee "A Customer" --name pets --trial
     install -m 0644 ./*.licence $ETC/licences/
     within_a_minute ""

@@ -188,7 +188,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(
         workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         workers[0].kill()
         _, stderr = process.communicate()
-    assert process.returncode == 2
+    assert process.returncode == 3
     assert "a worker process ended (exit status -9" in stderr
     assert stderr.count("\n") == 1
 
@@ -207,7 +207,7 @@ def test_a_full_disk_ends_the_run_with_one_line(
         text=True,
         check=False,
     )
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert "part-0000" in ended.stderr
     assert "cannot be written: File too large; afterwards the same command goes on" in ended.stderr
     assert not list(out.glob("part-*"))
@@ -221,7 +221,7 @@ def test_another_plan_is_refused_until_the_run_begins_anew(
     out, few = tmp_path / "results", photos / "0"
     arguments = ("batch", few, *options(colour_weights, "colours", out))
     run_classifyd(*arguments)
-    refused = run_classifyd(*arguments, "--top-num", "1", status=2)
+    refused = run_classifyd(*arguments, "--top-num", "1", status=3)
     assert "top_num was 6, is 1 now" in refused.stderr
     assert "--restart" in refused.stderr
     run_classifyd(*arguments, "--top-num", "1", "--restart")
@@ -231,7 +231,7 @@ def test_another_plan_is_refused_until_the_run_begins_anew(
 def test_a_source_without_photos_is_refused(colour_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     arguments = options(colour_weights, "colours", tmp_path / "results")
-    ended = run_classifyd("batch", tmp_path / "empty", *arguments, status=2)
+    ended = run_classifyd("batch", tmp_path / "empty", *arguments, status=3)
     assert "found no photos" in ended.stderr
 
 
@@ -240,7 +240,7 @@ def test_a_sealed_package_needs_the_licence_of_this_machine(photos: Path, tmp_pa
     weights, licences, out = tmp_path / "weights", tmp_path / "licences", tmp_path / "results"
     build_sealed_package(weights, "sealed", publisher)
     arguments = ("batch", photos / "0", *options(weights, "sealed", out), "--licence-dir", licences)
-    refused = run_classifyd(*arguments, status=2)
+    refused = run_classifyd(*arguments, status=3)
     assert "the package is sealed" in refused.stderr
     fingerprint = customer_fingerprint(tmp_path / "state")
     write_licence(licences / "a.licence", publisher, fingerprint, "sealed")

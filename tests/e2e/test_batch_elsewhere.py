@@ -61,7 +61,7 @@ def test_photos_in_s3_have_the_rows_of_a_folder(
     assert read_rows(far) == read_rows(near)
     assert len(read_rows(far)) == len(FILES)
     missing = run_classifyd(
-        "batch", "s3://nobody/2026", *options(colour_weights, "colours", tmp_path / "no"), status=2
+        "batch", "s3://nobody/2026", *options(colour_weights, "colours", tmp_path / "no"), status=3
     )
     assert "s3://nobody/2026 cannot be" in missing.stderr
     assert missing.stderr.count("\n") == 1

@@ -17,6 +17,7 @@ from app.bench.connections import Target
 from app.bench.load import ClosedLoop, OpenLoop, run_load
 from app.bench.report import Report, Run, notes
 from app.cli.bench import make_target
+from app.cli.calling import parse_url
 from app.settings import PROJECT_ROOT
 from tests.support.images import PHOTOS
 from tests.support.server import Server
@@ -37,7 +38,7 @@ def url_of(server: Server, name: str = "colours") -> str:
 
 
 def target_of(server: Server, name: str = "colours") -> Target:
-    return make_target(url_of(server, name), PHOTOS)
+    return make_target(parse_url(url_of(server, name)), PHOTOS)
 
 
 def logged(server: Server, name: str) -> list[dict[str, Any]]:
@@ -164,7 +165,7 @@ def test_the_report_has_tables_and_plots_and_loads_nothing_external(
     small_server: Server, tmp_path: Path
 ) -> None:
     loads = ("--connections", "1,2", "--rate", "10", "--duration", "1")
-    ended = bench(url_of(small_server), *loads, "--report", tmp_path / "r.html")
+    ended = bench(url_of(small_server), *loads, "--output", tmp_path / "r.html")
     assert ended.returncode == 0, ended.stderr
     assert "2 connections" in ended.stdout
     names = {"r.html", "r.md", "r-throughput.svg", "r-latency.svg", "r-stages.svg"}
@@ -183,14 +184,14 @@ def test_the_report_has_tables_and_plots_and_loads_nothing_external(
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://127.0.0.1:9/colours/ImageClassification", "does not answer; start the server"),
-        ("http://no.such.host.invalid/a/b", "name cannot be resolved"),
-        ("ftp://127.0.0.1/x", "expected http://HOST:PORT/NAME/ImageClassification"),
+        ("http://127.0.0.1:9/colours/ImageClassification", "does not answer: Connection refused"),
+        ("http://no.such.host.invalid/a/b", "does not answer: Name or service not known"),
+        ("ftp://127.0.0.1/x", "the form http[s]://HOST:PORT/NAME/ImageClassification"),
     ],
 )
 def test_an_unusable_url_is_reported_before_anything_is_measured(url: str, told: str) -> None:
     ended = bench(url)
-    assert ended.returncode == 2
+    assert ended.returncode == (2 if url.startswith("ftp") else 4)
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -200,12 +201,12 @@ def test_invalid_options_are_reported(small_server: Server, tmp_path: Path) -> N
         ("--connections", "0"): "numbers from 1 to 1024",
         ("--connections", ""): "nothing to do",
         ("--photos", str(tmp_path)): "found no jpg, png or bmp",
-        ("--report", "/nowhere/r"): "cannot be written",
+        ("--output", "/proc/nowhere/r"): "cannot be written",
     }
     for options, told in cases.items():
         ended = bench(url_of(small_server), *options)
-        assert ended.returncode == 2
+        assert ended.returncode == (2 if options[0] == "--connections" else 3)
         assert told in ended.stderr
     unknown = bench(url_of(small_server, "nobody"))
-    assert unknown.returncode == 2
+    assert unknown.returncode == 3
     assert "answers error 336001" in unknown.stderr

@@ -149,7 +149,7 @@ def test_a_version_that_fails_its_golden_samples_is_installed_and_never_served(
 ) -> None:
     # Its hashes and its signature are right: only its golden samples show that it is wrong.
     assert site.install(workshop.archive("3"))["signature_checked"] is True
-    message = site.activate("3", status=2)
+    message = site.activate("3", status=3)
     assert "likely cause: the mean and std: the scores fit ImageNet's mean and std" in message
     assert "the activation is reverted: 1 is active" in message
     assert active_version(site.weights / "pets").name == "1"

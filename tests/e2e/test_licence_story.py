@@ -75,7 +75,7 @@ def test_a_second_key_never_overwrites_the_first(tmp_path: Path) -> None:
     ok("licence", "keygen", "--key", key)
     before = key.read_bytes()
     again = run("licence", "keygen", "--key", key)
-    assert again.returncode == 2
+    assert again.returncode == 3
     assert "exists already" in again.stderr
     assert key.read_bytes() == before
 
@@ -86,7 +86,7 @@ def test_a_gpu_that_is_not_in_the_fingerprint_is_refused(tmp_path: Path, here: l
     ok("licence", "fingerprint", "--out", fingerprint, *here)
     grant = ("--key", key, "--licensee", "A", "--name", "pets", "--permanent", "--device", "gpu")
     done = run("licence", "issue", fingerprint, *grant, "--card", "7")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "--card" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -114,7 +114,7 @@ def test_a_sealed_package_runs_from_the_command_line_only_with_its_licence(
 
     ok("licence", "fingerprint", "--out", fingerprint, *here)
     before = run(*arguments)
-    assert before.returncode == 2
+    assert before.returncode == 3
     assert before.stderr.count("\n") == 1
     for text in ("the package is sealed", "no licence for this deploy name", "a@example.com"):
         assert text in before.stderr

@@ -97,7 +97,7 @@ def test_request_is_found_by_id_code_name_and_time(tmp_path: Path) -> None:
 
 def test_missing_log_is_reported_in_one_line(tmp_path: Path) -> None:
     ended = _logs("--file", str(tmp_path / "none.log"), "5")
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert ended.stderr.decode().startswith(f"classifyd: {tmp_path / 'none.log'} cannot be read")
     assert ended.stderr.count(b"\n") == 1
 

@@ -122,7 +122,7 @@ def test_a_version_that_cannot_be_served_is_rolled_back_and_reported(
     weights: Path, state: Path, own_server: Server
 ) -> None:
     break_model(weights)
-    ended = package(weights, state, "activate", "pets", "3", "--wait", status=2)
+    ended = package(weights, state, "activate", "pets", "3", "--wait", status=3)
     assert "output.classes: the model's output has shape (1, 3), expected (1, 4)" in ended.stderr
     assert "the activation is reverted: 1 is active" in ended.stderr
     assert active_version(weights / "pets").name == "1"

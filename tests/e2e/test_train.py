@@ -131,13 +131,13 @@ def test_training_without_the_extra_says_what_to_install(photos: Path, tmp_path:
         text=True,
         check=False,
     )
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert ended.stderr.count("\n") == 1
     assert "pip install 'classifyd[train]'" in ended.stderr
 
 
 def test_faults_of_the_photos_end_the_command_with_each_named(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", {"coffee": 6, "temple": 3})
-    ended = run_classifyd(*_arguments(photos, tmp_path), status=2)
+    ended = run_classifyd(*_arguments(photos, tmp_path), status=3)
     assert "'temple' has 3 photos, at least 5 are needed" in ended.stderr
     assert not (tmp_path / "weights").exists()

@@ -205,6 +205,6 @@ def _defaults(
 def test_a_server_without_packages_says_how_to_get_one(commands: Path, tmp_path: Path) -> None:
     command = [str(commands / "classifyd"), "serve", "--weights-dir", "nowhere"]
     ended = _run(None, command, tmp_path)
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert f"{tmp_path}/nowhere: this folder does not exist; classifyd package" in ended.stderr
     assert list(tmp_path.iterdir()) == []

@@ -86,7 +86,7 @@ def test_a_pickled_module_is_not_loaded(tmp_path: Path) -> None:
 
 def test_another_number_of_labels_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL, labels=4)
-    assert "there are 4 labels" in refusal(result)
+    assert "the package has 4 labels" in refusal(result)
     assert not (tmp_path / "weights/model/1").exists()
 
 
@@ -173,8 +173,12 @@ def _ending(tmp_path: Path, step: str) -> tuple[object, ...]:
     [
         ("softmax", (), "not negative and sum to 1, as probabilities do"),
         ("sigmoid", ("--task", "multi_label"), "not negative and are at most 1, as probabilities"),
-        ("plain", ("--output", "probabilities"), "outside 0 to 1; give --output logits"),
-        ("sigmoid", ("--output", "probabilities"), "not to 1; give --output logits, or --task"),
+        ("plain", ("--output", "probabilities"), "outside 0 to 1; give --output-kind logits"),
+        (
+            "sigmoid",
+            ("--output", "probabilities"),
+            "not to 1; give --output-kind logits, or --task",
+        ),
     ],
 )
 def test_outputs_that_are_not_what_was_said_are_refused(
@@ -187,7 +191,7 @@ def test_outputs_that_are_not_what_was_said_are_refused(
 @pytest.mark.parametrize(
     ("step", "options"),
     [
-        ("softmax", ("--output", "probabilities")),
+        ("softmax", ("--output-kind", "probabilities")),
         ("softmax", ("--output", "logits")),
         ("sigmoid", ("--output", "probabilities", "--task", "multi_label")),
         ("sigmoid", ("--output", "logits", "--task", "multi_label")),

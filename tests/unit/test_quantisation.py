@@ -62,7 +62,7 @@ def test_int8_is_refused_with_the_difference_where_the_tolerance_is_strict(
 ) -> None:
     folder = build_sharp_package(tmp_path / "w")
     ended = tune(folder.parent.parent, tmp_path / "home")
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert "differs by 0.0" in ended.stderr
     assert "more than 0.005 (the package's tolerance)" in ended.stderr
     assert "Traceback" not in ended.stderr

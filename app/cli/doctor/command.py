@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
+from app.cli.calling import locate
 from app.cli.doctor.certificates import check_certificates
 from app.cli.doctor.finding import Finding, Findings
 from app.cli.doctor.machine import check_clock, check_disk, check_fips, check_gpu
 from app.cli.doctor.packages import check_licences, check_packages
 from app.cli.doctor.permissions import check_permissions
 from app.cli.doctor.server import check_log, check_proxy, check_server, fetch_readiness, log_lines
-from app.cli.options import PATH, json_option, resolve_options, settings_options
+from app.cli.options import ALL_SETTINGS, PATH, json_option, options_of, resolve_options
 from app.cli.output import print_json, writing
 from app.cli.version import describe_versions
 from app.errors import PackageError, SettingsError
@@ -33,21 +34,34 @@ CHECKS: tuple[Callable[[Settings], Findings], ...] = (
 )
 """In the order in which to fix what they find; none of them raises."""
 
+_COLORS = {"failure": "red", "warning": "yellow"}
+
 _SECRET = re.compile(r"token|password|secret|key", re.IGNORECASE)
 
 
 @click.command()
 @json_option
-@click.option("--bundle", type=PATH, help="write an archive for support")
-@settings_options
+@click.option("--bundle", type=PATH, metavar="FILE", help="write an archive for support, tar.gz")
+@options_of("weights_dir", "state_dir", "port", hidden=ALL_SETTINGS)
 def doctor(as_json: bool, bundle: Path | None, **options: str | None) -> None:
-    """Check settings, machine, packages, licences and log; use sudo to check everything."""
+    """Check settings, machine, packages, licences and log; use sudo to check everything.
+
+    It checks the server that runs on this machine. The exit status is 1 if it finds a failure.
+
+    \b
+    Examples:
+        sudo classifyd doctor
+        sudo classifyd doctor --bundle support.tar.gz
+    """
     resolved = None
     try:
         resolved = resolve_options(options)
     except SettingsError as exc:
         findings = [Finding("failure", "configuration", str(exc), "correct the setting")]
     else:
+        # Its address and log may come from an environment that this command does not have.
+        if resolved.sources["port"] != "command line":
+            resolved = dataclasses.replace(resolved, settings=locate(resolved.settings))
         findings = [_check_sources(resolved)]
         findings += [found for check in CHECKS for found in check(resolved.settings)]
     rows = [dataclasses.asdict(finding) for finding in findings]
@@ -72,7 +86,8 @@ def _check_sources(resolved: ResolvedSettings) -> Finding:
 def _print_text(findings: list[Finding]) -> None:
     for finding in findings:
         text = escape_unprintable(finding.text, "\n")
-        print(f"{finding.level:<8} {finding.subject:<13} {text}")
+        level = click.style(f"{finding.level:<8}", fg=_COLORS.get(finding.level))
+        click.echo(f"{level} {finding.subject:<13} {text}")
         if finding.to_do:
             print(f"{'':<22} -> {finding.to_do}")
 

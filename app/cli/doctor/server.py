@@ -13,7 +13,12 @@ from typing import Any
 
 from app.cli.doctor.finding import Finding, Findings, Level
 from app.reporting.counts import pluralise
-from app.server.preflight import listen_address, local_url, probe_address
+from app.server.preflight import (
+    describe_bind_error,
+    listen_address,
+    local_url,
+    probe_address,
+)
 from app.serving.status_file import live_workers
 from app.settings import Settings
 
@@ -93,9 +98,8 @@ def _check_port(settings: Settings, address: str) -> Finding:
     try:
         probe_address(settings)
     except OSError as exc:
-        to_do = "find the process with ss -ltnp, and see systemctl status classifyd"
-        text = f"no classifyd answers at {address}: {exc.strerror}"
-        return Finding("failure", "port", text, to_do)
+        problem, to_do = describe_bind_error(settings, exc)
+        return Finding("failure", "port", f"no classifyd answers at {address}: {problem}", to_do)
     to_do = "start the server: systemctl start classifyd, or classifyd serve"
     return Finding("warning", "port", f"nothing listens at {address}", to_do)
 

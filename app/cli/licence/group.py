@@ -10,37 +10,50 @@ import click
 
 from app.cli.licence.publisher import issue, keygen, seal
 from app.cli.licences import judge_licences
-from app.cli.options import PATH, json_option, resolve_options, settings_options
-from app.cli.output import print_facts, print_json, writing
+from app.cli.options import (
+    ALL_SETTINGS,
+    PATH,
+    json_option,
+    options_of,
+    output_option,
+    renamed,
+    resolve_options,
+)
+from app.cli.output import print_facts, print_json, print_result, writing
+from app.cli.sections import SectionGroup
 from app.licence.clock import ClockRecord
 from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
 from app.licence.folder import Decision
 from app.licence.keys import clock_key, ensure_machine_key
-from app.licence.licence import Licence, read_licence, to_time
+from app.licence.licence import Licence, Tolerance, read_licence, to_time
 from app.reporting.counts import pluralise
 from app.system.files import atomic_write
 
 
-@click.group()
+@click.group(cls=SectionGroup)
 def licence() -> None:
-    """Request, issue, show and check the licences of sealed packages."""
+    """Request, issue, show and check the licences of sealed packages.
+
+    \b
+    Example:
+        sudo classifyd licence check
+    """
 
 
-@licence.command()
-@click.option(
-    "--out",
-    type=PATH,
-    default=Path("fingerprint.json"),
-    show_default=True,
-    help="file to write",
-)
-@settings_options
-def fingerprint(out: Path, **options: str | None) -> None:
+@licence.command(context_settings=renamed(out="output"))
+@output_option("file to write", default=Path("fingerprint.json"))
+@json_option
+@options_of("state_dir", hidden=ALL_SETTINGS)
+def fingerprint(output: Path, as_json: bool, **options: str | None) -> None:
     """Write the fingerprint of this machine, to send to the publisher.
 
     It contains salted hashes of hardware facts and a public key, but nothing that identifies
     this machine to others. Use sudo: only root can read some facts.
+
+    \b
+    Example:
+        sudo classifyd licence fingerprint --output fingerprint.json
     """
     settings = resolve_options(options).settings
     facts = read_facts()
@@ -49,28 +62,43 @@ def fingerprint(out: Path, **options: str | None) -> None:
         key = ensure_machine_key(settings.state_dir)
         ClockRecord(settings.state_dir, clock_key(key)).create()
     taken = take_fingerprint(facts, gpu_models(), key.public_key().public_bytes_raw())
-    with writing(out), atomic_write(out) as stream:
+    with writing(output), atomic_write(output) as stream:
         stream.write(fingerprint_bytes(taken))
     found, gpus = pluralise(len(taken.facts), "fact"), pluralise(len(taken.cards), "GPU")
-    print(f"{out}: written, with {found} and {gpus}")
-    if missing := [kind for kind in MACHINE_FACTS if kind not in facts]:
+    text = f"{output}: written, with {found} and {gpus}"
+    missing = [kind for kind in MACHINE_FACTS if kind not in facts]
+    if missing:
         hint = " (sudo may read more)" if os.geteuid() != 0 else ""
-        print(f"not found or not readable: {', '.join(missing)}{hint}")
+        text += f"\nnot found or not readable: {', '.join(missing)}{hint}"
+    row = {"file": str(output), "facts": sorted(taken.facts), "missing": missing}
+    print_result({**row, "gpus": len(taken.cards)}, text, as_json)
 
 
 @licence.command()
 @click.argument("file", type=PATH)
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """Show the content of a licence file, for any machine."""
+    """Show the content of a licence file, for any machine.
+
+    \b
+    Example:
+        classifyd licence show licences/pets.licence
+    """
     print_facts(_summary(read_licence(file)), as_json)
 
 
 @licence.command()
 @json_option
-@settings_options
+@options_of("weights_dir", "licence_dir", "state_dir", "device", hidden=ALL_SETTINGS)
 def check(as_json: bool, **options: str | None) -> None:
-    """Check the licence of each active package, and say how to fix problems."""
+    """Check the licence of each active package, and say how to fix problems.
+
+    The exit status is 1 if a package is without a valid licence.
+
+    \b
+    Example:
+        sudo classifyd licence check
+    """
     judged = judge_licences(resolve_options(options).settings)
     decisions = {manifest.name: decision for manifest, decision in judged}
     if as_json:
@@ -98,9 +126,17 @@ def _summary(granted: Licence) -> dict[str, Any]:
         "not before": to_time(granted.not_before),
         "expires": "never" if granted.expires is None else to_time(granted.expires),
         "facts": list(granted.facts),
-        "tolerance": f"{pluralise(tolerance.required, 'fact')} must match; with "
-        f"{tolerance.partial}, valid for {pluralise(tolerance.grace_days, 'more day')}",
+        "tolerance": _describe_tolerance(tolerance, len(granted.facts)),
     }
+
+
+def _describe_tolerance(tolerance: Tolerance, facts: int) -> str:
+    """Say how many facts must match, and what happens if fewer do."""
+    text = f"{tolerance.required} of {pluralise(facts, 'fact')} must match"
+    if tolerance.partial == tolerance.required:
+        return f"{text}; with fewer it is not valid"
+    grace = pluralise(tolerance.grace_days, "day")
+    return f"{text}; with {tolerance.partial} it stays valid for {grace}, with fewer not at all"
 
 
 def _as_json(decision: Decision) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from app.cli.options import options_of, resolve_options
-from app.cli.output import report_progress
+from app.cli.options import json_option, options_of, renamed, resolve_options
+from app.cli.output import print_result, report_progress
 from app.cli.package.verify import summarise, verify_package
 from app.imaging.steps import ColorOrder, Filter, Resampling
 from app.reporting.counts import pluralise
@@ -65,7 +65,7 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     return arguments
 
 
-@click.command()
+@click.command(context_settings=renamed(output="output-kind"))
 @click.argument("name")
 @click.argument("version")
 @click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
@@ -82,7 +82,12 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--preprocess", type=_FILE, metavar="FILE", help="steps in YAML or JSON")
 @click.option("--weights-enum", metavar="NAME", help="transforms of a torchvision weights enum")
 @click.option("--timm-config", metavar="model|FILE", help="data configuration of timm")
-@click.option("--color", type=click.Choice(get_args(ColorOrder)), default="RGB")
+@click.option(
+    "--color",
+    type=click.Choice(get_args(ColorOrder)),
+    default="RGB",
+    help="channel order of the model",
+)
 @click.option("--crop-fraction", type=float, help="share of the shortest side, before resizing")
 @click.option("--resize", metavar="N|HxW", callback=_size, help="ignores the aspect ratio")
 @click.option(
@@ -91,9 +96,13 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--letterbox", metavar="N|HxW", callback=_size, help="whole image, rest --pad")
 @click.option("--crop", metavar="N|HxW", callback=_size, help="centre crop, after resizing")
 @click.option(
-    "--filter", type=click.Choice(get_args(Filter)), default="bilinear", show_default=True
+    "--filter",
+    type=click.Choice(get_args(Filter)),
+    default="bilinear",
+    show_default=True,
+    help="of the resizing",
 )
-@click.option("--antialias/--no-antialias", default=True, show_default=True)
+@click.option("--antialias/--no-antialias", default=True, show_default=True, help="of the resizing")
 @click.option(
     "--resampling",
     type=click.Choice(get_args(Resampling)),
@@ -120,24 +129,41 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.option("--mean", callback=_numbers, metavar="A,B,C", help="applied after --scale")
 @click.option("--std", callback=_numbers, metavar="A,B,C", help="applied after --scale")
 @click.option(
-    "--output",
+    "--output-kind",
     "kind",
     type=click.Choice(["logits", "probabilities"]),
     help="what the model returns; by default logits, which are checked not to be probabilities",
 )
 @click.option("--positive", metavar="LABEL", help="what the one output of a binary model scores")
-@click.option("--task", type=click.Choice(["single_label", "multi_label"]), default="single_label")
+@click.option(
+    "--task",
+    type=click.Choice(["single_label", "multi_label"]),
+    default="single_label",
+    show_default=True,
+    help="whether one or several labels can be true of an image",
+)
 @click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
 @click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
+@json_option
 @options_of("weights_dir")
 def build(
-    name: str, version: str, config: str | None, weights_dir: str | None, **options: Any
+    name: str,
+    version: str,
+    as_json: bool,
+    config: str | None,
+    weights_dir: str | None,
+    **options: Any,
 ) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
     The source of the model is --torchscript, --torchvision or --factory. The preprocessing is
     defined by --preprocess, --weights-enum or --timm-config, or else by the other options.
+
+    \b
+    Example:
+        classifyd package build pets 1 --torchscript pets.pt --labels labels.txt \\
+            --resize-shortest 256 --crop 224 --golden cat=photos/cat.jpg
     """
     from app.packages.build.builder import build_package
     from app.packages.schema import is_identifier
@@ -153,7 +179,8 @@ def build(
 
     request = _request(name, version, options)
     built = build_package(settings.weights_dir, request, check, report_progress)
-    print(f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}")
+    text = f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}"
+    print_result(verified, text, as_json)
 
 
 def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest":

@@ -12,6 +12,7 @@ from app.cli.package.build import build
 from app.cli.package.demo import demo
 from app.cli.package.verify import verify
 from app.cli.package.versions import activate, archive, install, remove, rollback
+from app.cli.sections import SectionGroup
 from app.errors import PackageError
 from app.packages.store import (
     active_version,
@@ -26,16 +27,26 @@ from app.serving.status_file import live_workers
 Row = dict[str, Any]
 
 
-@click.group()
+@click.group(cls=SectionGroup)
 def package() -> None:
-    """Build, check, install and activate model packages."""
+    """Build, check, install and activate model packages.
+
+    \b
+    Example:
+        classifyd package list
+    """
 
 
 @click.command("list")
 @options_of("weights_dir")
 @json_option
 def list_packages(as_json: bool, **options: str | None) -> None:
-    """List all versions of all packages; * marks the active ones."""
+    """List all versions of all packages; * marks the active ones.
+
+    \b
+    Example:
+        classifyd package list
+    """
     weights_dir = resolve_options(options).settings.weights_dir
     rows = [
         row
@@ -56,7 +67,13 @@ def list_packages(as_json: bool, **options: str | None) -> None:
 @options_of("weights_dir", "state_dir", "trusted_keys")
 @json_option
 def info(package_name: str, as_json: bool, **options: str | None) -> None:
-    """Check the files of a package and describe it; without VERSION, of the active one."""
+    """Check the files of a package and describe it; without VERSION, of the active one.
+
+    \b
+    Examples:
+        classifyd package info imagenet
+        classifyd package info imagenet/2 --json
+    """
     settings = resolve_options(options).settings
     name, _, version = package_name.partition("/")
     name_folder = existing_name(settings.weights_dir, name)

@@ -1,14 +1,13 @@
 """``classifyd package verify``: check a package and its golden samples on this machine."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.licences import LICENCE_SETTINGS, load_unlocked
-from app.cli.options import json_option, options_of, resolve_options
+from app.cli.licences import licence_options, load_unlocked
+from app.cli.options import json_option, resolve_options
 from app.cli.output import print_result
 from app.errors import OperatorError
 from app.packages.schema import is_identifier
@@ -34,7 +33,7 @@ ONE_AT_A_TIME = (
 @click.argument("package")
 @click.option("--no-run", is_flag=True, help="check the files only; the model is a program")
 @json_option
-@options_of("weights_dir", *LICENCE_SETTINGS)
+@licence_options
 def verify(package: str, no_run: bool, as_json: bool, **options: str | None) -> None:
     """Check a package (a folder NAME/VERSION, or the active version of a NAME).
 
@@ -44,16 +43,16 @@ def verify(package: str, no_run: bool, as_json: bool, **options: str | None) -> 
 
     A model is a program: run that of an unknown author only where it can do no harm, or use
     --no-run.
+
+    \b
+    Examples:
+        classifyd package verify imagenet
+        classifyd package verify weights/imagenet/2 --no-run
     """
     folder = find_package(package, options)
     if not no_run and not _is_installed(folder, options):
         print(f"classifyd: {RUNS_A_PROGRAM}", file=sys.stderr)
-    try:
-        result = check_files(folder) if no_run else verify_package(load_unlocked(folder, options))
-    except OperatorError as exc:
-        if as_json:
-            print(json.dumps({"package": str(folder), "ok": False, "reason": str(exc)}))
-        raise
+    result = check_files(folder) if no_run else verify_package(load_unlocked(folder, options))
     print_result(result, f"{result['package']}: ok, {summarise(result)}", as_json)
 
 

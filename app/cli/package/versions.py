@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.options import PATH, json_option, options_of, resolve_options
+from app.cli.options import PATH, json_option, options_of, output_option, resolve_options
 from app.cli.output import print_result
 from app.cli.package.rollout import wait_options, wait_until_served
 from app.packages.store import existing_version
@@ -18,7 +18,12 @@ from app.settings import Settings
 @options_of("weights_dir", "trusted_keys")
 @json_option
 def install(archive: Path, as_json: bool, **options: str | None) -> None:
-    """Check and unpack an archive; the first version of a name is activated."""
+    """Check and unpack an archive; the first version of a name is activated.
+
+    \b
+    Example:
+        classifyd package install pets-2.tar
+    """
     from app.packages.archive import install_archive
     from app.packages.signing import read_trusted_keys
     from app.packages.store import desired_version
@@ -52,6 +57,10 @@ def activate(
 
     A running server loads it while the previous version serves, then switches. If loading
     fails, the previous version stays; with --wait, the activation is also reverted.
+
+    \b
+    Example:
+        classifyd package activate pets 2 --wait
     """
     from app.packages.changes import activate as activate_version
 
@@ -67,7 +76,12 @@ def activate(
 @options_of("weights_dir", "state_dir")
 @json_option
 def rollback(name: str, wait: bool, timeout: int, as_json: bool, **options: str | None) -> None:
-    """Activate the previously active version; repeat to go further back."""
+    """Activate the previously active version; repeat to go further back.
+
+    \b
+    Example:
+        classifyd package rollback pets --wait
+    """
     from app.packages.changes import roll_back
 
     settings = resolve_options(options).settings
@@ -85,7 +99,13 @@ def rollback(name: str, wait: bool, timeout: int, as_json: bool, **options: str 
 def remove(
     name: str, version: str | None, whole_name: bool, as_json: bool, **options: str | None
 ) -> None:
-    """Delete an inactive version, or with --all the whole deploy name."""
+    """Delete an inactive version, or with --all the whole deploy name.
+
+    \b
+    Examples:
+        classifyd package remove pets 1
+        classifyd package remove pets --all
+    """
     from app.packages.changes import remove_name, remove_version
 
     if (version is None) != whole_name:
@@ -102,7 +122,7 @@ def remove(
 @click.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("-o", "--output", type=PATH, help="default: NAME-VERSION.tar")
+@output_option("archive to write (default: NAME-VERSION.tar)")
 @click.option("--sign", type=PATH, help="Ed25519 private key, PEM file")
 @options_of("weights_dir")
 @json_option
@@ -114,7 +134,12 @@ def archive(
     as_json: bool,
     **options: str | None,
 ) -> None:
-    """Write a version to one file, for installation on another machine."""
+    """Write a version to one file, for installation on another machine.
+
+    \b
+    Example:
+        classifyd package archive pets 2 --output pets-2.tar --sign builder.key
+    """
     from app.packages.archive import write_archive
 
     folder = existing_version(resolve_options(options).settings.weights_dir, name, version)

@@ -7,6 +7,7 @@ import torch
 from app.errors import OperatorError
 from app.packages.build.script import last_line
 from app.packages.probabilities import find_probability_problem
+from app.reporting.counts import pluralise
 
 Module = torch.nn.Module
 
@@ -87,7 +88,7 @@ def fit_outputs(
     if shape != (1, len(labels)):
         raise OperatorError(
             f"the model returns the shape {shape} for 1 image, "
-            f"expected {(1, len(labels))}: there are {len(labels)} labels"
+            f"expected {(1, len(labels))}: the package has {pluralise(len(labels), 'label')}"
         )
     if positive is not None:
         raise OperatorError("--positive is for a model with one output and two labels")
@@ -129,16 +130,16 @@ def check_meaning(model: Module, images: torch.Tensor, kind: str | None, task: s
         problems = (find_probability_problem(row, task) for row in outputs.numpy())
         if problem := next(filter(None, problems), ""):
             raise OperatorError(
-                f"--output probabilities: {problem}; give --output logits, or --task multi_label "
-                "if several labels can be true of an image"
+                f"--output-kind probabilities: {problem}; give --output-kind logits, or "
+                "--task multi_label if several labels can be true of an image"
             )
     elif kind is None and _look_like_probabilities(outputs, task):
         what = "sum to 1" if task == "single_label" else "are at most 1"
         step = "a softmax" if task == "single_label" else "the logistic function"
         raise OperatorError(
             f"the outputs are not negative and {what}, as probabilities do, and the server would "
-            f"apply {step} to them once more: give --output probabilities if the model ends with "
-            f"{step}, as exports of YOLO do, or --output logits if it does not"
+            f"apply {step} to them once more: give --output-kind probabilities if the model ends "
+            f"with {step}, as exports of YOLO do, or --output-kind logits if it does not"
         )
 
 

@@ -50,9 +50,13 @@ def verify(package: str, no_run: bool, as_json: bool, **options: str | None) -> 
         classifyd package verify weights/imagenet/2 --no-run
     """
     folder = find_package(package, options)
-    if not no_run and not _is_installed(folder, options):
-        print(f"classifyd: {RUNS_A_PROGRAM}", file=sys.stderr)
-    result = check_files(folder) if no_run else verify_package(load_unlocked(folder, options))
+    if no_run:
+        result = check_files(folder)
+    else:
+        unlocked = load_unlocked(folder, options)
+        if not _is_installed(folder, options):
+            print(f"classifyd: {RUNS_A_PROGRAM}", file=sys.stderr)
+        result = verify_package(unlocked)
     print_result(result, f"{result['package']}: ok, {summarise(result)}", as_json)
 
 

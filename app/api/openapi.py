@@ -43,7 +43,12 @@ _TOKEN_SCHEMES: dict[str, Any] = {
 _ERRORS: list[type[ApiError]] = [*REGISTRY.values(), InvalidDeployName]
 
 _SAMPLE_LOG_ID = 8589934592000001
-_SAMPLE_RESULTS = [{"name": "goldfish", "score": 0.9971342086791992}]
+_SAMPLE_RESULTS = [
+    {"name": "velvet", "score": 0.04752865433692932},
+    {"name": "theater curtain", "score": 0.03590526059269905},
+]
+"""What the demo model answers to SAMPLE_IMAGE with ``top_num`` 2."""
+
 _SAMPLE_ERROR = {
     "error_code": InvalidBase64.error_code,
     "error_msg": InvalidBase64.error_msg,
@@ -59,7 +64,7 @@ _CALLS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "/{deploy_name}/ImageClassification/batch": (
         {"two images": {"value": {"images": [SAMPLE_IMAGE, "%%%"], "top_num": 1}}},
         "BatchAnswer",
-        {"log_id": _SAMPLE_LOG_ID, "answers": [{"results": _SAMPLE_RESULTS}, _SAMPLE_ERROR]},
+        {"log_id": _SAMPLE_LOG_ID, "answers": [{"results": _SAMPLE_RESULTS[:1]}, _SAMPLE_ERROR]},
     ),
 }
 """Examples of requests, the schema of a result, and an example of it, by path."""

@@ -42,8 +42,8 @@ run: $(DEMO_ONCE) ## install, build the demo package the first time, and serve i
 train: $(INSTALLED) ## install, and train a classifier: PHOTOS=folder NAME=deploy-name (TRAIN_ARGS=options)
 	@$(BIN)/classifyd train $(if $(PHOTOS),"$(PHOTOS)",photos) --name "$(NAME)" $(TRAIN_ARGS)
 
-test: $(INSTALLED_DEV) $(DEMO) ## run the tests
-	@$(BIN)/python -m pytest
+test: $(INSTALLED_DEV) $(DEMO) ## run the tests, a process for each CPU
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: lint types test ## lint, check types and run the tests
 

@@ -9,31 +9,35 @@ from pathlib import Path
 import pytest
 
 from app.access_tokens import add_token
-from tests.support.images import RED
-from tests.support.packages import build_colour_package, build_slow_package
+from tests.support.images import RED, WHITE
+from tests.support.packages import build_colour_package, build_slow_with_white_package
 from tests.support.server import Answer, Server
 from tests.support.waiting import wait_until
 
 PLACES = 2
 OCCUPIED_S = 4.0
+ENDLESS_S = 3600.0
 SETTINGS: dict[str, object] = {
     "max_in_flight": PLACES,
     "inference_threads": 1,
     "deadline_ms": 600_000,
+    "hang_timeout_s": 3600,
     "cors_origins": "http://elsewhere",
 }
 PATH = "/colours/ImageClassification"
 BODY = json.dumps({"image": RED}).encode()
+WHITE_BODY = json.dumps({"image": WHITE}).encode()
 WAIT_S = 60
 
 
 @contextmanager
-def _full(server: Server) -> Iterator[None]:
-    """Take every place with images that take OCCUPIED_S each to compute."""
+def _occupied(server: Server, model: str) -> Iterator[None]:
+    """Take every place with white images: for ever by "stuck", for some seconds by "slow"."""
     with ExitStack() as stack:
         for _ in range(PLACES):
             sender = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            sender.sendall(_head(len(BODY), target="/slow/ImageClassification") + BODY)
+            target = f"/{model}/ImageClassification"
+            sender.sendall(_head(len(WHITE_BODY), target=target) + WHITE_BODY)
         wait_until(lambda: _ask_the_views(server, PATH).code == 336100, wait_s=WAIT_S, pause_s=0.05)
         yield
 
@@ -76,7 +80,8 @@ def _ask_the_views(server: Server, target: str) -> Answer:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     build_colour_package(folder, "colours", ["red", "green", "blue"])
-    build_slow_package(folder, "slow", OCCUPIED_S)
+    build_slow_with_white_package(folder, "slow", OCCUPIED_S)
+    build_slow_with_white_package(folder, "stuck", ENDLESS_S)
     return folder
 
 
@@ -84,81 +89,88 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(
     request: pytest.FixtureRequest, weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    settings = SETTINGS | {"http_status": request.param, "error_detail": "body"}
-    with Server(weights, tmp_path_factory.mktemp("state"), **settings) as server:
+    """A server all of whose places are taken."""
+    with _start(request.param, weights, tmp_path_factory) as server:
+        with _occupied(server, "stuck"):
+            yield server
+        server.kill()
+
+
+@pytest.fixture(params=["compat", "rest"])
+def free_server(
+    request: pytest.FixtureRequest, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    with _start(request.param, weights, tmp_path_factory) as server:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def _free_places(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "server" in request.fixturenames:
-        _wait_until_free(request.getfixturevalue("server"))
+def _start(status: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    settings = SETTINGS | {"http_status": status, "error_detail": "body"}
+    return Server(weights, tmp_path_factory.mktemp("state"), **settings)
 
 
 @pytest.mark.parametrize("target", [PATH, f"{PATH}/", f"{PATH}/batch", f"{PATH}?a=b"])
 def test_refusal_is_the_one_of_the_views(server: Server, target: str) -> None:
-    with _full(server):
-        quick = _send(server, _head(len(BODY), target=target) + BODY)
-        usual = _ask_the_views(server, target)
-        assert quick.code == usual.code == 336100
-        own = {"Date", "X-Log-Id"}
-        cors = {name for name in usual.headers if name.startswith("Access-Control")} | {"Vary"}
-        assert quick.status == usual.status
-        assert quick.headers.keys() == usual.headers.keys() - cors
-        assert all(quick.headers[k] == usual.headers[k] for k in quick.headers.keys() - own)
-        assert list(quick.json) == list(usual.json)
-        assert quick.json | {"log_id": 0} == usual.json | {"log_id": 0}
-        assert quick.headers["X-Log-Id"] == str(quick.json["log_id"])
-        lines = [server.log_line(answer.json["log_id"]) for answer in (quick, usual)]
-        own_fields = {"time", "log_id", "total_ms"}
-        told = [{k: v for k, v in line.items() if k not in own_fields} for line in lines]
-        assert told[0] == told[1]
+    quick = _send(server, _head(len(BODY), target=target) + BODY)
+    usual = _ask_the_views(server, target)
+    assert quick.code == usual.code == 336100
+    own = {"Date", "X-Log-Id"}
+    cors = {name for name in usual.headers if name.startswith("Access-Control")} | {"Vary"}
+    assert quick.status == usual.status
+    assert quick.headers.keys() == usual.headers.keys() - cors
+    assert all(quick.headers[k] == usual.headers[k] for k in quick.headers.keys() - own)
+    assert list(quick.json) == list(usual.json)
+    assert quick.json | {"log_id": 0} == usual.json | {"log_id": 0}
+    assert quick.headers["X-Log-Id"] == str(quick.json["log_id"])
+    lines = [server.log_line(answer.json["log_id"]) for answer in (quick, usual)]
+    own_fields = {"time", "log_id", "total_ms"}
+    told = [{k: v for k, v in line.items() if k not in own_fields} for line in lines]
+    assert told[0] == told[1]
 
 
-def test_the_answer_does_not_wait_for_the_body_and_the_connection_goes_on(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
-        with _full(server):
+def test_the_answer_does_not_wait_for_the_body_and_the_connection_goes_on(
+    free_server: Server,
+) -> None:
+    with socket.create_connection(("127.0.0.1", free_server.port), WAIT_S) as connection:
+        with _occupied(free_server, "slow"):
             for _ in range(2):
                 connection.sendall(_head(len(BODY)) + BODY[:10])
                 assert _receive(connection).code == 336100
                 connection.sendall(BODY[10:])
-        _wait_until_free(server)
+        _wait_until_free(free_server)
         connection.sendall(_head(len(BODY)) + BODY)
         assert _receive(connection).json["results"][0]["name"] == "red"
 
 
 def test_what_comes_before_the_places_is_answered_first(server: Server) -> None:
-    with _full(server):
-        unknown = server.classify("nobody", {"image": RED})
-        assert (unknown.code, unknown.detail) == (
-            336001,
-            "no model is deployed under this name",
-        )
-        assert server.request("GET", "/healthz").status == 200
-        assert server.request("GET", PATH).code == 336001
-        assert server.request("POST", "/elsewhere", BODY).status == 404
+    unknown = server.classify("nobody", {"image": RED})
+    assert (unknown.code, unknown.detail) == (
+        336001,
+        "no model is deployed under this name",
+    )
+    assert server.request("GET", "/healthz").status == 200
+    assert server.request("GET", PATH).code == 336001
+    assert server.request("POST", "/elsewhere", BODY).status == 404
 
 
-def test_a_client_that_goes_away_costs_nothing(server: Server) -> None:
-    with _full(server):
+def test_a_client_that_goes_away_costs_nothing(free_server: Server) -> None:
+    with _occupied(free_server, "slow"):
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
+            with socket.create_connection(("127.0.0.1", free_server.port), WAIT_S) as connection:
                 connection.sendall(_head(10**6) + b"{")
                 assert _receive(connection).code == 336100
         for _ in range(20):
-            socket.create_connection(("127.0.0.1", server.port), WAIT_S).close()
-        assert server.classify("colours", {"image": RED}).code == 336100
-    _wait_until_free(server)
-    assert "Traceback" not in server.log_text()
+            socket.create_connection(("127.0.0.1", free_server.port), WAIT_S).close()
+        assert free_server.classify("colours", {"image": RED}).code == 336100
+    _wait_until_free(free_server)
+    assert "Traceback" not in free_server.log_text()
 
 
 def test_refusals_are_counted(server: Server) -> None:
-    with _full(server):
-        before = server.request("GET", "/metrics").body.decode()
-        for _ in range(5):
-            assert _send(server, _head(len(BODY)) + BODY).code == 336100
-        after = server.request("GET", "/metrics").body.decode()
+    before = server.request("GET", "/metrics").body.decode()
+    for _ in range(5):
+        assert _send(server, _head(len(BODY)) + BODY).code == 336100
+    after = server.request("GET", "/metrics").body.decode()
     for series in (
         'classifyd_requests_total{code="336100",deploy_name="colours"}',
         'classifyd_requests_shed_total{deploy_name="colours",reason="busy"}',

@@ -26,3 +26,4 @@ def to_base64(data: bytes) -> str:
 RED = to_base64(solid((250, 10, 10)))
 GREEN = to_base64(solid((10, 250, 10)))
 BLUE = to_base64(solid((10, 10, 250)))
+WHITE = to_base64(solid((255, 255, 255)))

@@ -221,12 +221,7 @@ there_and_back() {
     classifydctl rollback
     classifydctl rollback
 }
-upgrade_and_rollback_occupy_port() {
-    systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 "$1"
-    timeout 60 bash -c "until curl -s -o /dev/null http://127.0.0.1:$1; do sleep 0.1; done"
-}
-free_port() { systemctl stop squatter; }
-under_load() {
+upgrade_and_rollback_under_load() {
     local before
     before=$(release)
     sha256sum $ETC/classifyd.toml > /run/toml.sum

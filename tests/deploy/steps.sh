@@ -387,9 +387,9 @@ doctor_finds() {
     chmod 0700 $VAR/weights/imagenet && chown root: $VAR/weights/imagenet
     says '^failure *permissions .*weights_dir' classifyd doctor
     chmod 0755 $VAR/weights/imagenet && chown classifyd: $VAR/weights/imagenet
-    touch -d '+2 days' $OPT/current/setup.cfg
+    touch -d '+2 days' $OPT/current/app/cli/doctor/machine.py
     says '^failure *clock' classifyd doctor
-    touch -d '-2 days' $OPT/current/setup.cfg
+    touch -d '-2 days' $OPT/current/app/cli/doctor/machine.py
     systemctl stop classifyd.socket classifyd
     occupy_port 8000
     says '^failure *port .*no classifyd answers' classifyd doctor

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AuthFailed, OperatorError
-from app.system.files import atomic_write, file_lock, read_regular
+from app.system.files import atomic_write, file_lock, file_stamp, read_regular
 
 TOKEN_BYTES = 32
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
@@ -61,7 +61,7 @@ class AccessTokens:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stamp = _stamp(path)
+        self._stamp = file_stamp(path)
         self._tokens = read_tokens(path)
 
     def check(self, presented: str) -> str:
@@ -86,7 +86,7 @@ class AccessTokens:
         return matches[0].name
 
     def _refresh(self) -> None:
-        stamp = _stamp(self._path)
+        stamp = file_stamp(self._path)
         if stamp == self._stamp:
             return
         with self._lock:
@@ -180,14 +180,6 @@ def _editing(path: Path) -> Iterator[list[Token]]:
                 stream.write(f"{json.dumps(document, indent=2)}\n".encode())
     except OSError as exc:
         raise OperatorError(f"{path} cannot be written: {exc.strerror}") from exc
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _digest(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import gevent.ssl
 
 from app.server.certificate import read_certificate
+from app.system.files import file_stamp
 
 _log = logging.getLogger(__name__)
 
@@ -76,15 +77,7 @@ class TlsContext:
             self.not_after = None  # OpenSSL accepts more; log_faults says so
 
     def _state(self) -> tuple[object, ...]:
-        return tuple(_file_state(path) for path in (self._certificate, self._key))
-
-
-def _file_state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+        return tuple(file_stamp(path) for path in (self._certificate, self._key))
 
 
 def tls_context(config: Any, _default: Any) -> TlsContext:

@@ -34,6 +34,15 @@ _FOREIGN_NAMES = frozenset(
 )
 
 
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced or written; None if there is none to read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 @contextmanager
 def atomic_write(
     path: Path,

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.batch.photos import MAX_FILE_BYTES
 from app.settings import PROJECT_ROOT
+from tests.support.batch import batch_options, read_rows
 from tests.support.commands import run_classifyd
 from tests.support.images import PHOTOS, solid, to_base64
 from tests.support.licences import build_sealed_package, customer_fingerprint, write_licence
@@ -61,21 +61,6 @@ def slow_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def options(weights: Path, name: str, out: Path) -> tuple[object, ...]:
-    """The options of a run with an engine that needs no tuning."""
-    state = out.parent / "state"
-    return (
-        *("--package", name, "--weights-dir", weights, "--out", out),
-        *("--state-dir", state, "--engine", "torchscript", "--format", "jsonl"),
-    )
-
-
-def read_rows(out: Path) -> list[dict[str, Any]]:
-    """The rows of a results folder, in order."""
-    parts = sorted(out.glob("part-*.jsonl"))
-    return [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
-
-
 def expected_paths(photos: Path) -> list[str]:
     """The paths of all photos in a folder, each once, in the order of their rows."""
     paths = [path for path in photos.rglob("*") if not path.is_dir()]
@@ -86,7 +71,7 @@ def test_each_photo_has_a_row_with_the_answer_of_the_server(
     photos: Path, server: Server, colour_weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    arguments = (*options(colour_weights, "colours", out), "--json", "--top-num", "2")
+    arguments = (*batch_options(colour_weights, "colours", out), "--json", "--top-num", "2")
     ended = run_classifyd("batch", photos, *arguments, status=1)
     assert ended.stderr == ""
     rows = read_rows(out)
@@ -119,7 +104,7 @@ def test_a_tar_has_the_rows_of_its_folder(
         for copy in range(3):
             archive.add(photos / str(copy), f"../{copy}")
     out = tmp_path / "results"
-    run_classifyd("batch", path, *options(colour_weights, "colours", out))
+    run_classifyd("batch", path, *batch_options(colour_weights, "colours", out))
     rows = read_rows(out)
     assert len({row["path"] for row in rows}) == len(rows) == 3 * len(FILES)
     for row in rows:
@@ -129,7 +114,7 @@ def test_a_tar_has_the_rows_of_its_folder(
 
 def start(photos: Path, weights: Path, out: Path) -> "subprocess.Popen[str]":
     """Start a run in the background."""
-    arguments = map(str, ("batch", photos, *options(weights, "slow", out)))
+    arguments = map(str, ("batch", photos, *batch_options(weights, "slow", out)))
     return subprocess.Popen(
         [sys.executable, "-m", "app.cli", *arguments],
         cwd=PROJECT_ROOT,
@@ -155,12 +140,12 @@ def test_a_killed_run_goes_on_and_no_row_is_missing_or_twice(
             process.kill()
         before = {path: path.read_bytes() for path in out.glob("part-*")}
         assert 0 < len(read_rows(out)) < len(expected_paths(photos))
-    ended = run_classifyd("batch", photos, *options(slow_weights, "slow", out), status=1)
+    ended = run_classifyd("batch", photos, *batch_options(slow_weights, "slow", out), status=1)
     assert "of an earlier run" in ended.stdout
     assert [row["path"] for row in read_rows(out)] == expected_paths(photos)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert not list(out.glob(".*"))
-    again = run_classifyd("batch", photos, *options(slow_weights, "slow", out), status=1)
+    again = run_classifyd("batch", photos, *batch_options(slow_weights, "slow", out), status=1)
     assert f"{len(expected_paths(photos))} rows of an earlier run" in again.stdout
 
 
@@ -197,7 +182,7 @@ def test_a_full_disk_ends_the_run_with_one_line(
     photos: Path, colour_weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    arguments = map(str, ("batch", photos, *options(colour_weights, "colours", out)))
+    arguments = map(str, ("batch", photos, *batch_options(colour_weights, "colours", out)))
     ended = subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
         cwd=PROJECT_ROOT,
@@ -211,7 +196,7 @@ def test_a_full_disk_ends_the_run_with_one_line(
     assert "part-0000" in ended.stderr
     assert "cannot be written: File too large; afterwards the same command goes on" in ended.stderr
     assert not list(out.glob("part-*"))
-    run_classifyd("batch", photos, *options(colour_weights, "colours", out), status=1)
+    run_classifyd("batch", photos, *batch_options(colour_weights, "colours", out), status=1)
     assert [row["path"] for row in read_rows(out)] == expected_paths(photos)
 
 
@@ -219,7 +204,7 @@ def test_another_plan_is_refused_until_the_run_begins_anew(
     photos: Path, colour_weights: Path, tmp_path: Path
 ) -> None:
     out, few = tmp_path / "results", photos / "0"
-    arguments = ("batch", few, *options(colour_weights, "colours", out))
+    arguments = ("batch", few, *batch_options(colour_weights, "colours", out))
     run_classifyd(*arguments)
     refused = run_classifyd(*arguments, "--top-num", "1", status=3)
     assert "top_num was 6, is 1 now" in refused.stderr
@@ -230,7 +215,7 @@ def test_another_plan_is_refused_until_the_run_begins_anew(
 
 def test_a_source_without_photos_is_refused(colour_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    arguments = options(colour_weights, "colours", tmp_path / "results")
+    arguments = batch_options(colour_weights, "colours", tmp_path / "results")
     ended = run_classifyd("batch", tmp_path / "empty", *arguments, status=3)
     assert "found no photos" in ended.stderr
 
@@ -239,7 +224,13 @@ def test_a_sealed_package_needs_the_licence_of_this_machine(photos: Path, tmp_pa
     publisher = Ed25519PrivateKey.generate()
     weights, licences, out = tmp_path / "weights", tmp_path / "licences", tmp_path / "results"
     build_sealed_package(weights, "sealed", publisher)
-    arguments = ("batch", photos / "0", *options(weights, "sealed", out), "--licence-dir", licences)
+    arguments = (
+        "batch",
+        photos / "0",
+        *batch_options(weights, "sealed", out),
+        "--licence-dir",
+        licences,
+    )
     refused = run_classifyd(*arguments, status=3)
     assert "the package is sealed" in refused.stderr
     fingerprint = customer_fingerprint(tmp_path / "state")

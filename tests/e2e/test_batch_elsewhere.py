@@ -1,6 +1,5 @@
 """``classifyd batch`` with photos in S3, and on a Ray cluster of two nodes."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,24 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.batch import batch_options, read_rows
 from tests.support.commands import run_classifyd
 from tests.support.images import PHOTOS
 from tests.support.tools import import_package
 
+TOP_2 = ("--top-num", "2")
 FILES = sorted(path for path in PHOTOS.iterdir() if path.suffix != ".md")
-
-
-def options(weights: Path, name: str, out: Path) -> tuple[object, ...]:
-    state = out.parent / "state"
-    return (
-        *("--package", name, "--weights-dir", weights, "--out", out, "--top-num", "2"),
-        *("--state-dir", state, "--engine", "torchscript", "--format", "jsonl"),
-    )
-
-
-def read_rows(out: Path) -> list[dict[str, Any]]:
-    parts = sorted(out.glob("part-*.jsonl"))
-    return [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
 
 
 @pytest.fixture
@@ -56,12 +44,19 @@ def test_photos_in_s3_have_the_rows_of_a_folder(
     bucket.put_object(Bucket="photos", Key="2026/.hidden", Body=b"x")
     bucket.put_object(Bucket="photos", Key="other/a.jpg", Body=b"x")
     far, near = tmp_path / "far", tmp_path / "near"
-    run_classifyd("batch", "s3://photos/2026", *options(colour_weights, "colours", far))
-    run_classifyd("batch", folder, *options(colour_weights, "colours", near))
+    run_classifyd(
+        "batch",
+        "s3://photos/2026",
+        *batch_options(colour_weights, "colours", far, *TOP_2),
+    )
+    run_classifyd("batch", folder, *batch_options(colour_weights, "colours", near, *TOP_2))
     assert read_rows(far) == read_rows(near)
     assert len(read_rows(far)) == len(FILES)
     missing = run_classifyd(
-        "batch", "s3://nobody/2026", *options(colour_weights, "colours", tmp_path / "no"), status=3
+        "batch",
+        "s3://nobody/2026",
+        *batch_options(colour_weights, "colours", tmp_path / "no", *TOP_2),
+        status=3,
     )
     assert "s3://nobody/2026 cannot be" in missing.stderr
     assert missing.stderr.count("\n") == 1

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from app.settings import PROJECT_ROOT
@@ -70,16 +69,11 @@ class Proxy:
         try:
             wait_until(self._listens, self.program)
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_failure: object) -> None:
         if self.process:
             self.process.terminate()
             self.process.wait()

@@ -36,6 +36,7 @@ from app.serving.status_file import StatusFile
 from app.serving.watcher import WeightsWatcher
 from app.settings import Settings
 from app.system.heap import Heap
+from app.system.priority import COMPUTE_NICENESS
 from app.system.sizing import cpus_per_worker
 
 IMAGE_THREADS_PER_CPU = 4
@@ -92,7 +93,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
     status = StatusFile(settings, slot)
     licences = Licences(settings.licence_dir, settings.state_dir, device, gpu_uuid(device))
     loader = TunedLoader(requirements, settings.state_dir)
-    queue = InferenceQueue(requirements.threads, cores)
+    queue = InferenceQueue(requirements.threads, cores, COMPUTE_NICENESS)
     models = ModelRegistry(settings.weights_dir, loader.load, queue, licences.unlock)
     models.require_any()
     WeightsWatcher(models, status).start()

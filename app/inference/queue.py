@@ -20,6 +20,7 @@ from app.inference.engines.base import Engine, FloatArray, LoadedEngine
 from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
 from app.reporting.counts import pluralise
+from app.system.priority import lower_priority
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
 
@@ -72,10 +73,12 @@ class InferenceQueue:
     Args:
         threads: Maximum number of inferences that run at once.
         cores: the cores that inferences share with the preparation of images.
+        niceness: of the threads; see lower_priority.
     """
 
-    def __init__(self, threads: int, cores: CoreGate | None = None) -> None:
+    def __init__(self, threads: int, cores: CoreGate | None = None, niceness: int = 0) -> None:
         self._cores = cores or CoreGate(threads)
+        self._niceness = niceness
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -179,6 +182,7 @@ class InferenceQueue:
             return False
 
     def _serve(self) -> None:
+        lower_priority(self._niceness)
         while batch := self._take():
             self._run(batch)
 

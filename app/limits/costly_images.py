@@ -1,21 +1,17 @@
 """Images that take long to decode, in threads that leave the processor to everything else."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 from app.errors import ModelUnavailable
 from app.limits.core_gate import CoreGate
 from app.limits.decode_memory import DecodeMemoryLimiter
 from app.limits.fair_semaphore import LATE_DETAIL
-
-NICENESS = 5
-"""Added to that of the process: beside one busy thread on its core, such a thread gets a quarter
-of it (sched(7)). With a lower priority large photos would hardly be served on a busy server."""
+from app.system.priority import COSTLY_NICENESS, lower_priority
 
 _Result = TypeVar("_Result")
 
@@ -39,7 +35,7 @@ class CostlyImages:
     def __init__(
         self, threads: int, max_waiting: int, cores: CoreGate, memory: DecodeMemoryLimiter
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, "costly", _lower_priority)
+        self._pool = ThreadPoolExecutor(threads, "costly", lower_priority, (COSTLY_NICENESS,))
         self._max_waiting = max_waiting
         self._cores, self._memory = cores, memory
         self._lock = threading.Lock()
@@ -87,11 +83,3 @@ class CostlyImages:
             raise ModelUnavailable(LATE_DETAIL)
         with self._memory.reserve(width, height, deadline):
             return decoder()
-
-
-def _lower_priority() -> None:
-    """Of this thread alone: Linux has a priority for each (setpriority(2), notes)."""
-    thread = threading.get_native_id()
-    # A sandbox may forbid it; then costly images compete with the others on equal terms.
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

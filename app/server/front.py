@@ -22,6 +22,7 @@ from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailabl
 from app.server.load_shedding import Answer, LoadShedder
 from app.server.native_threads import NativeThreads
 from app.server.request_body import BodyTimeouts, RequestBody
+from app.system.priority import COMPUTE_NICENESS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """4 MiB of base64, and as much again for escapes, white space and other fields."""
@@ -59,8 +60,10 @@ class Front:
         self._admission, self._body_memory = context.admission, context.body_memory
         self._body_timeouts = BodyTimeouts(settings.read_timeout_s, settings.body_timeout_s)
         self._shedder = LoadShedder(context)
-        self._image_threads = NativeThreads(context.image_threads, "image")
-        self._batch_threads = NativeThreads(max(1, context.image_threads // 8), "batch")
+        self._image_threads = NativeThreads(context.image_threads, "image", COMPUTE_NICENESS)
+        self._batch_threads = NativeThreads(
+            max(1, context.image_threads // 8), "batch", COMPUTE_NICENESS
+        )
         self._page_threads = NativeThreads(PAGE_THREADS, "page")
         context.costly_images.step_aside = self._image_threads.step_aside
         run_in_loop = gevent.get_hub().loop.run_callback_threadsafe

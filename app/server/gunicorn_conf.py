@@ -83,6 +83,7 @@ control_socket_disable = True
 # What a proxy has to say about addresses is nothing that a response depends on: pages have relative
 # links. So no header changes the path or the scheme, from no address.
 forwarder_headers = ""
+forwarded_allow_ips = "*"  # so that gunicorn does not look at addresses either
 secure_scheme_headers: dict[str, str] = {}
 os.environ.pop("SCRIPT_NAME", None)  # gunicorn would remove it from the path of each request
 # Nothing is written outside state_dir. A heartbeat touches this file every second, and waits where

@@ -11,6 +11,8 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
+from app.system.priority import lower_priority
+
 
 @dataclass(eq=False)
 class _Call:
@@ -40,12 +42,13 @@ class NativeThreads:
     Args:
         threads: Maximum number of functions that run at once.
         name: prefix of the threads' names.
+        niceness: see lower_priority.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, niceness: int = 0) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._pending: set[_Call] = set()
-        self._name, self._numbers = name, count()
+        self._name, self._numbers, self._niceness = name, count(), niceness
         for _ in range(threads):
             self._start_thread()
 
@@ -82,6 +85,7 @@ class NativeThreads:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
+        lower_priority(self._niceness)
         while call := self._calls.get():
             call.execute()
             del call  # its arguments must not outlive it

@@ -7,6 +7,7 @@ import time
 from app.errors import PackageError
 from app.serving.registry import ModelRegistry
 from app.serving.status_file import StatusFile
+from app.system.priority import COMPUTE_NICENESS, lower_priority
 
 POLL_S = 1.0
 """Interval at which the weights folder is checked: a few stat calls for each deploy name."""
@@ -28,6 +29,7 @@ class WeightsWatcher:
         threading.Thread(target=self._watch, name="weights-watcher", daemon=True).start()
 
     def _watch(self) -> None:
+        lower_priority(COMPUTE_NICENESS)
         while True:
             time.sleep(POLL_S)
             try:

@@ -16,8 +16,9 @@ from app.errors import ImageDecodeFailed, ModelUnavailable
 from app.imaging.decode import decode
 from app.imaging.guard import guard
 from app.limits.core_gate import CoreGate
-from app.limits.costly_images import NICENESS, CostlyImages
+from app.limits.costly_images import CostlyImages
 from app.limits.decode_memory import DecodeMemoryLimiter
+from app.system.priority import COSTLY_NICENESS
 from tests.support.costly_files import jpeg_with_scans, png, png_of
 from tests.support.images import PHOTOS, solid
 from tests.support.waiting import wait_until
@@ -67,7 +68,7 @@ class Callers:
 
 def test_only_the_thread_that_decodes_has_a_lower_priority() -> None:
     before = _niceness()
-    assert _costly().run(20, 20, _soon(), _niceness) == before + NICENESS
+    assert _costly().run(20, 20, _soon(), _niceness) == before + COSTLY_NICENESS
     assert _niceness() == before
 
 

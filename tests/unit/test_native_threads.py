@@ -1,5 +1,6 @@
 """Greenlets that wait for native threads."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from app.errors import ModelUnavailable
 from app.server.native_threads import NativeThreads
+from app.system.priority import COMPUTE_NICENESS
 from tests.support.waiting import wait_until
 
 
@@ -84,3 +86,23 @@ def test_threads_remain_after_many_have_stepped_aside() -> None:
 
     gevent.joinall([gevent.spawn(threads.run, step_aside) for _ in range(50)], raise_error=True)
     assert threads.run(lambda: 42) == 42
+
+
+def test_threads_that_compute_yield_to_the_event_loop() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    threads = NativeThreads(1, "test", COMPUTE_NICENESS)
+    assert threads.run(niceness) == niceness() + COMPUTE_NICENESS
+
+    # A thread that another one starts inherits its priority; it must not sink further.
+    gate = threading.Event()
+    hung = gevent.spawn(threads.run, _step_aside_until, threads, gate)
+    assert threads.run(niceness) == niceness() + COMPUTE_NICENESS
+    gate.set()
+    hung.get(timeout=10)
+
+
+def _step_aside_until(threads: NativeThreads, gate: threading.Event) -> None:
+    with threads.step_aside():
+        gate.wait(30)

@@ -23,9 +23,10 @@ PEERS := benchmarks/.venv/.installed
 DEMO := $(WEIGHTS)/imagenet/1/manifest.json
 # Stays when the demo package is removed, so that only make demo and the tests build it again.
 DEMO_ONCE := $(WEIGHTS)/.demo-built
+MANUAL := app/manual/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run train test check lint format types coverage lowest update bench wheel bundle test-deploy clean
+.PHONY: help install extras demo run train test check lint format types coverage lowest update bench manual wheel bundle test-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,13 +37,13 @@ extras: $(INSTALLED_EXTRAS) ## install the Python packages that only some tests 
 
 demo: $(DEMO) ## build the demo model's package under weights/
 
-run: $(DEMO_ONCE) ## install, build the demo package the first time, and serve in the foreground
+run: $(DEMO_ONCE) $(MANUAL) ## install, build the demo package the first time, and serve in the foreground
 	@exec $(BIN)/classifyd serve
 
 train: $(INSTALLED) ## install, and train a classifier: PHOTOS=folder NAME=deploy-name (TRAIN_ARGS=options)
 	@$(BIN)/classifyd train $(if $(PHOTOS),"$(PHOTOS)",photos) --name "$(NAME)" $(TRAIN_ARGS)
 
-test: $(INSTALLED_DEV) $(DEMO) ## run the tests, a process for each CPU
+test: $(INSTALLED_DEV) $(DEMO) $(MANUAL) ## run the tests, a process for each CPU
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: lint types test ## lint, check types and run the tests
@@ -86,7 +87,9 @@ $(PEERS): benchmarks/requirements.txt benchmarks/constraints.txt
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint benchmarks/constraints.txt --requirement benchmarks/requirements.txt
 	@touch $@
 
-wheel: $(INSTALLED) ## make the wheel in dist/
+manual: $(MANUAL) ## build the manual, which the server has at /manual
+
+wheel: $(INSTALLED) $(MANUAL) ## make the wheel in dist/
 	@# What an earlier build left there would become part of the wheel.
 	@rm -rf build
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check $(PIP_SOURCE) --no-deps --wheel-dir dist .
@@ -95,14 +98,14 @@ wheel: $(INSTALLED) ## make the wheel in dist/
 FLAVOUR ?= cpu
 PACKAGES ?= $(WEIGHTS)
 
-bundle: $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
+bundle: $(MANUAL) $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
 	@PIP_ARGS="$(PIP_SOURCE)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
 
 test-deploy: $(DEMO) bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
 clean: ## remove what make can make again; keys, tokens, certificates and licences stay
-	rm -rf $(VENV) $(LOWEST) $(UPDATE) build dist *.egg-info $(addprefix var/,engines metrics workers classifyd.log*)
+	rm -rf app/manual $(VENV) $(LOWEST) $(UPDATE) build dist *.egg-info $(addprefix var/,engines metrics workers classifyd.log*)
 	@# Not with versions of your own beside it.
 	@[ "$$(echo $(WEIGHTS)/imagenet/*/)" != $(WEIGHTS)/imagenet/1/ ] || rm -rf $(WEIGHTS)/imagenet $(DEMO_ONCE)
 	@[ -z "$$(ls -A var 2> /dev/null)" ] || echo "Kept in var/: $$(ls -A var | tr '\n' ' ')"
@@ -114,7 +117,7 @@ $(VENV)/bin/python:
 
 $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV) (1.6 GB; 6 GB if the index gives the CUDA build of torch, see README.md)"
-	@$(PIP_INSTALL) --editable '.[demo,train]'
+	@$(PIP_INSTALL) --editable '.[demo,train,manual]'
 	@$(PIP_INSTALL) --only-binary openvino --editable '.[openvino]' \
 		|| echo "OpenVINO has no wheel for this platform: TorchScript is used instead, which is slower"
 	@$(BIN)/python -m app.system.cuda_build
@@ -122,12 +125,12 @@ $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,train,dev]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,manual,dev]'
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,train,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)
@@ -141,6 +144,9 @@ $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 $(DEMO): $(INSTALLED)
 	@$(BIN)/python -m app.packages.demo --weights $(WEIGHTS)
 	@touch $@
+
+$(MANUAL): $(wildcard docs/*.md docs/zh/*.md docs/manual/*.py README*.md) | $(INSTALLED)
+	@$(BIN)/python docs/manual/build.py app/manual
 
 $(DEMO_ONCE): | $(INSTALLED)
 	@$(BIN)/python -m app.packages.demo --weights $(WEIGHTS)

@@ -12,6 +12,7 @@ from app.api.context import EXTENSION, WorkerContext
 from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
 from app.api.lifecycle import register_lifecycle
+from app.api.manual import blueprint as manual_blueprint
 from app.api.pages import blueprint as pages_blueprint
 from app.api.request_log import Recorder
 from app.api.status import blueprint as status_blueprint
@@ -78,6 +79,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     app.register_blueprint(batch_blueprint)
     app.register_blueprint(status_blueprint)
     app.register_blueprint(pages_blueprint)
+    app.register_blueprint(manual_blueprint)
     if settings.console == "on":
         app.register_blueprint(console_blueprint)
     return app

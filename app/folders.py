@@ -15,6 +15,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 IS_CHECKOUT = (PROJECT_ROOT / "deploy/classifydctl").is_file()
 """A release of a bundle counts too; a wheel does not contain that file."""
 
+MANUAL = PROJECT_ROOT / "app/manual"
 PHOTOS = PROJECT_ROOT / "app/packages/photos"
 """The photos that come with the program: the builder's golden samples, for trying a server too."""
 

@@ -44,14 +44,14 @@ def openapi() -> Response:
 @blueprint.get("/docs")
 def docs() -> Response:
     """The documentation of the API, in the language of the reader."""
-    context, language = current_context(), _language()
-    page = _guarded(_docs_document(context.settings, _visible_names(), language))
+    context, language = current_context(), reader_language()
+    page = guarded(make_response(_docs_document(context.settings, _visible_names(), language)))
     page.headers["Content-Language"] = language
     page.headers["Vary"] = "Accept-Language"
     return page
 
 
-def _language() -> str:
+def reader_language() -> str:
     """The language in ``?lang=``, else the preferred one of the browser."""
     requested = request.args.get("lang", "")
     if requested in LANGUAGES:
@@ -89,11 +89,11 @@ def _visible_names() -> tuple[str, ...]:
 
 def html_page(template: str, **values: object) -> Response:
     """Render a page under CONTENT_SECURITY_POLICY."""
-    return _guarded(render_template(template, **values))
+    return guarded(make_response(render_template(template, **values)))
 
 
-def _guarded(html: str) -> Response:
-    response = make_response(html)
+def guarded(response: Response) -> Response:
+    """Let a page load and run nothing but what this server has."""
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"

@@ -48,6 +48,7 @@ class _MakeRun(Server):
 @pytest.mark.weights
 def test_make_run_keeps_a_log_and_leaves_the_demo_removed(checkout: Path) -> None:
     weights, state = checkout / "weights", checkout / "var"
+    (checkout / "docs").symlink_to(PROJECT_ROOT / "docs")
     weights.mkdir()
     state.mkdir()
     photo = {"image": to_base64((PHOTOS / "coffee.jpg").read_bytes())}

@@ -130,7 +130,8 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
 def _sample(context: WorkerContext, heap: Heap) -> None:
     """Record what the worker is busy with, what memory it takes and what it serves."""
     waiting = max(0, context.admission.in_flight() - context.image_threads)
-    waiting += context.cores.waiting() + context.models.queue.depth()
+    waiting += context.cores.waiting() + context.costly_images.waiting()
+    waiting += context.models.queue.depth()
     context.metrics.show_load(context.admission.in_flight(), waiting, heap.trim())
     context.metrics.show_models(context.models.describe())
     context.metrics.show_licences(context.licences.describe())

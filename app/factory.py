@@ -11,6 +11,7 @@ from app.api.console import blueprint as console_blueprint
 from app.api.context import EXTENSION, WorkerContext
 from app.api.cors import register_cors
 from app.api.errors import register_error_handlers
+from app.api.heatmap import blueprint as heatmap_blueprint
 from app.api.lifecycle import register_lifecycle
 from app.api.manual import blueprint as manual_blueprint
 from app.api.pages import blueprint as pages_blueprint
@@ -77,6 +78,7 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
     register_cors(app, settings.cors_origins)
     app.register_blueprint(classify_blueprint)
     app.register_blueprint(batch_blueprint)
+    app.register_blueprint(heatmap_blueprint)
     app.register_blueprint(status_blueprint)
     app.register_blueprint(pages_blueprint)
     app.register_blueprint(manual_blueprint)

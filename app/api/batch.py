@@ -7,11 +7,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from app.api.access import authorize
 from app.api.answers import json_response
 from app.api.bodies import decode_base64, parse_json
+from app.api.calls import admit
 from app.api.context import WorkerContext, current_context
-from app.api.received import admitted_body
 from app.api.schemas import validate_batch_request, validate_classify_request
 from app.api.trace import current_trace
 from app.errors import ApiError, InternalError
@@ -32,12 +31,7 @@ blueprint = Blueprint("batch", __name__)
 def classify_batch(deploy_name: str) -> Response:
     """Answer one call: admit, parse, validate, then each image as for a single one."""
     context, trace = current_context(), current_trace()
-    trace.deploy_name = deploy_name
-    authorize(context, trace)
-    classifier = context.models.get(deploy_name)
-    context.licences.require(classifier.package.manifest)
-    trace.version = classifier.package.manifest.version
-    body = admitted_body(context.admission.refusal())
+    classifier, body = admit(context, trace, deploy_name)
 
     with trace.stage("parse"):
         payload = parse_json(body, request.environ.get("CONTENT_TYPE", ""))

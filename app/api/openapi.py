@@ -16,6 +16,8 @@ from app.api.schemas import (
     CLASSIFY_ANSWER,
     CLASSIFY_REQUEST,
     ERROR_ANSWER,
+    HEATMAP_ANSWER,
+    HEATMAP_REQUEST,
     SAMPLE_IMAGE,
 )
 from app.errors import REGISTRY, ApiError, InvalidArgument, InvalidBase64, InvalidDeployName
@@ -32,6 +34,8 @@ _SCHEMAS = {
     "ClassifyAnswer": CLASSIFY_ANSWER,
     "BatchRequest": BATCH_REQUEST,
     "BatchAnswer": BATCH_ANSWER,
+    "HeatmapRequest": HEATMAP_REQUEST,
+    "HeatmapAnswer": HEATMAP_ANSWER,
     "Error": ERROR_ANSWER,
 }
 _TOKEN_SCHEMES: dict[str, Any] = {
@@ -47,7 +51,8 @@ _SAMPLE_RESULTS = [
     {"name": "velvet", "score": 0.04752865433692932},
     {"name": "theater curtain", "score": 0.03590526059269905},
 ]
-"""What the demo model answers to SAMPLE_IMAGE with ``top_num`` 2."""
+"""What the demo model answers to SAMPLE_IMAGE with ``top_num`` 2; hiding a part of it changes
+nothing."""
 
 _SAMPLE_ERROR = {
     "error_code": InvalidBase64.error_code,
@@ -65,6 +70,15 @@ _CALLS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {"two images": {"value": {"images": [SAMPLE_IMAGE, "%%%"], "top_num": 1}}},
         "BatchAnswer",
         {"log_id": _SAMPLE_LOG_ID, "answers": [{"results": _SAMPLE_RESULTS[:1]}, _SAMPLE_ERROR]},
+    ),
+    "/{deploy_name}/ImageClassification/heatmap": (
+        {"a picture of one colour": {"value": {"image": SAMPLE_IMAGE}}},
+        "HeatmapAnswer",
+        {
+            "log_id": _SAMPLE_LOG_ID,
+            **_SAMPLE_RESULTS[0],
+            **{"rows": 16, "cols": 16, "heat": [[0.0] * 16] * 16},
+        },
     ),
 }
 """Examples of requests, the schema of a result, and an example of it, by path."""

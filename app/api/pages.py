@@ -1,5 +1,7 @@
 """Web pages: the documentation of the API; they load nothing from other servers."""
 
+import json
+import re
 from functools import lru_cache
 
 import orjson
@@ -57,6 +59,13 @@ def reader_language() -> str:
     if requested in LANGUAGES:
         return requested
     return request.accept_languages.best_match(LANGUAGES, "en")
+
+
+@blueprint.app_template_filter("pretty")
+def _pretty(value: object) -> str:
+    """JSON with one line for each list of numbers."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return re.sub(r"\[[-+\d\s.,e]+\]", lambda numbers: "".join(numbers[0].split()), text)
 
 
 @blueprint.app_template_filter("translate")

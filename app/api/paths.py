@@ -2,6 +2,7 @@
 
 API_END = "/ImageClassification"
 API_BATCH_END = f"{API_END}/batch"
+API_HEATMAP_END = f"{API_END}/heatmap"
 PREVIEW_START = "/console/preview/"
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -10,7 +11,17 @@ QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 def is_api_path(path: str) -> bool:
     """Whether a path is that of the API, of any deploy name."""
-    return path.rstrip("/").endswith((API_END, API_BATCH_END))
+    return path.rstrip("/").endswith((API_END, API_BATCH_END, API_HEATMAP_END))
+
+
+def is_batch(path: str) -> bool:
+    """Whether a path is that of a batch."""
+    return path.rstrip("/").endswith(API_BATCH_END)
+
+
+def takes_many_inferences(path: str) -> bool:
+    """Whether a call of the API is the work of many ordinary ones."""
+    return path.rstrip("/").endswith((API_BATCH_END, API_HEATMAP_END))
 
 
 def takes_image(method: str, path: str) -> bool:

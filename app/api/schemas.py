@@ -48,6 +48,19 @@ CLASSIFY_REQUEST: dict[str, Any] = {
     },
 }
 
+HEATMAP_REQUEST: dict[str, Any] = {
+    "description": "One image. Keys that are not listed are ignored.",
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "image": CLASSIFY_REQUEST["properties"]["image"],
+        "label": {
+            "description": "The label of the class to explain; by default the top class.",
+            "anyOf": [{"type": "null"}, {"type": "string"}],
+        },
+    },
+}
+
 MAX_BATCH_IMAGES = 64
 """Of one batch call; together they must fit into a body of 32 MiB."""
 
@@ -86,6 +99,31 @@ CLASSIFY_ANSWER: dict[str, Any] = {
                     "name": {"description": "The label of the class.", "type": "string"},
                     "score": {"description": "The model's float32, unrounded.", "type": "number"},
                 },
+            },
+        },
+    },
+}
+
+HEATMAP_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["log_id", "name", "score", "rows", "cols", "heat"],
+    "additionalProperties": False,
+    "properties": {
+        "log_id": LOG_ID,
+        "name": {"description": "The label of the explained class.", "type": "string"},
+        "score": {"description": "Its score, a float32, unrounded.", "type": "number"},
+        "rows": {"description": "Rows of the heat map.", "type": "integer", "minimum": 1},
+        "cols": {"description": "Columns of the heat map.", "type": "integer", "minimum": 1},
+        "heat": {
+            "description": "Rows of numbers from 0 to 1, for the part of the image on which the "
+            "score depends most. They cover the whole upright image; parts that the model does "
+            "not see are 0.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "number", "minimum": 0, "maximum": 1},
             },
         },
     },
@@ -141,10 +179,12 @@ BATCH_ANSWER: dict[str, Any] = {
 
 _VALIDATOR = Draft202012Validator(CLASSIFY_REQUEST)
 _BATCH_VALIDATOR = Draft202012Validator(BATCH_REQUEST)
+_HEATMAP_VALIDATOR = Draft202012Validator(HEATMAP_REQUEST)
 _EXPECTED = {
     "image": "a base64 string",
     "images": f"a list of 1 to {MAX_BATCH_IMAGES} base64 strings",
     "top_num": "a positive whole number",
+    "label": "a label of the model",
 }
 
 
@@ -214,6 +254,34 @@ def validate_batch_request(payload: object) -> BatchRequest:
         raise _to_api_error(violation)
     assert isinstance(payload, dict)  # noqa: S101 - the schema said so
     return BatchRequest(payload["images"], _top_num(payload.get("top_num")))
+
+
+@dataclass(frozen=True)
+class HeatmapRequest:
+    """The fields of a valid request for a heat map.
+
+    Attributes:
+        image: the base64 text, not yet checked.
+        label: of the class to explain, not yet checked; None for the top class.
+    """
+
+    image: str
+    label: str | None
+
+
+def validate_heatmap_request(payload: object) -> HeatmapRequest:
+    """Check a parsed body against the schema.
+
+    Raises:
+        InvalidArgument: no object, or a field of the wrong type.
+        MissingParameter: ``image`` is absent, null or empty.
+    """
+    if isinstance(payload, dict) and payload.get("image") in (None, ""):
+        raise MissingParameter("image: absent, null or empty, a base64 string wanted")
+    for violation in _HEATMAP_VALIDATOR.iter_errors(payload):
+        raise _to_api_error(violation)
+    assert isinstance(payload, dict)  # noqa: S101 - the schema said so
+    return HeatmapRequest(payload["image"], payload.get("label"))
 
 
 def _to_api_error(violation: ValidationError) -> ApiError:

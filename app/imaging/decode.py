@@ -80,7 +80,7 @@ def decode(
     if pixels.shape != size or pixels.dtype != np.uint8:
         raise ImageDecodeFailed(f"{header.format}: the decoded size is not that of the header")
     if orientation == "exif":
-        pixels = _turn_upright(pixels, header.orientation)
+        pixels = turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
@@ -104,7 +104,8 @@ def _read(data: bytes, divisor: Reduction = 1) -> MatLike | None:
     return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), _READ_FLAGS[divisor])
 
 
-def _turn_upright(pixels: MatLike, orientation: int) -> MatLike:
+def turn_upright(pixels: MatLike, orientation: int) -> MatLike:
+    """Turn an array whose first two axes are rows and columns as an EXIF orientation says."""
     if orientation in _ROTATIONS:
         pixels = cv2.rotate(pixels, _ROTATIONS[orientation])
     if orientation in (5, 7):

@@ -11,6 +11,9 @@ from app.imaging.resample import ByteArray, resize, size_of, to_gray
 from app.imaging.steps import Color, Geometry, Size, Step, color_of, geometry_of
 
 FloatArray = npt.NDArray[np.float32]
+Span = tuple[float, float]
+"""Where something begins and ends along an axis, in px."""
+
 _Operation = Callable[[ByteArray], ByteArray]
 
 
@@ -62,6 +65,31 @@ class Preprocessor:
             # One pass from bytes to scaled floats, written where the model reads them.
             cv2.LUT(plane, table, dst=target)
         return model_input
+
+
+def locate_image(steps: Sequence[Step], size: Size) -> tuple[Span, Span]:
+    """Find where an image lies in the model's input.
+
+    Args:
+        steps: see Preprocessor.
+        size: of the image.
+
+    Returns:
+        Rows and columns of the input where the whole image begins and ends. They exceed the
+        input where a crop removes parts of the image.
+    """
+    spans: list[Span] = [(0.0, float(side)) for side in size]
+    for step in geometry_of(steps):
+        resized = step.resized_size(size)
+        target = step.output_size(resized)
+        for axis, (start, end) in enumerate(spans):
+            ratio = resized[axis] / size[axis]
+            kept, fill = _centre(resized[axis], target[axis])
+            offset = fill - kept.start
+            spans[axis] = (start * ratio + offset, end * ratio + offset)
+        size = target
+    rows, columns = spans
+    return rows, columns
 
 
 def _table(steps: Sequence[Step], channel: int) -> FloatArray:

@@ -16,7 +16,7 @@ from flask import Flask
 from werkzeug.test import run_wsgi_app
 
 from app.api.context import WorkerContext
-from app.api.paths import API_BATCH_END, takes_image
+from app.api.paths import is_batch, takes_image, takes_many_inferences
 from app.api.received import RECEIVED_KEY, ReceivedRequest
 from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable
 from app.server.load_shedding import Answer, LoadShedder
@@ -146,7 +146,8 @@ class Front:
         if shed:
             return shed
         with self._body_memory.reserve(partial(_evict, gevent.getcurrent())) as reservation:
-            limit = MAX_BATCH_BODY_BYTES if _is_batch(environ) else MAX_BODY_BYTES
+            path = environ["PATH_INFO"]
+            limit = MAX_BATCH_BODY_BYTES if is_batch(path) else MAX_BODY_BYTES
             try:
                 data = body.read(limit, reservation, self._body_timeouts)
             except ApiError as exc:
@@ -159,7 +160,8 @@ class Front:
                 if not is_admitted:
                     return self._answer_page(environ, started)
                 environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
-                threads = self._batch_threads if _is_batch(environ) else self._image_threads
+                is_long = takes_many_inferences(path)
+                threads = self._batch_threads if is_long else self._image_threads
                 answer: Answer = threads.run(self._call_app, environ, data)
                 return answer
 
@@ -193,11 +195,6 @@ class Front:
     def _fail_pending(self, error: ModelUnavailable) -> None:
         for threads in (self._image_threads, self._batch_threads, self._page_threads):
             threads.fail_pending(error)
-
-
-def _is_batch(environ: Environ) -> bool:
-    path: str = environ["PATH_INFO"]
-    return path.rstrip("/").endswith(API_BATCH_END)
 
 
 def _evict(greenlet: gevent.Greenlet) -> None:

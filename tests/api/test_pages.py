@@ -107,7 +107,7 @@ def test_every_text_of_the_description_is_there_in_chinese(
 
 
 _TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
-_EXAMPLES = {"red square", "two images", "result"}
+_EXAMPLES = {"red square", "two images", "a picture of one colour", "result"}
 
 
 def test_page_of_the_description_is_in_the_language_asked_for(server: Server) -> None:

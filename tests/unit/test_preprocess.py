@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from app.imaging import resample
-from app.imaging.preprocess import Preprocessor
+from app.imaging.preprocess import Preprocessor, locate_image
 from app.imaging.resample import ByteArray, resize
 from app.imaging.steps import (
     CenterCrop,
@@ -419,6 +419,33 @@ def largest_differences() -> str:
         values = " | ".join(f"{cell:.0f}" for cell in cells)
         lines.append(f"| {sampling_name(sampling)} | {reference} | {values} |")
     return "\n".join(lines) + "\n"
+
+
+GEOMETRIES: list[list[Geometry]] = [
+    [ResizeExact(64, 96, PLAIN[0])],
+    [ResizeLetterbox(96, 64, (0, 0, 0), PLAIN[0])],
+    [ResizeShortestSide(80, PLAIN[0]), CenterCrop(64, 64, (0, 0, 0))],
+    [CenterCropFraction(0.875), ResizeExact(64, 64, PLAIN[0])],
+    [CenterCrop(400, 240, (0, 0, 0)), ResizeExact(80, 48, PLAIN[0])],
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda steps: type(steps[0]).__name__)
+@pytest.mark.parametrize("shape", [(300, 451), (200, 120)], ids=str)
+def test_image_is_found_in_the_input(geometry: list[Geometry], shape: tuple[int, int]) -> None:
+    size, steps = Size(*shape), [Color("RGB"), *geometry]
+    rows, columns = locate_image(steps, size)
+    for axis, (start, end) in enumerate((rows, columns)):
+        # Brighter by one in each of 200 stripes across the axis, so that a pixel tells its place.
+        stripes = 1 + np.arange(size[axis]) * 200 // size[axis]
+        picture = np.stack(np.broadcast_arrays(*[np.expand_dims(stripes, 1 - axis)] * 3), axis=2)
+        picture = np.broadcast_to(picture, (*size, 3)).astype(np.uint8)
+        seen = Preprocessor(steps).fit(picture)[:, :, 0].max(axis=1 - axis).astype(float)
+        middles = np.arange(len(seen)) + 0.5
+        expected = 1 + 200 * (middles - start) / (end - start)
+        inside = (middles > start + 1) & (middles < end - 1)
+        assert np.abs(seen - expected)[inside].max() < 1 + 200 / min(size[axis], len(seen))
+        assert not seen[(middles < start) | (middles > end)].any()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from benchmarks.support import (
     publish,
     run_load,
     show_status,
+    standalone,
     table,
 )
 
@@ -189,7 +190,7 @@ def _write_results(text: str, turns: Turns) -> None:
     levels = [f"{level:g}" for level, _ in points]
     series = [("results/s", [rate for _, rate in points])]
     chart = line_plot("classifyd, results/s", "connections", levels, series)
-    (RESULTS / "bench.svg").write_text(chart, "utf-8")
+    (RESULTS / "bench.svg").write_text(standalone(chart), "utf-8")
 
 
 if __name__ == "__main__":

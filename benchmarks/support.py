@@ -19,7 +19,7 @@ from app.bench.load import ClosedLoop, OpenLoop, run_load
 from app.bench.report import percentile
 from app.bench.result import NO_ANSWER, LoadResult
 from app.cli.output import clear_status, show_status
-from app.reporting.charts import line_plot
+from app.reporting.charts import line_plot, standalone
 from app.reporting.counts import pluralise
 from app.settings import PROJECT_ROOT
 from app.system.cpus import cpu_model, usable_cpus
@@ -46,6 +46,7 @@ __all__ = [
     "run_load",
     "publish",
     "show_status",
+    "standalone",
     "table",
 ]
 

@@ -1,9 +1,11 @@
 """A report as text, JSON, Markdown and HTML."""
 
+from dataclasses import asdict
 from typing import Any
 
 from markupsafe import Markup
 
+from app.bench.conclusion import conclude
 from app.bench.report import Report, Run, charts, notes, percentile, tables
 from app.reporting.pages import render_page
 
@@ -17,13 +19,15 @@ def to_text(report: Report) -> str:
         for row in (head, *body)
     ]
     facts = [f"{name}: {value}" for name, value in report.facts]
-    return "\n".join([*facts, "", *lines, *(f"\n{note}" for note in notes(report))])
+    remarks = (*notes(report), conclude(report.runs).text)
+    return "\n".join([*facts, "", *lines, *(f"\n{remark}" for remark in remarks)])
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """The figures for a script."""
     return {
         "facts": dict(report.facts),
+        "conclusion": asdict(conclude(report.runs)),
         "notes": notes(report),
         "runs": [_run_json(run) for run in report.runs],
     }
@@ -53,11 +57,12 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 def to_markdown(report: Report, images: dict[str, str]) -> str:
     """Write the report as Markdown, with the files of its charts by name."""
-    parts = [f"# {report.title}", _markdown_table(("what", "value"), report.facts)]
+    parts = [f"# {report.title}", conclude(report.runs).text]
     parts += [f"> {note}" for note in notes(report)]
+    parts += [f"![{name}]({file})" for name, file in images.items()]
     for heading, (head, rows) in tables(report).items():
         parts += [f"## {heading}", _markdown_table(head, rows)]
-    parts += [f"![{name}]({file})" for name, file in images.items()]
+    parts += ["## Conditions", _markdown_table(("what", "value"), report.facts)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,6 +75,7 @@ def to_html(report: Report) -> str:
     return render_page(
         "bench/report.html",
         title=report.title,
+        lead=conclude(report.runs).text,
         facts=report.facts,
         notes=notes(report),
         tables=tables(report),

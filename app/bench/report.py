@@ -142,6 +142,6 @@ def charts(report: Report) -> dict[str, str]:
         found["latency"] = line_plot("Latency in ms", "connections", levels, latencies)
     if stages := [row for row in _stage_medians(report.runs) if row[0] != WAITING_STAGE]:
         names = [f"{run.level:g}{'/s' if run.is_open else ''}" for run in report.runs]
-        title = f"Work for a request in ms: stages of the server except {WAITING_STAGE}, medians"
+        title = f"Median ms by stage of the server, without {WAITING_STAGE}"
         found["stages"] = stacked_bars(title, "connections, or requests/s", names, stages)
     return found

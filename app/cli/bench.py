@@ -21,6 +21,7 @@ from app.errors import AuthFailed, OperatorError
 from app.evaluation.dataset import SUFFIXES
 from app.folders import PHOTOS, PROJECT_ROOT
 from app.inference.tuning.selection import library_versions
+from app.reporting.charts import standalone
 from app.reporting.counts import pluralise
 from app.system.cpus import cpu_model, usable_cpus
 from app.system.endpoint import Endpoint
@@ -175,7 +176,8 @@ def _progress(name: str) -> Progress:
 
 def _write_report(path: Path, found: Report) -> None:
     files = {
-        name: _write(path, f"-{name}.svg", chart).name for name, chart in charts(found).items()
+        name: _write(path, f"-{name}.svg", standalone(chart)).name
+        for name, chart in charts(found).items()
     }
     _write(path, ".md", to_markdown(found, files))
     written = _write(path, ".html", to_html(found))

@@ -13,7 +13,10 @@ MAX_MATRIX_CLASSES = 30
 
 MAX_NAME_CHARACTERS = 22
 
-_AREA = PlotArea(400, 360)
+LIGHT_SHARE = 0.72
+"""From this share of a row on, a cell is so dark that its number has to be light."""
+
+_AREA = PlotArea(480, 340)
 _FIFTHS: list[Tick] = [(fifth / 5, f"{fifth / 5:.1f}") for fifth in range(6)]
 
 
@@ -27,7 +30,7 @@ def reliability_plot(bins: Sequence[Bin]) -> str:
     ]
     axes = _AREA.axes("accuracy", "score", _FIFTHS, _FIFTHS)
     bars = _bars(bins, [entry.accuracy for entry in bins])
-    return svg([axes, *bars, diagonal, *dots], _AREA.width, _AREA.height)
+    return svg("Reliability", [axes, *bars, diagonal, *dots], _AREA.width, _AREA.height)
 
 
 def score_histogram(bins: Sequence[Bin]) -> str:
@@ -35,7 +38,7 @@ def score_histogram(bins: Sequence[Bin]) -> str:
     largest = max(entry.count for entry in bins)
     axes = _AREA.axes("number of scores", "score", _FIFTHS, [(0, "0"), (1, str(largest))])
     bars = _bars(bins, [entry.count / largest for entry in bins])
-    return svg([axes, *bars], _AREA.width, _AREA.height)
+    return svg("Distribution of the scores", [axes, *bars], _AREA.width, _AREA.height)
 
 
 def _bars(bins: Sequence[Bin], heights: Sequence[float]) -> list[str]:
@@ -70,7 +73,7 @@ def confusion_matrix(confusions: Sequence[tuple[int, int, int]], names: Sequence
     totals: Counter[int] = Counter()
     for truth, _, images in confusions:
         totals[truth] += images
-    size = max(18, min(56, 480 // max(1, len(shown))))
+    size = max(22, min(56, 480 // max(1, len(shown))))
     left = top = _label_px(shown, names)
     parts = [_labels(shown, names, size, left, top)]
     for truth, found, images in confusions:
@@ -81,12 +84,12 @@ def confusion_matrix(confusions: Sequence[tuple[int, int, int]], names: Sequence
             parts.append(_cell(x, y, size, images, images / totals[truth], kind, title))
     side = len(shown) * size
     parts.append(rect(left, top, side, side, 'class="frame"'))
-    return svg(parts, left + side + 8, top + side + 8)
+    return svg("Confusion matrix", parts, left + side + 8, top + side + 8)
 
 
 def _cell(x: int, y: int, size: int, images: int, share: float, kind: str, title: str) -> str:
     style = f'class="{kind}" style="fill-opacity:{0.12 + 0.88 * share:.2f}"'
-    ink = 'class="light"' if share > 0.55 else ""
+    ink = 'class="light"' if share > LIGHT_SHARE else ""
     label = text(x + size / 2, y + size / 2 + 4, str(images), style=ink)
     return f"<g>{rect(x, y, size - 1, size - 1, style, title)}{label}</g>"
 
@@ -106,7 +109,7 @@ def _labels(shown: Sequence[int], names: Sequence[str], size: int, left: int, to
 def _label_px(shown: Sequence[int], names: Sequence[str]) -> int:
     """Room for the longest name; a Chinese character is twice as wide as a Latin one."""
     widths = (
-        sum(13 if ord(character) > 0x2E80 else 7 for character in _shorten(names[index]))
+        sum(16 if ord(character) > 0x2E80 else 9 for character in _shorten(names[index]))
         for index in shown
     )
     return 16 + max(widths, default=0)

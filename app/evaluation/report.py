@@ -19,6 +19,7 @@ from app.evaluation.plots import (
     shown_classes,
 )
 from app.packages.build.reference import open_picture
+from app.reporting.counts import pluralise
 from app.reporting.pages import render_page
 
 THUMBNAIL_PX = 200
@@ -93,6 +94,7 @@ def render_html(
     return render_page(
         "evaluation/report.html",
         title=f"Evaluation of {about.name} {about.version}",
+        lead=_describe_result(about, metrics, failures),
         about=about,
         metrics=metrics,
         is_multi_label=is_multi_label,
@@ -118,6 +120,18 @@ def render_html(
             for chart, caption in (training.charts if training else ())
         ],
     )
+
+
+def _describe_result(about: About, metrics: Metrics, failures: Sequence[Failure]) -> str:
+    name, images = f"{about.name} {about.version}", pluralise(metrics.images, "image")
+    if about.task == "multi_label":
+        share, found = metrics.exact_match, "exactly the correct labels"
+    else:
+        share, found = metrics.top1, "the correct class"
+    text = f"{name} finds {found} of {round(share * metrics.images)} of {images} ({share:.1%})."
+    if failures:
+        text += f" {pluralise(len(failures), 'file')} could not be classified."
+    return text
 
 
 def _percent(share: float | None) -> str:

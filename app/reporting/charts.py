@@ -1,23 +1,27 @@
 """SVG charts as text: no plotting library to install, and nothing to fetch.
 
-Colours are presentation attributes, so that a chart can be a file of its own. On a page made
-from ``page.html``, the style sheet overrides those of text, grid and background.
+The colours of text, grid and background are those of ``style.css``, light or dark as the reader
+prefers: on a page made from ``page.html``, and in a file made by ``standalone``.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from itertools import cycle
 
 MARGIN = 52
-COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#999999")
-"""Okabe and Ito, Color Universal Design, 2008; in the order of the series."""
+COLOURS = ("#0072b2", "#c07f00", "#d55e00", "#009e73", "#b8639a", "#8a8100", "#3b93c9", "#808080")
+"""Okabe and Ito, Color Universal Design, 2008, in the order of the series; the light ones darker,
+for a contrast of 3 to both backgrounds."""
 
+_STYLE = files("app.reporting").joinpath("style.css").read_text(encoding="utf-8")
 _MAX_TICKS = 6
 _BAR_SHARE = 0.6
-_LEGEND_ROW_PX = 18
-_CHARACTER_PX = 7
+_LEGEND_ROW_PX = 22
+_CHARACTER_PX = 9
+"""Of the larger letters on a phone."""
 
 Tick = tuple[float, str]
 """A position on an axis, 0 to 1, and its label."""
@@ -33,7 +37,7 @@ class PlotArea:
     Width and height are those of the whole chart in px.
     """
 
-    width: int = 640
+    width: int = 520
     height: int = 300
 
     def x(self, position: float) -> float:
@@ -46,16 +50,16 @@ class PlotArea:
 
     def axes(self, title: str, x_label: str, x_ticks: Iterable[Tick], y_ticks: list[Tick]) -> str:
         """Draw title, grid lines and labels; the title says what the vertical axis shows."""
-        left, right, bottom = self.x(0), self.x(1), self.height - MARGIN + 18
+        left, right, bottom = self.x(0), self.x(1), self.height - MARGIN + 19
         grid = [
             f'<line class="grid" x1="{left}" x2="{right}" y1="{self.y(at):.1f}" '
-            f'y2="{self.y(at):.1f}" stroke="#ddd"/>'
+            f'y2="{self.y(at):.1f}"/>'
             for at, _ in y_ticks
         ]
         labels = [text(left - 6, self.y(at) + 4, label, "end") for at, label in y_ticks]
         labels += [text(self.x(at), bottom, label) for at, label in x_ticks]
-        labels.append(text(self.width / 2, self.height - 12, x_label))
-        heading = text(8, 20, title, "start", 'font-weight="bold"')
+        labels.append(text(self.width / 2, self.height - 10, x_label))
+        heading = text(8, 20, title, "start", 'style="font-weight: 600"')
         return "".join([heading, *grid, *labels])
 
     def bar(
@@ -85,7 +89,8 @@ def line_plot(title: str, x_label: str, levels: Sequence[str], series: Sequence[
             parts += [
                 text(x, y - 9, f"{value:.4g}") for (x, y), value in zip(points, values, strict=True)
             ]
-    return _with_legend(area, parts, [name for name, _ in series] if len(series) > 1 else [])
+    names = [name for name, _ in series]
+    return _with_legend(title, area, parts, names if len(names) > 1 else [])
 
 
 def stacked_bars(title: str, x_label: str, levels: Sequence[str], series: Sequence[Series]) -> str:
@@ -103,7 +108,7 @@ def stacked_bars(title: str, x_label: str, levels: Sequence[str], series: Sequen
             parts.append(area.bar(span, low, high, f'fill="{colour}"', label))
             below += value
         parts.append(text(area.x(at), area.y(below / top) - 6, f"{below:.4g}"))
-    return _with_legend(area, parts, [name for name, _ in series])
+    return _with_legend(title, area, parts, [name for name, _ in series])
 
 
 def _middles(count: int) -> list[float]:
@@ -119,7 +124,7 @@ def _value_axis(values: Sequence[float]) -> tuple[float, list[Tick]]:
     return step * count, [(i / count, f"{step * i:g}") for i in range(count + 1)]
 
 
-def _with_legend(area: PlotArea, parts: list[str], names: Sequence[str]) -> str:
+def _with_legend(title: str, area: PlotArea, parts: list[str], names: Sequence[str]) -> str:
     x, y = float(MARGIN), area.height + 8.0
     for name, colour in zip(names, cycle(COLOURS), strict=False):
         width = 30 + _CHARACTER_PX * len(name)
@@ -127,7 +132,7 @@ def _with_legend(area: PlotArea, parts: list[str], names: Sequence[str]) -> str:
             x, y = float(MARGIN), y + _LEGEND_ROW_PX
         parts += [rect(x, y - 9, 12, 12, f'fill="{colour}"'), text(x + 18, y + 1, name, "start")]
         x += width
-    return svg(parts, area.width, area.height + 2 * _LEGEND_ROW_PX)
+    return svg(title, parts, area.width, y + _LEGEND_ROW_PX if names else area.height)
 
 
 def text(x: float, y: float, label: str, anchor: str = "middle", style: str = "") -> str:
@@ -144,10 +149,16 @@ def rect(x: float, y: float, width: float, height: float, style: str, title: str
     )
 
 
-def svg(parts: Iterable[str], width: int, height: int) -> str:
-    """Join elements into one SVG document on a white background."""
+def svg(name: str, parts: Iterable[str], width: float, height: float) -> str:
+    """Join elements into one SVG document, with a name for those who cannot see it."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(name)}">'
         f'<rect class="paper" width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
     )
+
+
+def standalone(chart: str) -> str:
+    """Give a chart its style sheet, for a file of its own."""
+    head, paper, rest = chart.partition("<rect")
+    return f"{head}<style>{_STYLE}</style>{paper}{rest}"

@@ -159,6 +159,8 @@ def test_the_json_output_is_complete_and_consistent(small_server: Server, tmp_pa
         assert run["stages_ms"]["infer"] > 0
     assert "by torchscript on cpu" in found["facts"]["server"]
     assert found["facts"]["client CPU"]
+    best = max(run["results_per_s"] for run in found["runs"])
+    assert found["conclusion"]["results_per_s"] == best
 
 
 def test_the_report_has_tables_and_plots_and_loads_nothing_external(
@@ -168,12 +170,14 @@ def test_the_report_has_tables_and_plots_and_loads_nothing_external(
     ended = bench(url_of(small_server), *loads, "--output", tmp_path / "r.html")
     assert ended.returncode == 0, ended.stderr
     assert "2 connections" in ended.stdout
+    assert "This server returns " in ended.stdout
     names = {"r.html", "r.md", "r-throughput.svg", "r-latency.svg", "r-stages.svg"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for plot in tmp_path.glob("*.svg"):
         assert ElementTree.parse(plot).getroot().tag.endswith("svg")  # noqa: S314 - our own file
     markdown = (tmp_path / "r.md").read_text()
     assert all(f"]({name})" in markdown for name in names if name.endswith("svg"))
+    assert markdown.splitlines()[2].startswith("This server returns ")
     page = (tmp_path / "r.html").read_text()
     assert page.count("<svg") == 3
     for name in ("p50", "p95", "p99", "decode", "2 connections", "10 requests/s"):

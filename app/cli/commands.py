@@ -6,6 +6,7 @@ from app.cli.batch import batch
 from app.cli.bench import bench
 from app.cli.doctor.command import doctor
 from app.cli.evaluate import evaluate
+from app.cli.explain import explain
 from app.cli.licence.group import licence
 from app.cli.logs import logs
 from app.cli.package.group import package
@@ -20,7 +21,7 @@ from app.cli.version import print_version
 
 SECTIONS = {
     "Serve": (serve, settings, token),
-    "Classify": (predict, batch),
+    "Classify": (predict, batch, explain),
     "Models": (package, train, evaluate, tune, licence),
     "Operate": (doctor, logs, bench),
 }

@@ -106,7 +106,7 @@ def _is_image(path: Path) -> bool:
 def _classify_file(classify: Predict, path: Path) -> dict[str, Any]:
     """Classify one image; a wrong one must not end the command."""
     try:
-        return classify(_read(path))
+        return classify(read_image(path))
     except UnreachableError:
         raise
     except OperatorError as exc:
@@ -115,7 +115,12 @@ def _classify_file(classify: Predict, path: Path) -> dict[str, Any]:
         return _api_error(exc.error_code, exc.error_msg, exc.detail)
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: Path) -> bytes:
+    """Read an image file, or standard input.
+
+    Raises:
+        FailedError: it cannot be read, or is larger than any image that the API accepts.
+    """
     try:
         if path == STDIN:
             data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
@@ -147,19 +152,34 @@ def _as_text(path: Path, answer: dict[str, Any]) -> str:
 
 def _ask_server(endpoint: Endpoint, top_num: int) -> PredictMany:
     def ask(data: bytes) -> dict[str, Any]:
-        image = base64.b64encode(data).decode()
-        body, headers = endpoint.post(orjson.dumps({"image": image, "top_num": top_num}))
-        try:
-            answer: dict[str, Any] = orjson.loads(body)
-            if "error_code" not in answer:
-                return {"log_id": answer["log_id"], "results": answer["results"]}
-            detail = answer.get("error_detail", headers.get("X-Error-Detail", ""))
-            return _api_error(answer["error_code"], answer["error_msg"], detail)
-        except (orjson.JSONDecodeError, TypeError, KeyError) as exc:
-            text = f"{endpoint.url} did not answer as the API does; check the URL"
-            raise UnreachableError(text) from exc
+        return call_api(endpoint, data, ("log_id", "results"), top_num=top_num)
 
     return partial(map, partial(_classify_file, ask))
+
+
+def call_api(
+    endpoint: Endpoint, data: bytes, keys: Iterable[str], **fields: object
+) -> dict[str, Any]:
+    """Call the API with an image file and other fields.
+
+    Returns:
+        The keys of the answer, or its error as ``error_json`` makes it.
+
+    Raises:
+        OperatorError: see Endpoint.post.
+        UnreachableError: see Endpoint.post; or the answer is not one of the API.
+    """
+    image = base64.b64encode(data).decode()
+    body, headers = endpoint.post(orjson.dumps({"image": image, **fields}))
+    try:
+        answer: dict[str, Any] = orjson.loads(body)
+        if "error_code" not in answer:
+            return {key: answer[key] for key in keys}
+        detail = answer.get("error_detail", headers.get("X-Error-Detail", ""))
+        return _api_error(answer["error_code"], answer["error_msg"], detail)
+    except (orjson.JSONDecodeError, TypeError, KeyError) as exc:
+        text = f"{endpoint.url} did not answer as the API does; check the URL"
+        raise UnreachableError(text) from exc
 
 
 def _load_local(package: str, top_num: int, options: dict[str, str | None]) -> PredictMany:

@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from typing import TypeVar
 
 from app.inference.classifier import deadline_after, load_classifier
 from app.inference.engines.base import FloatArray, use_one_thread_per_operation
+from app.inference.explanation import Explanation, explain, require_label
 from app.inference.preparation import prepare_image
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
@@ -44,12 +46,20 @@ class LocalClassifier:
 
     def score(self, image_bytes: bytes) -> FloatArray:
         """Compute the scores of an image file, float32 (classes,); see prepare_image for errors."""
-        _, model_input = prepare_image(image_bytes, self.package)
-        return self._classifier.infer(model_input, deadline_after(_DEADLINE_MS)).scores
+        return self._infer(prepare_image(image_bytes, self.package)[1])
 
     def classify(self, image_bytes: bytes, top_num: int) -> list[dict[str, str | float]]:
         """Classify an image file; see score, and app.inference.scores.rank."""
         return rank(self.score(image_bytes), self.package.labels, top_num)
+
+    def explain(self, image_bytes: bytes, label: str | None) -> Explanation:
+        """Explain the score of a class; see require_label, explain and score."""
+        require_label(self.package.labels, label)
+        prepared = prepare_image(image_bytes, self.package)
+        return explain(self._infer, self.package, prepared, label, inf)
+
+    def _infer(self, model_input: FloatArray) -> FloatArray:
+        return self._classifier.infer(model_input, deadline_after(_DEADLINE_MS)).scores
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply ``work``, which scores or classifies, to items on all cores, in their order.

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from app.api.schemas import HEATMAP_ANSWER
+from app.errors import FailedError
 from app.inference.explanation import BOXES
 from tests.support.images import PHOTOS, RED, to_base64
+from tests.support.models import classifyd
 from tests.support.server import Answer, Server
 
 PATH = "/colours/ImageClassification/heatmap"
@@ -117,3 +120,22 @@ def test_it_is_counted_and_logged(server: Server) -> None:
     metrics = server.request("GET", "/metrics").body.decode()
     series = 'classifyd_stage_duration_seconds_count{deploy_name="colours",stage="heatmap"}'
     assert series in metrics
+
+
+def test_command_draws_what_a_server_and_a_package_say_alike(
+    server: Server, colour_weights: Path, tmp_path: Path
+) -> None:
+    photo, drawn = PHOTOS / "chelsea.png", tmp_path / "heat.png"
+    url = f"http://127.0.0.1:{server.port}/colours/ImageClassification"
+    found = []
+    for source in (("--url", url), ("--package", colour_weights / "colours/1")):
+        drawn.unlink(missing_ok=True)
+        ended = classifyd("explain", photo, *source, "--label", "green", "-o", drawn, "--json")
+        answer = json.loads(ended.stdout)
+        found.append((answer["name"], answer["rows"], answer["cols"], round(answer["score"], 4)))
+        with Image.open(drawn) as heat, Image.open(photo) as original:
+            assert heat.size == original.size
+    assert found[0] == found[1]
+    wrong = classifyd("explain", photo, "--url", url, "--label", "x", "-o", drawn)
+    assert isinstance(wrong.exception, FailedError)
+    assert "336001 Invalid Argument: label: no class of this model has it" in str(wrong.exception)

@@ -73,6 +73,10 @@ class CoreGate(FairSemaphore):
         is_single = self._inferring == 1 and not self._taken and not self._waiting
         return is_single and time.monotonic() - self._last_contended_at >= UNCONTENDED_S
 
+    def is_contended(self) -> bool:
+        """Whether several images were in the worker at once within the last UNCONTENDED_S."""
+        return time.monotonic() - self._last_contended_at < UNCONTENDED_S
+
     def _retake(self) -> None:
         with self._lock:
             self._taken += 1

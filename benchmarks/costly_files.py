@@ -14,6 +14,7 @@ from tests.support.costly_files import jpeg_with_scans, png
 
 SIDE_PX = 4096
 BATCH_PATH = f"{PATH}/batch"
+HEATMAP_PATH = f"{PATH}/heatmap"
 BATCH_IMAGES = 64
 LARGER_PHOTO = PHOTO.parent / "retina.jpg"
 
@@ -97,6 +98,7 @@ CASES = (
         partial(_many, partial(jpeg_with_scans, 32)),
         BATCH_PATH,
     ),
+    Case("heatmap", "a heat map of the photo", photo_body, HEATMAP_PATH),
     Case("numbers", "8 MB of numbers, no image", _numbers),
     Case("below", "photo of 2 megapixels", partial(photo_body, LARGER_PHOTO)),
     Case("equal", "the same photo as the others", photo_body),

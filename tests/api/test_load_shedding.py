@@ -109,7 +109,9 @@ def _start(status: str, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     return Server(weights, tmp_path_factory.mktemp("state"), **settings)
 
 
-@pytest.mark.parametrize("target", [PATH, f"{PATH}/", f"{PATH}/batch", f"{PATH}?a=b"])
+@pytest.mark.parametrize(
+    "target", [PATH, f"{PATH}/", f"{PATH}/batch", f"{PATH}/heatmap", f"{PATH}?a=b"]
+)
 def test_refusal_is_the_one_of_the_views(server: Server, target: str) -> None:
     quick = _send(server, _head(len(BODY), target=target) + BODY)
     usual = _ask_the_views(server, target)

@@ -1,6 +1,8 @@
 """``classifyd package build``: every source, and what each refusal says."""
 
 import json
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,17 @@ def test_the_same_model_scripted_is_accepted(tmp_path: Path) -> None:
         tmp_path, "--factory", "tests.support.models:Frozen", *SMALL, "--script", labels=3
     )
     assert result.exit_code == 0, result.exception
+
+
+def test_a_model_holds_no_path_of_the_machine_that_built_it(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    result = build(tmp_path, *FACTORY, "--checkpoint", checkpoint, *SMALL)
+    assert result.exit_code == 0, result.exception
+    model = zipfile.ZipFile(tmp_path / "weights/model/1/model.pt")
+    content = b"".join(model.read(name) for name in model.namelist())
+    for path in (PROJECT_ROOT, sys.prefix, tmp_path):
+        assert str(path).encode() not in content
 
 
 @pytest.mark.parametrize("positive", [0, 1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.packages.build.models import Source
 from app.packages.build.outputs import check_meaning, fit_outputs, require_classes
 from app.packages.build.presets import Preset
 from app.packages.build.reference import transform_of
-from app.packages.build.script import to_torchscript
+from app.packages.build.script import save_script, to_torchscript
 from app.packages.consistency import find_contradiction
 from app.packages.manifest import parse_preprocess
 from app.packages.package import Package
@@ -107,7 +108,7 @@ def build_package(
         preprocess=preset.steps,
         output={"kind": output[0], "task": output[1], "classes": len(request.labels)},
         labels=request.labels,
-        save_model=lambda path: scripted.save(str(path)),
+        save_model=partial(save_script, scripted),
         golden=golden,
         orientation=request.orientation,
         training=request.training,

@@ -1,6 +1,8 @@
 """Converts the eager module to TorchScript and checks that both give the same output."""
 
 import warnings
+import zipfile
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,9 @@ operation may round differently."""
 BATCHES = (1, 3)
 """A trace at batch 1 must be right at another size too, or it has frozen the batch size, unless
 the module itself can compute one image only."""
+
+_PLACES = (".debug_pkl", ".data/serialization_id")
+"""Records of a script with such places, and the hash over all records; torch needs neither."""
 
 
 def to_torchscript(
@@ -39,6 +44,22 @@ def to_torchscript(
         ) from exc
     _compare(model, scripted, _test_inputs(images), method)
     return scripted
+
+
+def save_script(script: torch.jit.ScriptModule, path: Path) -> None:
+    """Save a script without the places in the source from which it comes.
+
+    They contain the paths of this machine, so that each machine would write other bytes.
+    """
+    script.save(str(path))
+    complete = path.with_name(f".{path.name}")
+    path.rename(complete)
+    with zipfile.ZipFile(complete) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(_PLACES):
+                # A ZipInfo has a fixed date and is not compressed, like the original.
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+    complete.unlink()
 
 
 def _convert(model: torch.nn.Module, images: torch.Tensor, method: str) -> torch.jit.ScriptModule:

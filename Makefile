@@ -16,6 +16,7 @@ WEIGHTS := weights
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_EXTRAS := $(VENV)/.installed-extras
+INSTALLED_BUNDLE := $(VENV)/.installed-bundle
 LOWEST := .venv-lowest
 UPDATE := .venv-update
 INSTALLED_LOWEST := $(LOWEST)/.installed
@@ -69,7 +70,7 @@ lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest ve
 update: ## renew constraints.txt with the newest versions that setup.cfg allows, and show what changed
 	@rm -rf $(UPDATE)
 	@$(PYTHON) -m venv $(UPDATE)
-	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,dev,browser,openapi,fuzz]'
+	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,bundle,dev,browser,openapi,fuzz]'
 	@# CUDA's libraries and the build of torch depend on the machine, and are not pinned.
 	@{ sed -n '/^#/p' $(CONSTRAINTS); $(UPDATE)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
 		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > $(UPDATE)/constraints.txt
@@ -98,8 +99,8 @@ wheel: $(INSTALLED) $(MANUAL) ## make the wheel in dist/
 FLAVOUR ?= cpu
 PACKAGES ?= $(WEIGHTS)
 
-bundle: $(MANUAL) $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE),$(INSTALLED)) ## make one offline archive for servers in dist/ (PACKAGES=folder, FLAVOUR=cuda PIP_ARGS=... for CUDA)
-	@PIP_ARGS="$(PIP_SOURCE)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
+bundle: $(MANUAL) $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE)) $(INSTALLED_BUNDLE) ## make one offline archive for servers in dist/ (PACKAGES=folder, PYTHONS="3.11 3.12", KEY=file to sign, FLAVOUR=cuda PIP_ARGS=... for CUDA)
+	@PIP_ARGS="$(PIP_SOURCE)" PYTHONS="$(PYTHONS)" KEY="$(KEY)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
 
 test-deploy: $(DEMO) bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
@@ -125,20 +126,24 @@ $(INSTALLED): $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,train,manual,dev]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,bundle,manual,dev]'
+	@touch $@
+
+$(INSTALLED_BUNDLE): $(INSTALLED)
+	@$(PIP_INSTALL) --editable '.[bundle]'
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,train,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,bundle,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)
 	@echo "Installing the lowest versions into $(LOWEST)"
 	@rm -rf $(LOWEST)
 	@$(PYTHON) -m venv $(LOWEST)
-	@$(BIN)/python -m tests.support.lowest openvino demo build train dev > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,train,dev]'
+	@$(BIN)/python -m tests.support.lowest openvino demo build train bundle dev > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --constraint $(LOWEST)/constraints.txt --editable '.[openvino,demo,build,train,bundle,dev]'
 	@touch $@
 
 $(DEMO): $(INSTALLED)

@@ -15,17 +15,19 @@ Usage: sudo ./install.sh [options]
   --bind ADDRESS   address to listen on (default 127.0.0.1; 0.0.0.0 for all interfaces)
   --port PORT      port to listen on (default 8000)
   --device DEVICE  cpu, cuda or cuda:N (default: cpu, or cuda for a CUDA bundle)
-  --python PATH    Python interpreter to use (default: python3 of the bundle's version)
+  --python PATH    Python interpreter to use (default: one that the bundle has wheels for)
+  --key FILE       public key that must have signed the bundle; it is required from then on
+  --unsigned       do not check the signature
   --yes            do not ask for confirmation
   --check-only     check the machine and change nothing
   --stage-only     install the release but do not switch to it; classifydctl upgrade uses it
 TEXT
 }
 
-bind="" port="" device="" python="" yes=0 check_only=0 stage_only=0
+bind="" port="" device="" python="" key="" unsigned=0 yes=0 check_only=0 stage_only=0
 while [ $# -gt 0 ]; do
     case $1 in
-        --bind | --port | --device | --python)
+        --bind | --port | --device | --python | --key)
             [ $# -ge 2 ] || { echo "install.sh: $1 needs a value" >&2; exit 2; } ;;
     esac
     case $1 in
@@ -33,6 +35,8 @@ while [ $# -gt 0 ]; do
         --port) port=$2; shift 2 ;;
         --device) device=$2; shift 2 ;;
         --python) python=$2; shift 2 ;;
+        --key) key=$2; shift 2 ;;
+        --unsigned) unsigned=1; shift ;;
         --yes) yes=1; shift ;;
         --check-only) check_only=1; shift ;;
         --stage-only) stage_only=1; yes=1; shift ;;
@@ -41,6 +45,14 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+# Before anything else of the bundle is read. The classifydctl of the running release has done it.
+if [ -z "${BUNDLE_CHECKED:-}" ]; then
+    signature=()
+    [ -z "$key" ] || signature+=(--key "$key")
+    [ "$unsigned" = 0 ] || signature+=(--unsigned)
+    echo "Checking the bundle"
+    bash "$here/release/deploy/classifydctl" check "${signature[@]}" "$here" || exit 1
+fi
 # shellcheck source=/dev/null # made by bundle.sh
 . "$here/RELEASE"
 target="$OPT/$RELEASE"
@@ -74,21 +86,45 @@ given_bind=$bind given_port=$port given_device=$device
 bind=${bind:-$(setting bind)} port=${port:-$(setting port)} device=${device:-$(setting device)}
 bind=${bind:-127.0.0.1} port=${port:-8000}
 if [ "$FLAVOUR" = cpu ]; then device=${device:-cpu}; else device=${device:-cuda}; fi
-python=${python:-$(command -v "python$PYTHON_VERSION" || true)}
+glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2 || true)
+pythons=$(cut -d ' ' -f 1 "$here/PYTHONS" | paste -s -d ' ' | sed 's/ /, /g')
+found="" without_venv="" extras=$EXTRAS
+
+# Whether a version, such as 2.36, is at least another one.
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+# Choose an interpreter that the bundle has wheels for, and read what they need.
+choose_python() {
+    local candidate version candidates=("$OPT/current/venv/bin/python" python3)
+    while read -r version _; do candidates+=("python$version"); done < "$here/PYTHONS"
+    [ -z "$python" ] || candidates=("$python")
+    python=""
+    for candidate in "${candidates[@]}"; do
+        # Each is run: pyenv has a python3.12 that only says where the real one is.
+        version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+        case " $found " in *" $version "*) ;; *) found="$found${found:+ }$version" ;; esac
+        grep -q "^$version " "$here/PYTHONS" || continue
+        "$candidate" -c 'import venv, ensurepip' 2>/dev/null || { without_venv=$version; continue; }
+        python=$(command -v "$candidate") python_version=$version
+        read -r _ needed_glibc extras_glibc installed_mb < <(grep "^$version " "$here/PYTHONS")
+        return
+    done
+    read -r _ needed_glibc _ installed_mb < "$here/PYTHONS"
+}
+choose_python
 
 check_machine() {
     [ "$(uname -m)" = "$ARCHITECTURE" ] && ok "architecture $ARCHITECTURE" \
         || fail "architecture $(uname -m): this bundle is for $ARCHITECTURE"
     grep -qw avx2 /proc/cpuinfo && ok "CPU with AVX2" \
         || warn "the CPU has no AVX2: inference will be slow"
-    local glibc
-    glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)
-    [ "$(printf '%s\n2.28\n' "${glibc:-0}" | sort -V | head -n 1)" = 2.28 ] && ok "glibc $glibc" \
-        || fail "glibc ${glibc:-unknown}: 2.28 or later is needed (Debian 10, Ubuntu 20.04, RHEL 8)"
+    at_least "${glibc:-0}" "$needed_glibc" && ok "glibc $glibc" \
+        || fail "glibc ${glibc:-unknown}: this bundle needs $needed_glibc or later"
     [ -d /run/systemd/system ] && ok "systemd" || fail "systemd is not running on this machine"
     check_python
+    check_extras
     check_fips
-    check_disk "$OPT" "$INSTALLED_MB"
+    check_disk "$OPT" "$installed_mb"
     [ "$stage_only" = 1 ] || check_disk "$VAR" $(($(du -sm "$here/packages" | cut -f 1) + 100))
     local memory_mb
     memory_mb=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
@@ -110,26 +146,34 @@ check_disk() {
 }
 
 check_python() {
-    if [ -z "$python" ]; then
-        fail "python$PYTHON_VERSION not found: install python$PYTHON_VERSION and its venv module," \
-            "or pass its path with --python"
-    elif ! "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$PYTHON_VERSION')"; then
-        fail "$python is not Python $PYTHON_VERSION, which the wheels need"
-    elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-        fail "$python has no venv: install python$PYTHON_VERSION-venv"
+    if [ -z "$python" ] && [ -n "$without_venv" ]; then
+        fail "Python $without_venv has no venv: install python$without_venv-venv"
+    elif [ -z "$python" ]; then
+        fail "this bundle has wheels for Python $pythons, and this machine has ${found:-none}: install one of" \
+            "them with its venv module, or pass its path with --python"
     elif "$python" -c 'import sys; sys.exit(not sys.base_prefix.startswith(("/home/", "/root/")))'; then
         fail "$python is in a home folder, which the service cannot read: install it system-wide"
     else
-        ok "$python"
+        ok "$python, version $python_version"
     fi
+}
+
+check_extras() {
+    [ -n "$python" ] && [ -n "$extras" ] || return 0
+    if [ "$extras_glibc" = - ]; then
+        warn "no wheel of $extras for Python $python_version: the server uses TorchScript, which is slower"
+    elif ! at_least "${glibc:-0}" "$extras_glibc"; then
+        warn "the wheel of $extras needs glibc $extras_glibc: the server uses TorchScript, which is slower"
+    else
+        return 0
+    fi
+    extras=""
 }
 
 # OpenCV's wheel contains OpenSSL 1.1.1, whose self-test ends every process that imports it.
 check_fips() {
-    local wheel
     [ -n "${OPENSSL_FORCE_FIPS_MODE:-}" ] || grep -qsx 1 /proc/sys/crypto/fips_enabled || return 0
-    wheel=$(echo "$here"/wheels/opencv_python_headless-*.whl)
-    if grep -qa 'libcrypto-[0-9a-f]*\.so\.1\.1' "$wheel"; then
+    if grep -qa 'libcrypto-[0-9a-f]*\.so\.1\.1' "$here"/wheels/opencv_python_headless-*.whl; then
         fail "FIPS mode is on, and the bundle's OpenCV contains OpenSSL 1.1.1, which then ends" \
             "the server: use a machine without FIPS mode, or a bundle with an OpenCV that is built" \
             "from source (make bundle WHEELS=FOLDER)"
@@ -179,7 +223,7 @@ stage() {
     local pip=("$target/venv/bin/python" -m pip install --quiet --no-index --disable-pip-version-check
         --no-cache-dir --find-links "$here/wheels")
     "${pip[@]}" "setuptools>=77"
-    "${pip[@]}" --no-build-isolation --constraint "$target/constraints.txt" --editable "$target${EXTRAS:+[$EXTRAS]}"
+    "${pip[@]}" --no-build-isolation --constraint "$target/constraints.txt" --editable "$target${extras:+[$extras]}"
     chmod 0755 "$target"/deploy/*.sh "$target/deploy/classifydctl"
     chown -R root:root "$target"
     chmod -R go+rX,go-w "$target"
@@ -239,6 +283,12 @@ add_packages() {
     chown -R "$ACCOUNT:$ACCOUNT" "$VAR/weights"
 }
 
+# Accept only bundles of this publisher from now on.
+keep_key() {
+    [ "$unsigned" = 0 ] && [ -e "$here/SHA256SUMS.sig" ] || return 0
+    install -m 0644 "$here/publisher.pem" "$ETC/bundle-key.pem"
+}
+
 write_units() {
     install -m 0644 "$target/deploy/classifyd.service" "$target/deploy/classifyd.socket" "$UNITS/"
     install -d "$UNITS/classifyd.socket.d" "$UNITS/classifyd.service.d"
@@ -275,8 +325,6 @@ check_machine
 [ "$failures" = 0 ] || stop "$failures of the checks failed; nothing was installed"
 [ "$check_only" = 1 ] && exit 0
 [ "$(id -u)" = 0 ] || stop "run it with sudo"
-echo "Checking the bundle"
-(cd "$here" && sha256sum --quiet --check SHA256SUMS) || stop "the bundle is damaged; copy it again"
 if [ "$yes" = 0 ] && [ -t 0 ]; then
     read -r -p "Install release $RELEASE, listening on $bind:$port? [Y/n] " answer
     case $answer in [nN]*) exit 1 ;; esac
@@ -292,6 +340,7 @@ stage
 [ "$stage_only" = 1 ] && exit 0
 create_account
 create_folders
+keep_key
 add_packages
 ln -sfn "$target" "$OPT/current"
 new_address=1

@@ -79,10 +79,12 @@ under_load() {
 
 unprepared_machine() {
     ( cd "$bundle" && ./install.sh --check-only > /dev/null ) || wrong "--check-only failed"
-    mv /usr/bin/python3.11 /usr/bin/python3.11.away
-    refused "python3.11 not found" "$bundle/install.sh" --yes
+    local python
+    python=$(readlink -f /usr/bin/python3)
+    mv "$python" "$python.away"
+    refused "this machine has none: install one of them" "$bundle/install.sh" --yes
     grep -q 'failure *port' /run/refused && wrong "the port was blamed too"
-    mv /usr/bin/python3.11.away /usr/bin/python3.11
+    mv "$python.away" "$python"
     occupy_port 8000
     refused "port 8000 on 127.0.0.1" "$bundle/install.sh" --yes
     free_port
@@ -100,6 +102,9 @@ damaged_bundle() {
         refused "damaged" "$bundle/install.sh" --yes
         cat /run/whole > "$file"
     done
+    touch "$bundle/wheels/flask-99-py3-none-any.whl"
+    refused "is not in SHA256SUMS" "$bundle/install.sh" --yes
+    rm "$bundle/wheels/flask-99-py3-none-any.whl"
     nothing_installed
 }
 
@@ -121,7 +126,7 @@ install_interrupted() {
 
 one_command_install() {
     # On a hardened server too, the service must be able to read the installed files.
-    (umask 077 && "$bundle/install.sh" --yes) > /run/install 2>&1 || { cat /run/install; wrong "it failed"; }
+    (umask 077 && "$bundle/install.sh" --yes $INSTALL_OPTIONS) > /run/install 2>&1 || { cat /run/install; wrong "it failed"; }
     tail -n 9 /run/install
     grep -q "curl -s" /run/install || wrong "no curl line"
     says '"results"' bash -c "$(grep -m 1 '^  printf' /run/install)" | cut -c 1-72
@@ -272,6 +277,69 @@ impossible_upgrades() {
     [ "$(release)" = "$before" ] || wrong "$(release) is current"
     systemctl restart classifyd
     verified
+}
+
+# Write BUNDLE.tar, a copy of 9.0-good that a key has signed and a command has edited before.
+signed() {
+    local folder=$here/signed/classifyd-$1 key
+    key=$(realpath "$2")
+    rm -rf "$here/signed" && mkdir "$here/signed"
+    tar -C "$here/signed" -xf "$here/9.0-good.tar"
+    mv "$here"/signed/classifyd-9.0-good "$folder"
+    ( cd "$folder" && sed -i "s/^RELEASE=.*/RELEASE=$1/" RELEASE && eval "${3:-true}"
+        openssl pkey -in "$key" -pubout -out publisher.pem
+        find . -type f ! -name SHA256SUMS -print0 | xargs -0 sha256sum > SHA256SUMS
+        openssl pkeyutl -sign -rawin -inkey "$key" -in SHA256SUMS -out SHA256SUMS.sig )
+    pack "$1"
+}
+pack() { tar -C "$here/signed" -cf "$here/$1.tar" "classifyd-$1"; }
+# A refused bundle, the installer of which tells that it ran.
+refused_unrun() {
+    local wanted=$1 before
+    shift
+    before=$(release)
+    rm -f /run/ran
+    refused "$wanted" classifydctl upgrade "$@"
+    [ ! -e /run/ran ] || wrong "the installer of a refused bundle ran"
+    [ "$(release)" = "$before" ] || wrong "$(release) is current"
+    nothing_left_over
+}
+upgraded() { classifydctl upgrade "$@" > /run/upgrade 2>&1 || { cat /run/upgrade; wrong "no upgrade to $1"; }; }
+signed_upgrades() {
+    local name mark='sed -i "2i touch /run/ran" install.sh'
+    cd /root
+    for name in one two; do
+        openssl genpkey -algorithm ed25519 -out $name.key
+        openssl pkey -in $name.key -pubout -out $name.pem
+    done
+    # Who can change the bundle can also renew the checksums, but not the signature.
+    signed 9.4-signed one.key
+    ( cd "$here/signed/classifyd-9.4-signed" && eval "$mark"
+        find . -type f ! -name 'SHA256SUMS*' -print0 | xargs -0 sha256sum > SHA256SUMS )
+    pack 9.4-signed
+    refused_unrun "changed after it was signed" "$here/9.4-signed.tar"
+    signed 9.4-signed one.key
+    refused_unrun "is signed by another key" "$here/9.4-signed.tar" --key two.pem
+    upgraded "$here/9.4-signed.tar"
+    grep 'signed by the key' /run/upgrade && grep 'Compare this key' /run/upgrade
+    cmp one.pem $ETC/bundle-key.pem
+    signed 9.5-other two.key "$mark"
+    refused_unrun "is signed by another key" "$here/9.5-other.tar"
+    cp "$here/9.0-good.tar" /root/unsigned.tar
+    refused_unrun "is not signed" /root/unsigned.tar
+    ( cd "$here/signed/classifyd-9.5-other" && eval "$mark" ) && pack 9.5-other
+    refused_unrun "is damaged" "$here/9.5-other.tar" --key two.pem
+    # A key that the operator names replaces the kept one. And a machine without a wheel of OpenVINO.
+    signed 9.5-other two.key "sed -i 's/^\\([0-9.]* [0-9.]*\\) [0-9.]*/\\1 9.99/' PYTHONS"
+    upgraded "$here/9.5-other.tar" --key two.pem
+    cmp two.pem $ETC/bundle-key.pem
+    grep 'warning .*openvino needs glibc 9.99' /run/upgrade
+    [ -z "$(ls -d $OPT/9.5-other/venv/lib/python3*/site-packages/openvino 2> /dev/null)" ] || wrong "OpenVINO is installed"
+    verified
+    upgraded /root/unsigned.tar --unsigned
+    [ "$(release)" = 9.0-good ] || wrong "$(release) is current"
+    cmp two.pem $ETC/bundle-key.pem
+    rm -rf $ETC/bundle-key.pem "$here/signed" "$here"/9.[45]-*.tar /root/unsigned.tar
 }
 
 upgrade_interrupted() {

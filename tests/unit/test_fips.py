@@ -1,6 +1,7 @@
 """FIPS mode, in which the OpenSSL of OpenCV's wheel would end the process."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ import pytest
 
 from app.settings import PROJECT_ROOT
 from app.system.fips import FIPS_VARIABLE, opencv_contains_openssl_1
+from tests.support.wheels import renew_sums
 
 FORCED = os.environ | {FIPS_VARIABLE: "1"}
 
@@ -42,10 +44,12 @@ def test_the_installer_looks_into_the_wheel(tmp_path: Path, library: str, told: 
     (tmp_path / "wheels").mkdir()
     with zipfile.ZipFile(tmp_path / "wheels/opencv_python_headless-5.0-py3.whl", "w") as wheel:
         wheel.writestr(library, b"library")
-    release = {"RELEASE": "1", "FLAVOUR": "cpu", "EXTRAS": "", "INSTALLED_MB": "1"}
-    release |= {"ARCHITECTURE": os.uname().machine, "PYTHON_VERSION": "3.11"}
+    release = {"RELEASE": "1", "FLAVOUR": "cpu", "EXTRAS": "", "ARCHITECTURE": os.uname().machine}
     (tmp_path / "RELEASE").write_text("".join(f"{key}={value}\n" for key, value in release.items()))
-    installer = tmp_path / "install.sh"
-    installer.write_bytes((PROJECT_ROOT / "deploy/install.sh").read_bytes())
-    ended = _run(["bash", str(installer), "--check-only"])
+    (tmp_path / "PYTHONS").write_text("3.11 2.28 - 1\n")
+    for name in ("install.sh", "release/deploy/classifydctl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT_ROOT / "deploy" / Path(name).name, tmp_path / name)
+    renew_sums(tmp_path)
+    ended = _run(["bash", str(tmp_path / "install.sh"), "--check-only", "--unsigned"])
     assert told in ended.stdout

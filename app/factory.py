@@ -29,7 +29,7 @@ from app.limits.body_memory import BodyMemory
 from app.limits.core_gate import CoreGate
 from app.limits.costly_images import CostlyImages
 from app.limits.decode_memory import DecodeMemoryLimiter
-from app.observability.log_ids import LogIds
+from app.observability.log_ids import LogIds, node_number
 from app.observability.metrics import Metrics
 from app.observability.sampling import start_sampling
 from app.server.front import Front
@@ -90,6 +90,8 @@ def create_app(settings: Settings, metrics: Metrics, slot: int = 0) -> Flask:
 def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerContext:
     """Build what the views work with; see create_app."""
     use_one_thread_per_operation()
+    node = node_number(settings.node_id, settings.state_dir)
+    metrics.show_node(node, settings.max_in_flight)
     device = resolve_device(settings.device, slot, cuda_count())
     requirements = engine_requirements(settings, device)
     cores = CoreGate(cpus_per_worker(settings))
@@ -120,7 +122,7 @@ def build_context(settings: Settings, metrics: Metrics, slot: int) -> WorkerCont
             cores,
             DecodeMemoryLimiter(costly_bytes),
         ),
-        log_ids=LogIds(settings.state_dir),
+        log_ids=LogIds(settings.state_dir, node),
         metrics=metrics,
         recorder=Recorder(models, metrics),
         tokens=AccessTokens(settings.tokens_path()) if settings.access_tokens == "on" else None,
@@ -135,5 +137,5 @@ def _sample(context: WorkerContext, heap: Heap) -> None:
     waiting += context.cores.waiting() + context.costly_images.waiting()
     waiting += context.models.queue.depth()
     context.metrics.show_load(context.admission.in_flight(), waiting, heap.trim())
-    context.metrics.show_models(context.models.describe())
+    context.metrics.show_models(context.models.describe(), context.models.is_ready())
     context.metrics.show_licences(context.licences.describe())

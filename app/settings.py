@@ -67,6 +67,13 @@ class Settings:
     state_dir: Path = _setting(
         FOLDERS.state, "folder for what must outlive a restart, such as the log_id counter"
     )
+    node_id: int = _setting(
+        0,
+        "number of this node among several, which its log_ids contain; 0 = one made from the "
+        "machine, its host name and state_dir",
+        minimum=0,
+        maximum=1023,
+    )
     trusted_keys: Path = _setting(
         FOLDERS.config / "trusted-keys",
         "folder of public keys, *.pem; where it is, archives must be signed with one of them",

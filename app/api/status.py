@@ -27,14 +27,12 @@ def readyz() -> Response:
     """
     context = current_context()
     models = context.models
-    reasons = models.problems()
-    serving = models.describe()
-    is_ready = bool(serving) and not reasons
+    is_ready = models.is_ready()
     payload: dict[str, Any] = {"ready": is_ready, "awaits_licence": models.awaits_licence()}
     if may_see_models(context):
         payload |= {
-            "serving": serving,
-            "reasons": reasons,
+            "serving": models.describe(),
+            "reasons": models.problems(),
             # An earlier version answers: worth an alarm, no reason to send requests elsewhere.
             "pending": models.pending(),
             # Without effect on readiness while another deploy name is served.

@@ -15,8 +15,10 @@ from app.cli.calling import locate
 from app.cli.options import options_of, resolve_options
 from app.errors import FailedError, OperatorError
 from app.observability.log_format import escape_unprintable
+from app.observability.log_ids import MAX_BLOCK, origin_of
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_FIRST_S = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
 _SHOWN = ("log_id", "code", "detail", "path", "image", "top", "token", "client", "total_ms")
 
 
@@ -55,7 +57,7 @@ def logs(
             found = True
             print(raw.decode().rstrip("\n") if as_json else _as_text(line))
     if not found:
-        raise FailedError("the log has no such request")
+        raise FailedError(f"the log has no such request{_describe_origin(log_id)}")
 
 
 def _is_selected(
@@ -73,6 +75,16 @@ def _is_selected(
         return line.get("log_id") == log_id or message == f"log_id {log_id} failed"
     is_matching = code in (None, line.get("code")) and name in (None, line.get("deploy_name"))
     return message == "request" and is_matching
+
+
+def _describe_origin(log_id: int | None) -> str:
+    """Where to look instead: the log may be that of another node, or begin later."""
+    origin = origin_of(log_id or 0)
+    # Smaller numbers are those of a proxy in front or of an early release.
+    if not _FIRST_S < origin.time_s < MAX_BLOCK:
+        return ""
+    time = datetime.datetime.fromtimestamp(origin.time_s).astimezone()
+    return f"; {log_id} is of node {origin.node}, {time.isoformat(timespec='seconds')} or later"
 
 
 def _parse_time(text: str) -> datetime.datetime:

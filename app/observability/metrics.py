@@ -48,6 +48,13 @@ _HISTOGRAMS = {
 # The last field says how the values of all workers are combined.
 _GAUGES: dict[str, tuple[str, str, Literal["livesum", "livemax", "livemin"]]] = {
     "requests_in_flight": ("", "Requests being answered.", "livesum"),
+    "requests_in_flight_limit": (
+        "",
+        "Requests that may be answered at once, max_in_flight of each worker.",
+        "livesum",
+    ),
+    "ready": ("", "1 if /readyz answers 200 in every worker, otherwise 0.", "livemin"),
+    "node_info": ("node_id", "1 for the node number in this node's log_ids.", "livemax"),
     "queue_depth": ("", "Images that wait to be prepared or computed.", "livesum"),
     "worker_resident_memory_bytes": ("worker", "Resident memory of each worker.", "livesum"),
     "model_info": (
@@ -135,8 +142,14 @@ class Metrics:
         self._series("queue_depth").set(queue_depth)
         self._series("worker_resident_memory_bytes", self._worker).set(memory_bytes)
 
-    def show_models(self, models: Mapping[str, Mapping[str, object]]) -> None:
+    def show_node(self, node_id: int, max_in_flight: int) -> None:
+        """Set the gauges of what this node is."""
+        self._series("node_info", node_id).set(1)
+        self._series("requests_in_flight_limit").set(max_in_flight)
+
+    def show_models(self, models: Mapping[str, Mapping[str, object]], is_ready: bool) -> None:
         """Set the gauges of the versions that this worker serves; see ModelRegistry.describe."""
+        self._series("ready").set(is_ready)
         serving = {
             (name, str(model["version"]), str(model["engine"]), str(model["device"]))
             for name, model in models.items()

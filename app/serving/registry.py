@@ -144,6 +144,10 @@ class ModelRegistry:
             if not (is_any_served and isinstance(entry.problem, LockedPackage))
         }
 
+    def is_ready(self) -> bool:
+        """Whether there is a model, and no deploy name has a problem."""
+        return any(entry.classifier for entry in self._entries.values()) and not self.problems()
+
     def awaits_licence(self) -> bool:
         """Whether there are models, and none is served because each lacks a licence."""
         entries = self._entries.values()

@@ -29,6 +29,16 @@ def _logs(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[b
     )
 
 
+def test_log_id_that_is_not_in_the_log_is_traced_to_its_node(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").touch()
+    log_id = (1_800_000_000 << 10 | 417) << 11 | 5
+    ended = _logs("--file", str(tmp_path / "empty.log"), str(log_id))
+    assert ended.returncode == 1
+    assert f"{log_id} is of node 417, 2027-01-15T" in ended.stderr.decode()
+    of_a_proxy = _logs("--file", str(tmp_path / "empty.log"), "1795000000000000")
+    assert b"node" not in of_a_proxy.stderr
+
+
 def _logged_ids(folder: Path) -> list[int]:
     text = b"".join(path.read_bytes() for path in folder.glob("access.log*"))
     lines = text.split(b"\n")[:-1]  # the last one may be incomplete

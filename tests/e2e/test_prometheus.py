@@ -26,6 +26,9 @@ from tests.support.tools import find_program
 from tests.support.waiting import wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
+DOWN = "127.0.0.1:1"
+"""A second node, which does not respond."""
+
 PROMETHEUS, PROMTOOL = find_program("prometheus"), find_program("promtool")
 
 
@@ -64,6 +67,8 @@ HEALTHY = {
     "classifyd_licence_days_left{deploy_name='pets'": "31x60",
     "classifyd_tls_certificate_expiration_timestamp_seconds{filename='a.pem'": f"{31 * 86400}x60",
     "up{": "1x60",
+    "classifyd_ready{": "1x60",
+    "classifyd_node_info{node_id='1'": "1x60",
 }
 UNHEALTHY = {
     "classifyd_requests_total{code='336000',deploy_name='pets'": "0+1x60",
@@ -75,6 +80,7 @@ UNHEALTHY = {
     "classifyd_licence_days_left{deploy_name='pets'": "29x60",
     "classifyd_tls_certificate_expiration_timestamp_seconds{filename='a.pem'": f"{30 * 86400}x60",
     "up{": "0x60",
+    "classifyd_ready{": "0x60",
 }
 WEEK = "0+450x384"  # the sum over 500 images each half hour, for eight days
 DRIFT = {
@@ -83,23 +89,29 @@ DRIFT = {
 }
 
 
-def _case(series: dict[str, str], interval: str, at: str, firing: set[str]) -> dict[str, Any]:
-    labels = "job='classifyd',instance='a'}"
+def _case(
+    nodes: dict[str, dict[str, str]], interval: str, at: str, firing: dict[str, set[str]]
+) -> dict[str, Any]:
+    """The series of each node, and the alerts that fire for each."""
     return {
         "interval": interval,
         "input_series": [
             {
-                "series": name + ("" if name.endswith("{") else ",") + labels,
+                "series": f"{name}{'' if name.endswith('{') else ','}"
+                f"job='classifyd',instance='{node}'}}",
                 "values": values,
             }
+            for node, series in nodes.items()
             for name, values in series.items()
         ],
         "promql_expr_test": [
             {
-                "expr": "group by (alertname) (ALERTS{alertstate='firing'})",
+                "expr": "group by (alertname, instance) (ALERTS{alertstate='firing'})",
                 "eval_time": at,
                 "exp_samples": [
-                    {"labels": f"{{alertname='{name}'}}", "value": 1} for name in sorted(firing)
+                    {"labels": f"{{alertname='{name}',instance='{node}'}}", "value": 1}
+                    for node, names in firing.items()
+                    for name in sorted(names)
                 ],
             }
         ],
@@ -107,14 +119,18 @@ def _case(series: dict[str, str], interval: str, at: str, firing: set[str]) -> d
 
 
 def test_each_alert_fires_only_when_it_should(tmp_path: Path) -> None:
-    drift = "ClassifydScoresDrift"
+    drift, shared = "ClassifydScoresDrift", "ClassifydNodeIdShared"
+    other = {name.replace("node_id='1'", "node_id='2'"): x for name, x in HEALTHY.items()}
     hour = [
-        _case(HEALTHY, "1m", "59m", set()),
-        _case(HEALTHY | UNHEALTHY, "1m", "59m", ALERTS - {drift}),
+        _case({"a": HEALTHY, "b": other}, "1m", "59m", {}),
+        _case({"a": HEALTHY, "b": HEALTHY}, "1m", "59m", {"a": {shared}, "b": {shared}}),
+        # The healthy node has none, and does not hide those of the other.
+        _case({"a": HEALTHY | UNHEALTHY, "b": other}, "1m", "59m", {"a": ALERTS - {drift, shared}}),
     ]
+    steady = DRIFT | {"classifyd_top_score_sum{deploy_name='pets'": WEEK}
     week = [
-        _case(DRIFT | {"classifyd_top_score_sum{deploy_name='pets'": WEEK}, "30m", "190h", set()),
-        _case(DRIFT, "30m", "191h", {drift}),
+        _case({"a": steady}, "30m", "190h", {}),
+        _case({"a": DRIFT, "b": steady}, "30m", "191h", {"a": {drift}}),
     ]
     for interval, cases in {"1m": hour, "10m": week}.items():
         file = tmp_path / f"alerts-{interval}.json"
@@ -132,7 +148,7 @@ class Prometheus:
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
         (job,) = config["scrape_configs"]
         self.target = f"127.0.0.1:{server.port}"
-        job["static_configs"][0]["targets"] = [self.target]
+        job["static_configs"][0]["targets"] = [self.target, DOWN]
         job["scrape_interval"] = "1s"
         job["scheme"], job["tls_config"] = "https", {"insecure_skip_verify": True}
         job["authorization"] = {"credentials": token}
@@ -226,20 +242,25 @@ def _ask_all_the_time(server: Server, token: str, index: int, ended: threading.E
 
 def test_every_query_of_the_dashboard_returns_data(scraped: Prometheus) -> None:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(asked) >= 20
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(asked) >= 30
     for expression in asked:
-        filled = (
-            expression.replace("$__rate_interval", "20s")
-            .replace("$instance", ".*")
-            .replace("$deploy_name", ".*")
-        )
-        assert "$" not in filled
+        filled = _fill(expression, f"({scraped.target}|{DOWN})")
         wait_until(lambda filled=filled: bool(scraped.values(filled)), filled)  # type: ignore[misc]  # bound early
+    # For one node and for all.
+    counts = {panel["title"]: panel["targets"][0]["expr"] for panel in panels}
+    for title, nodes, expected in (
+        ("Nodes ready", scraped.target, [1]),
+        ("Nodes ready", DOWN, [0]),
+        ("Nodes not ready", scraped.target, [0]),
+        ("Nodes not ready", f"({scraped.target}|{DOWN})", [1]),
+    ):
+        assert scraped.values(_fill(counts[title], nodes)) == expected
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            metric, label = variable["query"]["query"][len("label_values(") : -1].split(", ")
-            metric = metric.replace("$instance", ".*")
+            metric, label = variable["query"]["query"][len("label_values(") : -1].rsplit(", ", 1)
+            metric = metric.replace("$job", ".*").replace("$instance", ".*")
             assert scraped.ask(f"label/{label}/values", **{"match[]": metric})
     groups = scraped.ask("rules")["groups"]
     loaded = {rule["name"]: rule for group in groups for rule in group["rules"]}
@@ -248,9 +269,22 @@ def test_every_query_of_the_dashboard_returns_data(scraped: Prometheus) -> None:
     firing = {rule["name"]: rule for rule in _loaded(scraped) if rule["state"] == "firing"}
     # Both end in 20 days.
     licence, certificate = firing["ClassifydLicenceEnds"], firing["ClassifydCertificateExpires"]
-    assert "sealed expires in 20 days" in licence["alerts"][0]["annotations"]["summary"]
+    summary = licence["alerts"][0]["annotations"]["summary"]
+    assert f"sealed on {scraped.target} expires in 20 days" in summary
     summary = certificate["alerts"][0]["annotations"]["summary"]
     assert f"{scraped.target} expires in 19d 23h" in summary
+
+
+def _fill(expression: str, nodes: str) -> str:
+    """Put in what Grafana puts in for the variables."""
+    filled = (
+        expression.replace("$__rate_interval", "20s")
+        .replace("$job", "classifyd")
+        .replace("$instance", nodes)
+        .replace("$deploy_name", ".*")
+    )
+    assert "$" not in filled
+    return filled
 
 
 def _loaded(prometheus: Prometheus) -> list[dict[str, Any]]:

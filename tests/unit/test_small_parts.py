@@ -16,7 +16,7 @@ from app.errors import REGISTRY, ApiError, InternalError, SettingsError
 from app.inference.engines.devices import resolve_device
 from app.inference.scores import rank, to_scores
 from app.observability.log_format import JsonFormatter, TextFormatter
-from app.observability.log_ids import COUNTER_FILE, LogIds
+from app.observability.log_ids import COUNTER_FILE, MAX_NODE, LogIds, node_number, origin_of
 from app.packages.manifest import OutputSpec
 from app.server.preflight import free_slot
 from app.system.cpus import usable_cpus
@@ -44,30 +44,58 @@ def test_codes_that_sdks_react_to_are_never_there() -> None:
 
 
 def test_log_ids_are_unique_over_threads_and_instances(tmp_path: Path) -> None:
-    sources = [LogIds(tmp_path) for _ in range(4)]
+    sources = [LogIds(tmp_path, 1) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         taken = list(pool.map(lambda index: sources[index % 4].take(), range(4000)))
     assert len(set(taken)) == 4000
     assert all(0 < log_id < 2**53 for log_id in taken)
 
 
+def test_log_ids_of_nodes_that_start_in_the_same_second_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.observability.log_ids.time.time", lambda: 1.8e9)
+    taken = set()
+    for node in (1, 2, MAX_NODE):
+        (state := tmp_path / str(node)).mkdir()
+        source = LogIds(state, node)
+        # More than two blocks of each, so that it is ahead of the clock.
+        ids = [source.take() for _ in range(5000)]
+        assert ids == sorted(ids)
+        assert {origin_of(log_id) for log_id in ids} == {(node, 1.8e9 + n) for n in range(3)}
+        taken |= set(ids)
+    assert len(taken) == 15000
+    assert max(taken) < 2**53
+
+
+def test_node_number_is_set_or_that_of_the_machine_and_the_state_folder(tmp_path: Path) -> None:
+    assert node_number(7, tmp_path) == 7
+    numbers = [node_number(0, tmp_path / str(index)) for index in range(2000)]
+    assert numbers == [node_number(0, tmp_path / str(index)) for index in range(2000)]
+    assert min(numbers) >= 1
+    assert max(numbers) <= MAX_NODE
+    assert len(set(numbers)) > 800  # of 1023, evenly drawn: 878 are expected
+
+
 def test_log_ids_go_on_above_when_the_clock_steps_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = LogIds(tmp_path).take()
+    before = LogIds(tmp_path, 1).take()
     monkeypatch.setattr("app.observability.log_ids.time.time", lambda: 1000.0)
-    assert LogIds(tmp_path).take() > before
+    assert LogIds(tmp_path, 1).take() > before
 
 
 def test_log_ids_go_on_when_the_disk_is_lost(tmp_path: Path) -> None:
-    lost = LogIds(tmp_path / "gone")
-    assert lost.take() != lost.take()
+    lost = LogIds(tmp_path / "gone", 1)
+    taken = [lost.take() for _ in range(5000)]
+    assert len(set(taken)) == 5000
+    assert all(0 < log_id < 2**53 for log_id in taken)
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"9" * 30, b"\xff"])
 def test_damaged_counter_file_is_survived(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / COUNTER_FILE).write_bytes(damage)
-    assert 0 < LogIds(tmp_path).take() < 2**53
+    assert 0 < LogIds(tmp_path, MAX_NODE).take() < 2**53
 
 
 @pytest.mark.parametrize(

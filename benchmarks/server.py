@@ -78,6 +78,7 @@ class Server:
         certificate: certificate and key; with them the server speaks TLS.
         settings: names and values.
         log: file of its standard error; default is ``server.log`` in ``state_dir``.
+        host: the address at which it is reached, where ``prefix`` puts it into another network.
 
     Attributes:
         path: of a good request.
@@ -94,8 +95,9 @@ class Server:
         certificate: tuple[Path, Path] | None = None,
         settings: Iterable[tuple[str, str]] = (),
         log: Path | None = None,
+        host: str = HOST,
     ) -> None:
-        self.port, self.state_dir = free_port(), state_dir
+        self.host, self.port, self.state_dir = host, free_port(), state_dir
         self.cafile = str(certificate[0]) if certificate else ""
         self._checkout, self._prefix = checkout, prefix
         self._log = log or state_dir / "server.log"
@@ -153,11 +155,11 @@ class Server:
 
     def target(self, *bodies: bytes) -> Target:
         """Where to send load, and what."""
-        return Target(HOST, self.port, self.path, bodies)
+        return Target(self.host, self.port, self.path, bodies)
 
     def connect(self, timeout_s: float) -> HTTPConnection:
         """Make a connection object; its first request connects."""
-        return connect(self.port, self.cafile, timeout_s)
+        return connect(self.port, self.cafile, timeout_s, self.host)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60
@@ -179,6 +181,10 @@ class Server:
     def worker_pids(self) -> set[int]:
         """The process ids of the workers."""
         return {worker.pid for worker in self.workers()}
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the master and its workers."""
+        os.killpg(self._process.pid, number)
 
     def master(self) -> psutil.Process:
         """The process of gunicorn's master."""
@@ -216,12 +222,12 @@ class Server:
         return self._log.stat().st_size
 
 
-def connect(port: int, cafile: str, timeout_s: float) -> HTTPConnection:
+def connect(port: int, cafile: str, timeout_s: float, host: str = HOST) -> HTTPConnection:
     """Make a connection object for a server, for TLS where there is a certificate."""
     if not cafile:
-        return HTTPConnection(HOST, port, timeout=timeout_s)
+        return HTTPConnection(host, port, timeout=timeout_s)
     context = ssl.create_default_context(cafile=cafile)
-    return HTTPSConnection(HOST, port, timeout=timeout_s, context=context)
+    return HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
 def ask(

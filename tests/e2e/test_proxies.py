@@ -128,7 +128,7 @@ def test_a_server_that_fails_gives_336100(
 ) -> None:
     changes: dict[type[Proxy], list[tuple[str, str]]] = {
         Nginx: [("proxy_read_timeout    60s", "proxy_read_timeout 1s")],
-        Haproxy: [("timeout server  60s", "timeout server 1s")],
+        Haproxy: [("timeout server  30s", "timeout server 1s")],
     }
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         threading.Thread(target=_fail, args=(listener, reply), daemon=True).start()
@@ -136,6 +136,13 @@ def test_a_server_that_fails_gives_336100(
         with kind(tmp_path, port, changes=changes[kind]) as proxy:
             _expect(proxy.request("POST", PATH, CALL), 336100, 200)
             assert proxy.request("GET", "/healthz").status in {502, 503, 504}
+
+
+def test_haproxy_answers_an_upload_that_stops_in_json(server: Server, tmp_path: Path) -> None:
+    with Haproxy(tmp_path, server.port, changes=[("time 120s", "time 1s")]) as proxy:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+        _expect(proxy.send(head.encode() + b"a" * 100_000), 336001, 200)
+        assert proxy.held_by("node1") == 0
 
 
 def _fail(listener: socket.socket, reply: bytes | None) -> None:

@@ -1,5 +1,7 @@
 """Real reverse proxies in front of a test server, with the examples of ``deploy/``."""
 
+import csv
+import io
 import os
 import socket
 import ssl
@@ -43,6 +45,7 @@ class Proxy:
         text = (PROJECT_ROOT / "deploy" / self.example).read_text(encoding="utf-8")
         text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server_port}")
         text = text.replace(f"/etc/{self.program}/tls", str(folder))
+        text = text.replace("/run/haproxy", str(folder))
         if with_prefix:
             lines = text.splitlines(keepends=True)
             text = "".join(line.replace("# ", "") if PREFIX in line else line for line in lines)
@@ -93,12 +96,16 @@ class Proxy:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Send one request over TLS."""
-        connection = HTTPSConnection("127.0.0.1", self.port, timeout=60, context=_trust())
+        connection = self.connect()
         try:
             connection.request(method, path, body, headers or {})
             return _read(connection.getresponse())
         finally:
             connection.close()
+
+    def connect(self, timeout_s: float = 60) -> HTTPSConnection:
+        """Make a connection object, to be closed by the caller; its first request connects."""
+        return HTTPSConnection("127.0.0.1", self.port, timeout=timeout_s, context=_trust())
 
     def send(self, data: bytes, with_tls: bool = True) -> Answer:
         """Send bytes, which need not be HTTP, and read one response."""
@@ -161,3 +168,15 @@ class Haproxy(Proxy):
 
     def _command(self) -> list[str]:
         return ["-db", "-f", str(self._configuration)]
+
+    def command(self, text: str) -> str:
+        """Send a command to its runtime API, and return what it answers."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.folder / "admin.sock"))
+            client.sendall(text.encode() + b"\n")
+            return client.makefile().read()
+
+    def held_by(self, node: str) -> int:
+        """How many requests a node is answering."""
+        rows = csv.DictReader(io.StringIO(self.command("show stat")))
+        return next(int(row["scur"]) for row in rows if row["svname"] == node)

@@ -34,7 +34,7 @@ def nodes(tmp_path: Path) -> Iterator[list[Server]]:
             weights, state = tmp_path / f"weights{number}", tmp_path / f"state{number}"
             state.mkdir()
             build_colour_package(weights, "colours", ["red", "green", "blue"], str(number))
-            build_slow_package(weights, "slow", 0.1)
+            build_slow_package(weights, "slow", 0.03)
             servers.append(Server(weights, state, max_in_flight=PLACES + 6, node_id=number))
             servers[-1].start()
             stack.callback(servers[-1].kill)

@@ -26,7 +26,7 @@ SECTIONS = {
     ("Start", "开始"): ["train", "package", "migrate"],
     ("Call the API", "调用 API"): ["clients", "errors", "batch"],
     ("Operate", "运维"): [
-        "deploy", "settings", "commands", "versions", "licence", "monitoring",
+        "deploy", "scale", "settings", "commands", "versions", "licence", "monitoring",
         "compatibility",
     ],
     ("Look up", "查阅"): ["glossary"],

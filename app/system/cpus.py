@@ -26,7 +26,9 @@ def usable_memory_mb(meminfo: Path = MEMINFO, cgroup_root: Path = CGROUP_ROOT) -
     total_kb = next(
         int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemTotal" in line
     )
-    limits = [_read_numbers(group / "memory.max") for group in _own_groups(cgroup_root)]
+    version_1 = cgroup_root / "memory/memory.limit_in_bytes"
+    files = [version_1, *(group / "memory.max" for group in _own_groups(cgroup_root))]
+    limits = [_read_numbers(file) for file in files]
     return min([total_kb * 1024, *(limit[0] for limit in limits if limit)]) // 1_000_000
 
 

@@ -9,7 +9,7 @@ import pytest
 from app.server.balance import SLOTS, Balance
 from app.settings import Settings
 from app.system import sizing
-from app.system.cpus import usable_memory_mb
+from app.system.cpus import usable_cpus, usable_memory_mb
 from app.system.sizing import worker_count
 
 
@@ -49,6 +49,23 @@ def test_memory_is_that_of_the_machine_or_of_the_control_group(tmp_path: Path) -
     assert usable_memory_mb(meminfo, tmp_path) == 8192
     (tmp_path / "memory.max").write_text("1000000000\n")
     assert usable_memory_mb(meminfo, tmp_path) == 1000
+
+
+def test_control_groups_of_version_1_limit_a_container_too(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:        8000000 kB\n")
+    limits = {
+        "cpu/cpu.cfs_quota_us": (-1, 100_000),
+        "cpu/cpu.cfs_period_us": (100_000, 100_000),
+        # The first is no limit: the largest number of whole pages.
+        "memory/memory.limit_in_bytes": (9223372036854771712, 1_572_864_000),
+    }
+    for name in limits:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for index, expected in enumerate([(len(os.sched_getaffinity(0)), 8192), (1, 1572)]):
+        for name, values in limits.items():
+            (tmp_path / name).write_text(f"{values[index]}\n")
+        assert (usable_cpus(tmp_path), usable_memory_mb(meminfo, tmp_path)) == expected
 
 
 def _publish_in_child(balance: Balance) -> None:

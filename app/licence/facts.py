@@ -67,9 +67,17 @@ def gpu_models(root: Path = ROOT) -> dict[str, str]:
     return cards or (_cards_of_nvidia_smi() if root == ROOT else {})
 
 
+def is_container(root: Path = ROOT) -> bool:
+    """Whether this is a container of Docker or Podman."""
+    return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+
+
 def _machine_id(root: Path) -> Iterator[str]:
-    """Yield systemd's machine id, except in a container, where it is the image's."""
-    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+    """Yield systemd's machine id; in a container only if it is mounted, as the image's is shared.
+
+    The image made by ``deploy/container`` has none, so that this holds in Kubernetes too.
+    """
+    if is_container(root) and not any(mount[4] == "/etc/machine-id" for mount in _mounts(root)):
         return
     text = _read(root / "etc/machine-id").strip()
     if re.fullmatch(r"[0-9a-f]{32}", text):
@@ -96,16 +104,20 @@ def _cpu(root: Path) -> Iterator[str]:
 
 def _disk(root: Path) -> Iterator[str]:
     """Yield the serial of each disk of the root file system."""
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        # ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ... - TYPE SOURCE (proc(5), mountinfo)
-        parts = line.split()
-        if len(parts) > 9 and parts[4] == "/":
-            by_number = root / "sys/dev/block" / parts[2]
-            source = parts[parts.index("-") + 2]
+    for mount in _mounts(root):
+        if mount[4] == "/":
+            by_number = root / "sys/dev/block" / mount[2]
+            source = mount[mount.index("-") + 2]
             by_name = root / "sys/class/block" / Path(source).name
             device = by_number if by_number.exists() else by_name
             if device.exists():
                 yield from _serials(device.resolve())
+
+
+def _mounts(root: Path) -> list[list[str]]:
+    """List the mounts: ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ... - TYPE SOURCE, see proc(5)."""
+    lines = _read(root / "proc/self/mountinfo").splitlines()
+    return [parts for parts in map(str.split, lines) if len(parts) > 9]
 
 
 def _serials(device: Path) -> Iterator[str]:

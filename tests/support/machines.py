@@ -48,14 +48,50 @@ def build_machine(root: Path, *, has_card: bool = False, **changes: str) -> Path
     """
     files = _SERVER | (_CARD_FILES if has_card else {})
     files |= {PATHS[fact]: content for fact, content in changes.items()}
-    for relative, content in files.items():
-        path = root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    _write(root, files)
     _link(root / "sys/dev/block/253:0", root / "sys/devices/dm-0")
     _link(root / "sys/devices/dm-0/slaves/nvme0n1p3", root / "sys/devices/nvme0n1/nvme0n1p3")
     _link(root / "sys/class/net/eno1/device", root / "sys/devices/card0")
     return root
+
+
+_CONTAINER = {
+    "proc/cpuinfo": _CPU,
+    # As Podman shows it, without devices: /sys/dev/block is masked, and eth0 is one end of a pair.
+    "proc/self/mountinfo": "1157 1091 0:88 / / ro,relatime - overlay overlay ro,lowerdir=/var/lib\n"
+    "1170 1157 254:0 /state /var/lib/classifyd/state rw,relatime - ext4 /dev/vda rw\n",
+    "etc/machine-id": "00000000000000000000000000000001\n",
+    "sys/class/net/eth0/type": "1\n",
+    "sys/class/net/eth0/addr_assign_type": "3\n",
+    "sys/class/net/eth0/address": "7e:05:1c:22:31:9a\n",
+}
+
+
+def build_container(root: Path, marker: str) -> Path:
+    """Write the files that a container on that server shows to an account other than root."""
+    _write(root, _CONTAINER | {marker: ""})
+    return root
+
+
+def mount_host_facts(root: Path) -> None:
+    """Mount the server's machine id and product UUID into the container, see docs/containers.md."""
+    target = "/etc/machine-id"
+    mount = f"1171 1157 254:0 {target} {target} ro,relatime - ext4 /dev/vda rw\n"
+    _write(
+        root,
+        {
+            "etc/machine-id": _SERVER["etc/machine-id"],
+            "run/classifyd/product_uuid": _SERVER["sys/class/dmi/id/product_uuid"],
+            "proc/self/mountinfo": _CONTAINER["proc/self/mountinfo"] + mount,
+        },
+    )
+
+
+def _write(root: Path, files: dict[str, str]) -> None:
+    for relative, content in files.items():
+        path = root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
 
 
 PATHS = {

@@ -7,7 +7,13 @@ import pytest
 from app.errors import LicenceError
 from app.licence.facts import gpu_models, read_facts
 from app.licence.fingerprint import fingerprint_bytes, read_fingerprint, take_fingerprint
-from tests.support.machines import CARD, PATHS, build_machine
+from tests.support.machines import (
+    CARD,
+    PATHS,
+    build_container,
+    build_machine,
+    mount_host_facts,
+)
 
 
 def test_facts_of_a_server_are_the_stable_ones(tmp_path: Path) -> None:
@@ -46,6 +52,15 @@ def test_the_machine_id_of_a_container_image_is_left_out(tmp_path: Path, marker:
     (root / marker).parent.mkdir(exist_ok=True)
     (root / marker).touch()
     assert "machine_id" not in read_facts(root)
+
+
+@pytest.mark.parametrize("marker", [".dockerenv", "run/.containerenv"])
+def test_facts_of_a_container_are_those_that_its_host_shows(tmp_path: Path, marker: str) -> None:
+    server = read_facts(build_machine(tmp_path / "server"))
+    root = build_container(tmp_path / "container", marker)
+    assert read_facts(root) == {"cpu": server["cpu"]}
+    mount_host_facts(root)
+    assert read_facts(root) == {kind: server[kind] for kind in ("machine_id", "board", "cpu")}
 
 
 @pytest.mark.parametrize(

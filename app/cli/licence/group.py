@@ -22,7 +22,7 @@ from app.cli.options import (
 from app.cli.output import print_facts, print_json, print_result, writing
 from app.cli.sections import SectionGroup
 from app.licence.clock import ClockRecord
-from app.licence.facts import gpu_models, read_facts
+from app.licence.facts import gpu_models, is_container, read_facts
 from app.licence.fingerprint import MACHINE_FACTS, fingerprint_bytes, take_fingerprint
 from app.licence.folder import Decision
 from app.licence.keys import clock_key, ensure_machine_key
@@ -69,6 +69,8 @@ def fingerprint(output: Path, as_json: bool, **options: str | None) -> None:
     missing = [kind for kind in MACHINE_FACTS if kind not in facts]
     if missing:
         hint = " (sudo may read more)" if os.geteuid() != 0 else ""
+        if is_container():
+            hint = "; mount those of the host, see docs/containers.md"
         text += f"\nnot found or not readable: {', '.join(missing)}{hint}"
     row = {"file": str(output), "facts": sorted(taken.facts), "missing": missing}
     print_result({**row, "gpus": len(taken.cards)}, text, as_json)

@@ -27,7 +27,7 @@ DEMO_ONCE := $(WEIGHTS)/.demo-built
 MANUAL := app/manual/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras demo run train test check lint format types coverage lowest update bench manual wheel bundle test-deploy clean
+.PHONY: help install extras demo run train test check lint format types coverage lowest update bench manual wheel bundle image test-deploy test-container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,15 @@ PACKAGES ?= $(WEIGHTS)
 bundle: $(MANUAL) $(if $(filter $(WEIGHTS),$(PACKAGES)),$(DEMO_ONCE)) $(INSTALLED_BUNDLE) ## make one offline archive for servers in dist/ (PACKAGES=folder, PYTHONS="3.11 3.12", KEY=file to sign, FLAVOUR=cuda PIP_ARGS=... for CUDA)
 	@PIP_ARGS="$(PIP_SOURCE)" PYTHONS="$(PYTHONS)" KEY="$(KEY)" deploy/bundle.sh $(BIN)/python dist $(PACKAGES) $(FLAVOUR)
 
+IMAGE ?= classifyd
+
+image: bundle ## build the container image from the bundle (BASE_IMAGE=name, IMAGE=name, DOCKER=podman)
+	@BASE_IMAGE="$(BASE_IMAGE)" DOCKER="$(DOCKER)" DOCKER_ARGS="$(DOCKER_ARGS)" \
+		deploy/container/build.sh "$$(ls -t dist/*.tar | head -n 1)" $(IMAGE)
+
+test-container: $(DEMO) bundle ## try the container image with podman (needs root)
+	@tests/deploy/container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
+
 test-deploy: $(DEMO) bundle ## install the bundle in a Debian container, break, upgrade and remove it (needs root)
 	@tests/deploy/in_container.sh "$$(ls -t dist/*.tar | head -n 1)" $(STEPS)
 
@@ -135,7 +144,7 @@ $(INSTALLED_BUNDLE): $(INSTALLED)
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,train,bundle,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto]'
+	@$(PIP_INSTALL) --editable '.[demo,build,train,bundle,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto,kubernetes]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)

@@ -54,8 +54,9 @@ def check_start(settings: Settings) -> None:
         advance_block(settings.state_dir)
     except OSError as exc:
         raise SettingsError(
-            f"setting state_dir = {str(settings.state_dir)!r} cannot be written: "
-            f"{exc.strerror}; create the folder or name another one"
+            f"setting state_dir = {str(settings.state_dir)!r} cannot be written by user ID "
+            f"{os.geteuid()}: {exc.strerror}; create the folder, mount a volume there, or name "
+            "another one"
         ) from exc
     if foreign := foreign_entries(settings.weights_dir):
         _log.info("in %s, passed over: %s", settings.weights_dir, ", ".join(foreign))

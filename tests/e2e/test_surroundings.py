@@ -1,5 +1,6 @@
 """The machine around the server: its environment, folders, limits and permissions."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -151,19 +152,39 @@ exec setpriv --reuid 12345 --regid 12345 --clear-groups \
 class ReadOnlyServer(Server):
     """Can write to nothing but its state folder; without HOME and TMPDIR."""
 
+    module = ("app.cli", "serve")
+
     def start(self) -> None:
-        """Start gunicorn in a mount namespace of its own."""
-        state_dir = self.log_path.parent
-        names = ("PATH", *(name for name in self._environment if name.startswith("CLASSIFYD_")))
+        """Start the server in a mount namespace of its own."""
         with self.log_path.open("ab") as log, self.stdout_path.open("ab") as out:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY, "sh"]
-                + [str(state_dir), sys.executable, "-m", *self.module],
+                self.confined("-m", *self.module),
                 cwd=PROJECT_ROOT,
-                env={name: self._environment[name] for name in names},
+                env=self.bare_environment(),
                 stdout=out,
                 stderr=log,
             )
+
+    def confined(self, *arguments: str) -> list[str]:
+        """The command line that runs Python beside it, with the same restrictions."""
+        unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY, "sh"]
+        return [*unshare, str(self.log_path.parent), sys.executable, *arguments]
+
+    def bare_environment(self) -> dict[str, str]:
+        """Its environment: the search path, the current folder's modules and the settings."""
+        kept = {k: v for k, v in self._environment.items() if k.startswith("CLASSIFYD_")}
+        return kept | {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT_ROOT)}
+
+    def run(self, *arguments: str) -> str:
+        """Run Python beside it until it ends; returns what it prints."""
+        return subprocess.run(
+            self.confined(*arguments),
+            cwd="/",
+            env=self.bare_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
 
 
 def _can_mount() -> bool:
@@ -186,6 +207,14 @@ def test_nothing_but_the_state_folder_needs_to_be_writable(tmp_path: Path) -> No
         assert psutil.Process(server.running.pid).uids().real == ACCOUNT
         assert server.classify("pets", {"image": RED}).json["results"][0]["name"] == "red"
         assert server.request("GET", "/readyz").status == 200
+        server.run(str(PROJECT_ROOT / "deploy/container/healthcheck.py"))
+        report = state / "fingerprint.json"
+        server.run("-m", "app.cli", "licence", "fingerprint", "--output", str(report))
+        assert report.exists()
+        photo = str(PROJECT_ROOT / "tests/photos/coffee.jpg")
+        for options in ((), ("--package", "pets")):
+            answer = server.run("-m", "app.cli", "predict", *options, "--json", photo)
+            assert json.loads(answer)["results"]
         lines = server.log_lines()
     assert [line for line in lines if line["level"] in {"warning", "error"}] == []
 

@@ -1,4 +1,4 @@
-"""The steps of ``make test-deploy``, which CI does not run."""
+"""The steps of ``make test-deploy`` and ``make test-container``, which CI does not run."""
 
 import re
 
@@ -15,3 +15,10 @@ def test_every_step_exists() -> None:
     functions = set(re.findall(r"^(\w+)\(\) \{", steps, re.MULTILINE))
     assert set(named[1].split()) - {"reboot"} <= functions
     assert len(functions) == len(re.findall(r"^\w+\(\) \{", steps, re.MULTILINE))
+
+
+def test_every_step_of_the_container_exists() -> None:
+    text = (FOLDER / "container.sh").read_text()
+    named = re.search(r"^steps=\((.*?)\)", text, re.MULTILINE | re.DOTALL)
+    assert named
+    assert set(named[1].split()) <= set(re.findall(r"^(\w+)\(\) \{", text, re.MULTILINE))

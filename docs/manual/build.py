@@ -26,8 +26,8 @@ SECTIONS = {
     ("Start", "开始"): ["train", "package", "migrate"],
     ("Call the API", "调用 API"): ["clients", "errors", "batch"],
     ("Operate", "运维"): [
-        "deploy", "scale", "settings", "commands", "versions", "licence", "monitoring",
-        "compatibility",
+        "deploy", "containers", "scale", "settings", "commands", "versions", "licence",
+        "monitoring", "compatibility",
     ],
     ("Look up", "查阅"): ["glossary"],
 }  # fmt: skip

@@ -131,7 +131,7 @@ def test_chinese_pages_use_one_word_for_one_thing(page: Path) -> None:
     assert {word: better for word, better in GLOSSARY.items() if word in text} == {}
 
 
-TYPED = ["deploy.md", "licence.md"]
+TYPED = ["containers.md", "deploy.md", "licence.md"]
 
 
 @pytest.mark.parametrize("name", TYPED)

@@ -13,6 +13,7 @@ from app.imaging.steps import (
     Color,
     Normalize,
     ResizeExact,
+    ResizeKeepRatio,
     ResizeLetterbox,
     ResizeShortestSide,
     Sampling,
@@ -195,9 +196,11 @@ def _to_step(step: dict[str, Any]) -> Step:
         case {"step": "color"}:
             return Color(step["order"])
         case {"step": "center_crop", "fraction_of_shortest_side": fraction}:
-            return CenterCropFraction(float(fraction))
+            return CenterCropFraction(float(fraction), step.get("rounding", "half_even"))
         case {"step": "center_crop"}:
-            return CenterCrop(int(step["height"]), int(step["width"]), tuple(map(int, step["pad"])))
+            size = int(step["height"]), int(step["width"])
+            pad = tuple(map(int, step["pad"]))
+            return CenterCrop(*size, pad, step.get("rounding", "half_even"))
         case {"step": "resize"}:
             return _to_resize(step)
         case {"step": "scale"}:
@@ -213,4 +216,6 @@ def _to_resize(step: dict[str, Any]) -> Step:
     height, width = int(step["height"]), int(step["width"])
     if step["mode"] == "exact":
         return ResizeExact(height, width, sampling)
+    if step["mode"] in {"contain", "cover"}:
+        return ResizeKeepRatio(height, width, step["mode"] == "cover", sampling)
     return ResizeLetterbox(height, width, tuple(map(int, step["pad"])), sampling)

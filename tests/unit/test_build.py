@@ -278,20 +278,6 @@ def test_a_torchvision_model_needs_a_checkpoint(tmp_path: Path) -> None:
     assert "nothing is downloaded" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ('["猫", "狗"]', ["猫", "狗"]),
-        ('{"0": "cat", "1": "dog"}', ["cat", "dog"]),
-        ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
-    ],
-)
-def test_json_labels(tmp_path: Path, text: str, labels: list[str]) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(text, encoding="utf-8")
-    assert read_label_source(path) == labels
-
-
 def test_the_folders_of_an_image_folder_are_labels(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()

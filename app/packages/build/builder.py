@@ -46,6 +46,7 @@ class BuildRequest:
         positive: the label that the one output of a binary model is the score of.
         orientation: whether training turned images upright as their metadata say.
         training: how the model was trained, JSON values for the manifest.
+        scaled_decode: whether large jpgs may be decoded smaller.
         replace: whether an existing version is replaced.
     """
 
@@ -62,6 +63,7 @@ class BuildRequest:
     positive: str | None = None
     orientation: OrientationRule = "exif"
     training: dict[str, Any] | None = None
+    scaled_decode: bool = False
     replace: bool = False
 
 
@@ -112,6 +114,7 @@ def build_package(
         golden=golden,
         orientation=request.orientation,
         training=request.training,
+        scaled_decode=request.scaled_decode,
     )
     return write_package(weights_dir, draft, check, request.replace)
 

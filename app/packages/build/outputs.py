@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from app.errors import OperatorError
-from app.packages.build.script import last_line
+from app.packages.build.script import torch_reason
 from app.packages.probabilities import find_probability_problem
 from app.reporting.counts import pluralise
 
@@ -75,7 +75,7 @@ def fit_outputs(
     except Exception as exc:
         raise OperatorError(
             f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
-            f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
+            f"preprocessing: {type(exc).__name__}: {torch_reason(exc)}"
         ) from exc
     if not isinstance(found, torch.Tensor):
         raise OperatorError(

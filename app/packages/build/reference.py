@@ -5,6 +5,7 @@ come from the steps.
 """
 
 import io
+import math
 import struct
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from app.imaging.preprocess import FloatArray
 from app.imaging.steps import (
     Geometry,
     Normalize,
+    Rounding,
     Sampling,
     Scale,
     Size,
@@ -93,17 +95,20 @@ def _apply(step: Geometry, picture: Image.Image) -> Image.Image:
     size = Size(picture.height, picture.width)
     if step.sampling is not None:
         picture = _resize(picture, step.resized_size(size), step.sampling)
-    return _crop(picture, step.output_size(size), step.pad)
+    return _crop(picture, step.output_size(size), step.pad, step.rounding)
 
 
-def _crop(picture: Image.Image, size: Size, pad: tuple[int, ...]) -> Image.Image:
-    """Centre as torchvision's center_crop: fill first, then crop with round half to even."""
+def _crop(
+    picture: Image.Image, size: Size, pad: tuple[int, ...], rounding: Rounding
+) -> Image.Image:
+    """Centre as torchvision's and transformers' center_crop do: fill first, then crop."""
     height, width = max(size.height, picture.height), max(size.width, picture.width)
     if (height, width) != (picture.height, picture.width):
         filled = Image.new(picture.mode, (width, height), pad if len(pad) > 1 else pad[0])
         filled.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
         picture = filled
-    top, left = round((height - size.height) / 2), round((width - size.width) / 2)
+    halve = math.floor if rounding == "floor" else round
+    top, left = halve((height - size.height) / 2), halve((width - size.width) / 2)
     return picture.crop((left, top, left + size.width, top + size.height))
 
 

@@ -1,6 +1,7 @@
 """``classifyd package build``: build a package from a model, labels and preprocessing."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from app.packages.build.presets import Preset
     from app.packages.package import Package
 
+SOURCE_OPTIONS = ("torchscript", "onnx", "torchvision", "factory")
 PRESET_OPTIONS = ("preprocess", "weights_enum", "timm_config")
 """Mutually exclusive; without them, the preprocessing options apply."""
 
@@ -69,6 +71,7 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.argument("name")
 @click.argument("version")
 @click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
+@click.option("--onnx", type=_FILE, metavar="FILE", help="source: an ONNX file")
 @click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision")
 @click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module")
 @click.option(
@@ -134,6 +137,12 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     type=click.Choice(["logits", "probabilities"]),
     help="what the model returns; by default logits, which are checked not to be probabilities",
 )
+@click.option("--output-key", metavar="KEY", help="name or index of one of several outputs")
+@click.option(
+    "--layout",
+    type=click.Choice(["NCHW", "NHWC"]),
+    help="of the input of an ONNX file, where its shape does not tell",
+)
 @click.option("--positive", metavar="LABEL", help="what the one output of a binary model scores")
 @click.option(
     "--task",
@@ -157,8 +166,9 @@ def build(
 ) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
-    The source of the model is --torchscript, --torchvision or --factory. The preprocessing is
-    defined by --preprocess, --weights-enum or --timm-config, or else by the other options.
+    The source of the model is --torchscript, --onnx, --torchvision or --factory. The
+    preprocessing is defined by --preprocess, --weights-enum or --timm-config, or else by the
+    other options.
 
     \b
     Example:
@@ -199,6 +209,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         golden=options["golden"],
         tolerance=options["tolerance"],
         positive=options["positive"],
+        output_key=options["output_key"],
         orientation=options["orientation"],
     )
 
@@ -207,13 +218,14 @@ def _source(options: dict[str, Any]) -> "Source":
     from app.packages.build import models
 
     checkpoint, key = options["checkpoint"], options["checkpoint_key"]
-    given = [name for name in ("torchscript", "torchvision", "factory") if options[name]]
+    given = [name for name in SOURCE_OPTIONS if options[name]]
     if len(given) != 1:
-        raise click.UsageError("give one of --torchscript, --torchvision and --factory")
-    if options["torchscript"]:
-        if checkpoint:
-            raise click.UsageError("a TorchScript file contains its weights; omit --checkpoint")
-        return models.Source(lambda _: models.read_torchscript(options["torchscript"]))
+        *others, last = (f"--{name}" for name in SOURCE_OPTIONS)
+        raise click.UsageError(f"give one of {', '.join(others)} and {last}")
+    if options["layout"] and not options["onnx"]:
+        raise click.UsageError("--layout is for --onnx; torch takes NCHW")
+    if source := _complete_source(options):
+        return source
     if options["factory"]:
         factory, arguments = options["factory"], options["factory_args"]
         return models.Source(lambda _: models.call_factory(factory, arguments), checkpoint, key)
@@ -222,6 +234,23 @@ def _source(options: dict[str, Any]) -> "Source":
     return models.Source(
         partial(models.create_torchvision, options["torchvision"]), checkpoint, key
     )
+
+
+def _complete_source(options: dict[str, Any]) -> "Source | None":
+    """Return the source of a file that contains its weights, if one is given."""
+    from app.packages.build import models
+    from app.packages.build.onnx_source import OnnxModule
+
+    readers: dict[str, Callable[[Path], Module]] = {
+        "torchscript": models.read_torchscript,
+        "onnx": lambda path: OnnxModule(path, options["layout"]),
+    }
+    name = next((name for name in readers if options[name]), None)
+    if name is None:
+        return None
+    if options["checkpoint"]:
+        raise click.UsageError(f"the file of --{name} contains its weights; omit --checkpoint")
+    return models.Source(lambda _: readers[name](options[name]))
 
 
 def _preset(options: dict[str, Any], model: "Module") -> "Preset":

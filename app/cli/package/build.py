@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.packages.build.presets import Preset
     from app.packages.package import Package
 
-SOURCE_OPTIONS = ("torchscript", "onnx", "torchvision", "factory")
+SOURCE_OPTIONS = ("torchscript", "onnx", "pt2", "torchvision", "factory")
 PRESET_OPTIONS = ("preprocess", "weights_enum", "timm_config")
 """Mutually exclusive; without them, the preprocessing options apply."""
 
@@ -72,6 +72,7 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.argument("version")
 @click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
 @click.option("--onnx", type=_FILE, metavar="FILE", help="source: an ONNX file")
+@click.option("--pt2", type=_FILE, metavar="FILE", help="source: a file of torch.export.save")
 @click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision")
 @click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module")
 @click.option(
@@ -166,9 +167,9 @@ def build(
 ) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
-    The source of the model is --torchscript, --onnx, --torchvision or --factory. The
-    preprocessing is defined by --preprocess, --weights-enum or --timm-config, or else by the
-    other options.
+    The source of the model is --torchscript, --onnx, --pt2, --torchvision or
+    --factory. The preprocessing is defined by --preprocess, --weights-enum or --timm-config, or
+    else by the other options.
 
     \b
     Example:
@@ -239,11 +240,13 @@ def _source(options: dict[str, Any]) -> "Source":
 def _complete_source(options: dict[str, Any]) -> "Source | None":
     """Return the source of a file that contains its weights, if one is given."""
     from app.packages.build import models
+    from app.packages.build.exported_program import ExportedProgram
     from app.packages.build.onnx_source import OnnxModule
 
     readers: dict[str, Callable[[Path], Module]] = {
         "torchscript": models.read_torchscript,
         "onnx": lambda path: OnnxModule(path, options["layout"]),
+        "pt2": ExportedProgram,
     }
     name = next((name for name in readers if options[name]), None)
     if name is None:

@@ -1,6 +1,8 @@
 """Packages with an ONNX file: what is built, computed and refused."""
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import onnx
 import pytest
 import torch
 from click.testing import Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.errors import PackageError
 from app.inference.engines.base import FloatArray
@@ -15,14 +18,19 @@ from app.inference.engines.openvino import OpenVinoEngine, convert
 from app.inference.engines.plain import load_default, load_reference
 from app.inference.local import LocalClassifier
 from app.inference.tuning.candidates import Candidates
+from app.inference.tuning.loader import TunedLoader
 from app.inference.tuning.reference import probe_batch
 from app.inference.tuning.selection import EngineRequirements
 from app.inference.tuning.tuner import tune
+from app.licence.issue import seal_package
+from app.licence.keys import content_key
 from app.packages.onnx_file import read_onnx
 from app.packages.package import Package, load_package
 from app.settings import PROJECT_ROOT
+from tests.support.licences import CONTACT
 from tests.support.models import SHARP_LABELS, SHARP_STEPS, classifyd, sharp, write_labels
 from tests.support.onnx_models import LEVEL_STEPS, save_binary, save_node, save_sharp
+from tests.support.server import Server
 
 CPU = EngineRequirements("auto", "float32", "cpu", threads=2, tolerance=0.001)
 
@@ -204,3 +212,38 @@ def test_a_binary_model_gets_its_second_class(tmp_path: Path, kind: str, positiv
 def test_verify_no_run_reads_the_file(tmp_path: Path) -> None:
     package = built(tmp_path, save_sharp(tmp_path / "sharp.onnx"))
     assert classifyd("package", "verify", package.folder, "--no-run").exit_code == 0
+
+
+def test_a_sealed_file_is_computed_from_memory_alone(tmp_path: Path) -> None:
+    plain = built(tmp_path, save_sharp(tmp_path / "sharp.onnx", "NHWC"))
+    publisher = Ed25519PrivateKey.generate()
+    package = seal_package(plain.folder, tmp_path / "sealed", publisher, CONTACT)
+    assert package.manifest.model.format == "onnx"
+    assert b"head.weight" in plain.model_path.read_bytes()
+    assert b"head.weight" not in package.model_path.read_bytes()
+    assert classifyd("package", "verify", package.folder, "--no-run").exit_code == 0
+    opened = replace(package, content_key=content_key(publisher, "model"))
+    tune(opened, CPU, tmp_path / "state")
+    for engine in ("onnxruntime", "openvino"):
+        loaded = TunedLoader(replace(CPU, engine=engine), tmp_path / "state").load(opened)
+        found = loaded.engine.infer(probe_batch(plain)[:1])
+        assert np.abs(found - eager_logits(plain)[:1]).max() < 1e-3, engine
+    stored = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    weights = sharp().state_dict()["head.weight"].numpy().tobytes()[:256]
+    assert weights in plain.model_path.read_bytes()
+    assert not [path for path in stored if weights in path.read_bytes()]
+
+
+def test_a_server_answers_with_an_onnx_package(tmp_path: Path) -> None:
+    source = save_sharp(tmp_path / "sharp.onnx", "NHWC", "uint8")
+    package = built(tmp_path, source, steps=list(LEVEL_STEPS))
+    photo = (PROJECT_ROOT / "tests/photos/coffee.jpg").read_bytes()
+    expected = LocalClassifier(package).classify(photo, 5)
+    with Server(tmp_path / "weights", tmp_path, engine="onnxruntime") as server:
+        payload = {"image": base64.b64encode(photo).decode(), "top_num": 5}
+        found = server.classify("model", payload).json["results"]
+        assert [each["name"] for each in found] == [each["name"] for each in expected]
+        assert all(
+            abs(each["score"] - float(other["score"])) < 1e-4
+            for each, other in zip(found, expected, strict=True)
+        )

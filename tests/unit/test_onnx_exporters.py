@@ -16,8 +16,8 @@ from tests.support.models import classifyd, write_labels
 
 CASES = PROJECT_ROOT / "tests/cases/onnx"
 PHOTOS = PROJECT_ROOT / "tests/photos"
-SIDES = {"sklearn": 8}
-NOT_IN_OPENVINO = {"sklearn"}
+SIDES = {"sklearn": 8, "sklearn-maps": 8}
+NOT_IN_OPENVINO = {"sklearn", "sklearn-maps"}
 """Needs operators of ai.onnx.ml, for the label that is not used."""
 
 

@@ -40,6 +40,8 @@ class OnnxModule(torch.nn.Module):
         self._spec: InputSpec | None = None
         self._output: str | None = None
         self._session: OnnxSession | None = None
+        if _unwrap_maps(self._model):
+            self._changed()
 
     def fit_input(self, height: int, width: int, channels: int) -> dict[str, Any]:
         """Match the model's input with what the preprocessing makes.
@@ -97,8 +99,7 @@ class OnnxModule(torch.nn.Module):
         if kind not in (types.FLOAT, types.FLOAT16, types.DOUBLE, types.BFLOAT16):
             raise OperatorError(
                 f"the output {name} is {_describe(outputs[name])}, expected an array of decimal "
-                "numbers; of scikit-learn, export with options={'zipmap': False} and choose "
-                "--output-key probabilities"
+                f"numbers: {shown}"
             )
         self._output = name if len(outputs) > 1 else None
 
@@ -227,6 +228,22 @@ def _read_complete(path: Path) -> tuple[Any, bytes]:
             ) from exc
     check_onnx(model, path)
     return model, raw
+
+
+def _unwrap_maps(model: Any) -> bool:
+    """Turn outputs that scikit-learn's exporter wraps into maps of label and score into arrays."""
+    onnx = import_onnx()
+    values = {value.name: value for value in model.graph.output}
+    maps = [node for node in model.graph.node if node.op_type == "ZipMap"]
+    for node in maps:
+        node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]]))
+        if node.output[0] in values:
+            values[node.output[0]].CopyFrom(
+                onnx.helper.make_tensor_value_info(
+                    node.output[0], onnx.TensorProto.FLOAT, [None, None]
+                )
+            )
+    return bool(maps)
 
 
 def _check_location(path: Path, tensor: Any) -> None:

@@ -120,7 +120,7 @@ def make_paddle() -> None:
 
 
 def make_sklearn() -> None:
-    """skl2onnx: a classifier on pixels as numpy flattens them."""
+    """skl2onnx: a classifier on pixels as numpy flattens them, also with its default output."""
     from skl2onnx import to_onnx
     from sklearn.neural_network import MLPClassifier
 
@@ -130,11 +130,13 @@ def make_sklearn() -> None:
     given = np.concatenate([images, noise])
     labels = np.concatenate([np.arange(len(PHOTOS)), np.arange(200) % CLASSES])
     model = MLPClassifier((16,), random_state=0, max_iter=60).fit(given, labels)
-    exported = to_onnx(model, given[:1], options={"zipmap": False}, target_opset=17)
-    (FOLDER / "sklearn.onnx").write_bytes(exported.SerializeToString())
-    options = ["--output-key", "probabilities", "--layout", "NHWC"]
-    options += ["--output-kind", "probabilities"]
-    write("sklearn", options, model.predict_proba(images), "scikit-learn", "skl2onnx")
+    keys = {"sklearn": "probabilities", "sklearn-maps": "output_probability"}
+    for name, key in keys.items():
+        choice = {"options": {"zipmap": False}} if name == "sklearn" else {}
+        exported = to_onnx(model, given[:1], target_opset=17, **choice)
+        (FOLDER / f"{name}.onnx").write_bytes(exported.SerializeToString())
+        options = ["--output-key", key, "--layout", "NHWC", "--output-kind", "probabilities"]
+        write(name, options, model.predict_proba(images), "scikit-learn", "skl2onnx")
 
 
 def torch_model():

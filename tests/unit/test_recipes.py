@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from app.packages.build.reference import transform_of
 from app.packages.manifest import parse_preprocess
 from app.packages.package import load_package
 from tests.support.models import SIDE, classifyd, sharp, write_labels
+from tests.support.onnx_models import save_sharp
 from tests.support.tools import import_package
 from tests.unit.test_build import FACTORY, build, refusal
 
@@ -89,6 +91,31 @@ def test_an_ultralytics_export_becomes_a_package_by_itself(tmp_path: Path) -> No
         expected = Softmax().eval()(preprocess_golden(images, own, "exif"))
     assert package.golden is not None
     assert package.golden.scores == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_an_onnx_export_of_ultralytics_becomes_a_package_too(tmp_path: Path) -> None:
+    path = tmp_path / "best.onnx"
+    model = onnx.load(save_sharp(path))
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["logits"], ["output0"], axis=1))
+    model.graph.output[0].name = "output0"
+    metadata = {
+        "task": "classify",
+        "imgsz": str([SIDE, SIDE]),
+        "names": str(dict(enumerate(LABELS))),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    where = ("--weights-dir", tmp_path)
+    result = classifyd("package", "build", "a", "1", "--ultralytics", path, *where)
+    assert result.exit_code == 0, result.exception
+    package = load_package(tmp_path / "a/1")
+    assert list(package.labels) == LABELS
+    assert package.manifest.output.kind == "probabilities"
+    onnx.helper.set_model_props(model, metadata | {"task": "segment"})
+    onnx.save(model, path)
+    assert "is a model for the task segment" in refusal(
+        classifyd("package", "build", "a", "2", "--ultralytics", path, *where)
+    )
 
 
 def test_an_oblong_export_is_resized_without_a_crop(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``classifyd package build``: build a package from a model, labels and preprocessing."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from app.packages.build.recipes import Recipe
     from app.packages.package import Package
 
-SOURCE_OPTIONS = ("torchscript", "torchvision", "factory", "huggingface", "ultralytics")
+SOURCE_OPTIONS = (
+    "torchscript",
+    "onnx",
+    "pt2",
+    "torchvision",
+    "factory",
+    "huggingface",
+    "ultralytics",
+)
 PRESET_OPTIONS = ("preprocess", "weights_enum", "timm_config")
 """Mutually exclusive; without them, the preprocessing options apply."""
 
@@ -80,6 +89,8 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 @click.argument("name")
 @click.argument("version")
 @click.option("--torchscript", type=_FILE, metavar="FILE", help="source: a TorchScript file")
+@click.option("--onnx", type=_FILE, metavar="FILE", help="source: an ONNX file")
+@click.option("--pt2", type=_FILE, metavar="FILE", help="source: a file of torch.export.save")
 @click.option("--torchvision", metavar="ARCH", help="source: an architecture of torchvision")
 @click.option("--factory", metavar="MODULE:FUNCTION", help="source: returns an nn.Module")
 @click.option(
@@ -159,6 +170,12 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
     type=click.Choice(["logits", "probabilities"]),
     help="what the model returns; by default logits, which are checked not to be probabilities",
 )
+@click.option("--output-key", metavar="KEY", help="name or index of one of several outputs")
+@click.option(
+    "--layout",
+    type=click.Choice(["NCHW", "NHWC"]),
+    help="of the input of an ONNX file, where its shape does not tell",
+)
 @click.option("--positive", metavar="LABEL", help="what the one output of a binary model scores")
 @click.option(
     "--task",
@@ -181,9 +198,10 @@ def build(
 ) -> None:
     """Build a package NAME/VERSION, and check that it gives the scores of the original model.
 
-    The source of the model is --torchscript, --torchvision, --factory, --huggingface or
-    --ultralytics; the last two bring labels and preprocessing along. Otherwise the preprocessing is
-    defined by --preprocess, --weights-enum or --timm-config, or by the other options.
+    The source of the model is --torchscript, --onnx, --pt2, --torchvision, --factory,
+    --huggingface or --ultralytics; the last two bring labels and preprocessing along. Otherwise the
+    preprocessing is defined by --preprocess, --weights-enum or --timm-config, or by the other
+    options.
 
     \b
     Example:
@@ -234,6 +252,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         golden=options["golden"],
         tolerance=options["tolerance"],
         positive=options["positive"],
+        output_key=options["output_key"],
         orientation=options["orientation"],
         training=read_object(options["training"]) if options["training"] else None,
         scaled_decode=options["scaled_decode"],
@@ -293,8 +312,10 @@ def _source(options: dict[str, Any]) -> "Source":
 
     names = ("checkpoint", "checkpoint_key", "checkpoint_prefix")
     checkpoint, key, prefix = (options[name] for name in names)
-    if options["torchscript"]:
-        return models.Source(lambda _: models.read_torchscript(options["torchscript"]))
+    if options["layout"] and not options["onnx"]:
+        raise click.UsageError("--layout is for --onnx; torch takes NCHW")
+    if source := _complete_source(options):
+        return source
     if options["factory"]:
         factory, arguments = options["factory"], options["factory_args"]
         create = lambda _: models.call_factory(factory, arguments)  # noqa: E731
@@ -303,6 +324,27 @@ def _source(options: dict[str, Any]) -> "Source":
         raise click.UsageError("--torchvision requires --checkpoint; nothing is downloaded")
     create = partial(models.create_torchvision, options["torchvision"])
     return models.Source(create, checkpoint, key, prefix)
+
+
+def _complete_source(options: dict[str, Any]) -> "Source | None":
+    """Return the source of a file that contains its weights, if one is given."""
+    from app.packages.build import models
+    from app.packages.build.exported_program import ExportedProgram
+    from app.packages.build.formats import refuse_other_format
+    from app.packages.build.onnx_source import OnnxModule
+
+    readers: dict[str, Callable[[Path], Module]] = {
+        "torchscript": models.read_torchscript,
+        "onnx": lambda path: OnnxModule(path, options["layout"]),
+        "pt2": ExportedProgram,
+    }
+    name = next((name for name in readers if options[name]), None)
+    if name is None:
+        return None
+    if options["checkpoint"]:
+        raise click.UsageError(f"the file of --{name} contains its weights; omit --checkpoint")
+    refuse_other_format(options[name], f"--{name}", f".{name}")
+    return models.Source(lambda _: readers[name](options[name]))
 
 
 def _preset(options: dict[str, Any], recipe: "Recipe | None", model: "Module") -> "Preset":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.packages.build import huggingface
 from app.packages.build.models import Source, read_torchscript
+from app.packages.build.onnx_source import OnnxModule
 from app.packages.build.presets import Preset
 from app.packages.build.yolo import OPTION, read_yolo_export
 
@@ -54,7 +55,8 @@ def ultralytics_recipe(path: Path) -> Recipe:
         OperatorError: it is no export of a classifier.
     """
     export = read_yolo_export(path)
-    source = Source(lambda _: read_torchscript(path, OPTION))
+    is_onnx = path.suffix.lower() == ".onnx"
+    source = Source(lambda _: OnnxModule(path, None) if is_onnx else read_torchscript(path, OPTION))
     # The softmax is part of every export.
     return Recipe(
         OPTION, source, lambda: export.labels, export.preset, "probabilities", "single_label"

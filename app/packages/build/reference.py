@@ -8,6 +8,7 @@ import io
 import math
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,12 +66,13 @@ def transform_of(steps: Sequence[Step]) -> Transform:
 
 
 def reference_scores(
-    model: torch.nn.Module, inputs: torch.Tensor, kind: str, task: str
+    model: Callable[[torch.Tensor], Any], inputs: torch.Tensor, kind: str, task: str
 ) -> FloatArray:
-    """Compute the scores of preprocessed images with the eager module.
+    """Compute the scores of preprocessed images, one by one.
 
     Args:
-        model: in evaluation mode, on the CPU.
+        model: the eager module in evaluation mode, on the CPU, or a function that returns what
+            ``torch.as_tensor`` accepts.
         inputs: float32 (N, C, H, W).
         kind: ``logits`` or ``probabilities``.
         task: ``single_label`` or ``multi_label``.
@@ -82,7 +84,8 @@ def reference_scores(
         OperatorError: an output is not finite.
     """
     with torch.inference_mode():
-        outputs = torch.cat([model(batch) for batch in torch.split(inputs, 1)]).double()
+        each = [torch.as_tensor(model(image)) for image in torch.split(inputs, 1)]
+        outputs = torch.cat(each).double()
     if kind == "logits":
         outputs = outputs.softmax(dim=1) if task == "single_label" else outputs.sigmoid()
     if not bool(outputs.isfinite().all()):

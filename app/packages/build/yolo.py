@@ -1,5 +1,6 @@
 """An export of Ultralytics: a model with what its ``predict`` needs to know."""
 
+import ast
 import json
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from app.packages.build.checkpoint import foreign_types, ultralytics_export
 from app.packages.build.formats import refuse_other_format
 from app.packages.build.labels import check_labels
 from app.packages.build.presets import Preset, evaluation_steps, resize_step, sampling_of
+from app.packages.onnx_file import parse_onnx
 
 OPTION = "--ultralytics"
 _METADATA = "/extra/config.txt"
@@ -46,7 +48,7 @@ class YoloExport:
 
 
 def read_yolo_export(path: Path) -> YoloExport:
-    """Read the metadata of an export, a ``.torchscript`` file.
+    """Read the metadata of an export, a ``.torchscript`` or ``.onnx`` file.
 
     Raises:
         OperatorError: it is no export of a classifier.
@@ -71,6 +73,8 @@ def read_yolo_export(path: Path) -> YoloExport:
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() == ".onnx":
+        return _read_onnx_metadata(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entry = next(name for name in archive.namelist() if name.endswith(_METADATA))
@@ -78,6 +82,18 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     except (OSError, zipfile.BadZipFile, ValueError, StopIteration) as exc:
         raise OperatorError(f"{OPTION} {path} {_why_no_export(path)}") from exc
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_onnx_metadata(path: Path) -> dict[str, Any]:
+    """Ultralytics writes lists and dictionaries there as Python does."""
+    texts = {entry.key: entry.value for entry in parse_onnx(path)[0].metadata_props}
+    if "task" not in texts:
+        raise OperatorError(f"{OPTION} {path} {_why_no_export(path)}")
+    try:
+        lists = {key: ast.literal_eval(texts[key]) for key in ("names", "imgsz") if key in texts}
+    except (ValueError, SyntaxError):
+        lists = {"names": None}
+    return texts | lists
 
 
 def _why_no_export(path: Path) -> str:

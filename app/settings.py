@@ -99,9 +99,9 @@ class Settings:
         minimum=0,
         maximum=1024,
     )
-    engine: Literal["auto", "torchscript", "openvino"] = _setting(
+    engine: Literal["auto", "torchscript", "openvino", "onnxruntime"] = _setting(
         "auto",
-        "what computes on a CPU; auto takes the fastest that agrees with plain TorchScript, "
+        "what computes on a CPU; auto takes the fastest that agrees with the unoptimised model, "
         "measured once for a package and machine",
     )
     precision: Literal["float32", "bfloat16", "float16", "int8"] = _setting(
@@ -111,7 +111,7 @@ class Settings:
     )
     score_tolerance_permille: int = _setting(
         1,
-        "thousandths by which a score may differ from plain TorchScript's, where the package "
+        "thousandths by which a score may differ from the unoptimised model's, where the package "
         "has no golden samples",
         minimum=0,
         maximum=1000,

@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.imaging.preprocess import FloatArray
 from app.inference.engines.base import use_one_thread_per_operation
 from app.inference.preparation import prepare_image
-from app.packages.build.foreign import import_own, import_torchvision
-from app.packages.build.reference import FloatArray, open_picture, reference_scores
+from app.packages.build.foreign import import_extra, import_own
+from app.packages.build.reference import open_picture, reference_scores
 from app.packages.package import load_package
 from tests.support.server import Server
 
@@ -102,7 +103,7 @@ def make(name: str) -> tuple[torch.nn.Module, Any]:
         model = timm.create_model(name, pretrained=False, num_classes=CLASSES)
         config = timm.data.resolve_data_config({}, model=model)
         return model, timm.data.create_transform(**config, is_training=False)
-    models = import_torchvision("this benchmark").models
+    models = import_extra("torchvision", "this benchmark").models
     model = models.get_model(name, weights=None, num_classes=CLASSES)
     return model, models.get_weight(TORCHVISION[name]).transforms()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from app.errors import ApiError
 from app.evaluation.dataset import Sample, read_image
 from app.inference.engines.base import FloatArray
-from app.inference.engines.torchscript import load_module
+from app.inference.engines.plain import load_reference
 from app.inference.local import LocalClassifier
 from app.packages.build.reference import open_picture, reference_scores, transform_of
 from app.packages.package import Package
@@ -135,12 +136,15 @@ def _outcome(
 
 def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
     transform = transform_of(package.manifest.preprocess)
-    model = load_module(package.model_source())
+    engine = load_reference(package)
     spec, orientation = package.manifest.output, package.manifest.orientation
+
+    def run(images: Any) -> FloatArray:
+        return engine.infer(images.numpy())
 
     def compare(data: bytes, sample: Sample, scores: FloatArray) -> Comparison:
         image = transform(open_picture(data, str(sample.path), orientation))
-        expected = reference_scores(model, image.unsqueeze(0), spec.kind, spec.task)[0]
+        expected = reference_scores(run, image.unsqueeze(0), spec.kind, spec.task)[0]
         same = int(expected.argmax()) == int(scores.argmax())
         return Comparison(same, float(np.abs(expected - scores).max()))
 

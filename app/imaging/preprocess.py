@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from app.imaging.resample import ByteArray, resize, size_of, to_gray
-from app.imaging.steps import Color, Geometry, Size, Step, color_of, geometry_of
+from app.imaging.steps import (
+    Color,
+    Geometry,
+    Rounding,
+    Size,
+    Step,
+    color_of,
+    geometry_of,
+)
 
 FloatArray = npt.NDArray[np.float32]
 Span = tuple[float, float]
@@ -84,7 +92,7 @@ def locate_image(steps: Sequence[Step], size: Size) -> tuple[Span, Span]:
         target = step.output_size(resized)
         for axis, (start, end) in enumerate(spans):
             ratio = resized[axis] / size[axis]
-            kept, fill = _centre(resized[axis], target[axis])
+            kept, fill = _centre(resized[axis], target[axis], step.rounding)
             offset = fill - kept.start
             spans[axis] = (start * ratio + offset, end * ratio + offset)
         size = target
@@ -118,7 +126,9 @@ def _resize_and_crop(
     """Resize to the size of ``step``, then crop or fill to that of ``last``."""
     size = step.resized_size(size_of(pixels))
     target = last.output_size(size)
-    (rows, top), (columns, left) = map(_centre, size, target)
+    (rows, top), (columns, left) = (
+        _centre(*sides, last.rounding) for sides in zip(size, target, strict=True)
+    )
     if step.sampling is None:
         pixels = pixels[rows, columns]
     else:
@@ -126,15 +136,16 @@ def _resize_and_crop(
     return _place(pixels, target, top, left, pad)
 
 
-def _centre(length: int, target: int) -> tuple[slice, int]:
+def _centre(length: int, target: int, rounding: Rounding) -> tuple[slice, int]:
     """The part of a side that a centre crop keeps, and the fill before it.
 
-    Centred as in torchvision's ``center_crop``: half of an odd surplus is rounded half to
-    even; where an odd number of pixels is missing, the larger half of the fill comes after.
+    Where an odd number of pixels is missing, the larger half of the fill comes after, as in
+    torchvision and transformers.
     """
     if target > length:
         return slice(0, length), (target - length) // 2
-    start = round((length - target) / 2)
+    surplus = length - target
+    start = surplus // 2 if rounding == "floor" else round(surplus / 2)
     return slice(start, start + target), 0
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 ColorOrder = Literal["RGB", "BGR", "GRAY"]
 Resampling = Literal["fast", "exact"]
+Rounding = Literal["half_even", "floor"]
 
 
 class Size(NamedTuple):
@@ -72,12 +73,15 @@ class Geometry(Step):
         sampling: how it resizes; None for a crop.
         pad: one number for each channel, which fill the area around the image; often empty.
         needs_crop: whether a crop must follow.
+        rounding: of half of an odd surplus of a crop: half to even, as in torchvision, or down,
+            as in transformers and fastai.
     """
 
     rank = 1
     needs_crop: ClassVar[bool] = False
     sampling: Sampling | None
     pad: tuple[int, ...]
+    rounding: Rounding = "half_even"
 
     def output_size(self, size: Size) -> Size:
         """The size after the step."""
@@ -108,6 +112,7 @@ class CenterCropFraction(Geometry):
 
     sampling, pad = None, ()
     fraction: float
+    rounding: Rounding = "half_even"
 
     def output_size(self, size: Size) -> Size:
         """The truncated side, as ``int(224 / 256 * shortest)`` of EfficientNet's input code."""
@@ -134,6 +139,7 @@ class CenterCrop(_FixedSize):
     channel_fields = ("pad",)
     sampling = None
     pad: tuple[int, ...]
+    rounding: Rounding = "half_even"
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,27 @@ class ResizeExact(_FixedSize):
 
     pad = ()
     sampling: Sampling
+
+
+@dataclass(frozen=True)
+class ResizeKeepRatio(Geometry):
+    """As large as fits into a rectangle (contain), or as small as covers it (cover).
+
+    The rectangle may be as large as that of the crop that follows, or larger.
+    """
+
+    needs_crop = True
+    pad = ()
+    height: int
+    width: int
+    covers: bool
+    sampling: Sampling
+
+    def output_size(self, size: Size) -> Size:
+        """Both sides are rounded half to even, as timm's ``ResizeKeepRatio`` does."""
+        ratios = (size.height / self.height, size.width / self.width)
+        ratio = min(ratios) if self.covers else max(ratios)
+        return Size(max(1, round(size.height / ratio)), max(1, round(size.width / ratio)))
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _seal_into(
     sealed = seal_model(plain, content_key(publisher, manifest.name), manifest)
     name = package.model_path.name + SEALED_SUFFIX
     (folder / name).write_bytes(sealed)
-    document["model"] = {"file": name, "sha256": hashlib.sha256(sealed).hexdigest()}
+    document["model"] |= {"file": name, "sha256": hashlib.sha256(sealed).hexdigest()}
     raw = dump_manifest(document)
     (folder / MANIFEST_FILE).write_bytes(raw)
     signature = encode_base64(publisher.sign(raw))

@@ -85,7 +85,8 @@ def _uncropped(steps: Sequence[Step]) -> Iterator[Contradiction]:
         cropped = any(after.sampling is None for after in geometry[index : index + 1])
         if step.needs_crop and not cropped:
             yield Contradiction(
-                f"preprocess[{index}].mode", "expected a center_crop directly after shortest_side"
+                f"preprocess[{index}].mode",
+                "expected a center_crop directly after shortest_side, contain and cover",
             )
 
 

@@ -1,6 +1,7 @@
 """The manifest of a model package: what its other files do not say."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from app.imaging.steps import (
     Color,
     Normalize,
     ResizeExact,
+    ResizeKeepRatio,
     ResizeLetterbox,
     ResizeShortestSide,
     Sampling,
@@ -36,24 +38,45 @@ class FileRef:
     sha256: str
 
 
+ModelFormat = Literal["torchscript", "onnx"]
+Layout = Literal["NCHW", "NHWC"]
+InputDtype = Literal["float32", "float16", "uint8"]
+
+
+@dataclass(frozen=True)
+class ModelRef(FileRef):
+    """The model's file and its format."""
+
+    format: ModelFormat = "torchscript"
+
+
 @dataclass(frozen=True)
 class InputSpec:
-    """The model's input: float32 (N, channels, height, width); sides in pixels."""
+    """The model's input; sides in pixels.
+
+    Engines take float32 (N, channels, height, width) whatever the layout and the dtype are, and
+    convert it. ``batch`` is 1 for a model that takes one image at a time, else None.
+    """
 
     height: int
     width: int
     channels: int
-    layout: Literal["NCHW"]
-    dtype: Literal["float32"]
+    layout: Layout
+    dtype: InputDtype
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """The meaning of the model's output, float32 (N, classes)."""
+    """The meaning of the model's output, (N, classes).
+
+    ``name`` chooses one of several outputs of an ONNX file.
+    """
 
     kind: Literal["logits", "probabilities"]
     task: Literal["single_label", "multi_label"]
     classes: int
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ class Manifest:
     format: int
     name: str
     version: str
-    model: FileRef
+    model: ModelRef
     labels: FileRef
     input: InputSpec
     preprocess: tuple[Step, ...]
@@ -142,10 +165,28 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
     contradiction = find_contradiction(manifest.preprocess, spec.height, spec.width, spec.channels)
     if contradiction is not None:
         raise PackageError(file, contradiction.problem, field=contradiction.field)
+    for field, problem in _wrong_for_format(manifest):
+        raise PackageError(file, problem, field=field)
     if (manifest.output.task, manifest.output.classes) == ("single_label", 1):
         problem = "the only class would always have the score 1; expected multi_label"
         raise PackageError(file, problem, field="output.task")
     return manifest
+
+
+def _wrong_for_format(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Find what the model's format, or the dtype of its input, does not allow."""
+    spec = manifest.input
+    if manifest.model.format == "torchscript":
+        fields = (("layout", spec.layout, "NCHW"), ("dtype", spec.dtype, "float32"))
+        for field, found, expected in fields:
+            if found != expected:
+                yield f"input.{field}", f'found "{found}", expected "{expected}" for TorchScript'
+        if manifest.output.name is not None:
+            yield "output.name", "TorchScript has one output, without a name"
+    if spec.dtype == "uint8" and any(
+        isinstance(step, Scale | Normalize) for step in manifest.preprocess
+    ):
+        yield "input.dtype", "uint8 takes grey levels 0 to 255: expected no scale and no normalize"
 
 
 def parse_preprocess(steps: Any, file: str) -> tuple[Step, ...]:
@@ -166,11 +207,15 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         format=FORMAT,
         name=document["name"],
         version=document["version"],
-        model=FileRef(**document["model"]),
+        model=ModelRef(**document["model"]),
         labels=FileRef(**document["labels"]),
-        input=InputSpec(height, width, channels, spec["layout"], spec["dtype"]),
+        input=InputSpec(
+            height, width, channels, spec["layout"], spec["dtype"], 1 if "batch" in spec else None
+        ),
         preprocess=tuple(_to_step(step) for step in document["preprocess"]),
-        output=OutputSpec(output["kind"], output["task"], int(output["classes"])),
+        output=OutputSpec(
+            output["kind"], output["task"], int(output["classes"]), output.get("name")
+        ),
         golden=_to_golden(document["golden"]) if "golden" in document else None,
         scaled_decode=document.get("scaled_decode", False),
         orientation=document.get("orientation", "exif"),
@@ -195,9 +240,11 @@ def _to_step(step: dict[str, Any]) -> Step:
         case {"step": "color"}:
             return Color(step["order"])
         case {"step": "center_crop", "fraction_of_shortest_side": fraction}:
-            return CenterCropFraction(float(fraction))
+            return CenterCropFraction(float(fraction), step.get("rounding", "half_even"))
         case {"step": "center_crop"}:
-            return CenterCrop(int(step["height"]), int(step["width"]), tuple(map(int, step["pad"])))
+            size = int(step["height"]), int(step["width"])
+            pad = tuple(map(int, step["pad"]))
+            return CenterCrop(*size, pad, step.get("rounding", "half_even"))
         case {"step": "resize"}:
             return _to_resize(step)
         case {"step": "scale"}:
@@ -213,4 +260,6 @@ def _to_resize(step: dict[str, Any]) -> Step:
     height, width = int(step["height"]), int(step["width"])
     if step["mode"] == "exact":
         return ResizeExact(height, width, sampling)
+    if step["mode"] in {"contain", "cover"}:
+        return ResizeKeepRatio(height, width, step["mode"] == "cover", sampling)
     return ResizeLetterbox(height, width, tuple(map(int, step["pad"])), sampling)

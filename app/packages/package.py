@@ -147,9 +147,9 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise PackageError(path, f"expected UTF-8, byte {exc.start} is not") from exc
-    lines = text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
+    lines = split_labels(text)
     for number, label in enumerate(lines, start=1):
-        problem = _label_problem(label)
+        problem = label_problem(label)
         if problem:
             raise PackageError(path, problem, field=f"line {number}")
     if len(lines) != classes:
@@ -158,11 +158,19 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _label_problem(label: str) -> str:
+def split_labels(text: str) -> list[str]:
+    r"""Split a label file into lines, which end with ``\n`` or ``\r\n`` and with nothing else."""
+    return text.removesuffix("\n").replace("\r\n", "\n").removesuffix("\r").split("\n")
+
+
+def label_problem(label: str) -> str:
+    """Say why a text cannot be a label; empty if it can."""
     if not label.strip():
         return "found an empty line, expected a label on each line"
     if label != label.strip():
         return "found white space around the label, expected none"
+    if "\n" in label or "\r" in label:
+        return f"found a line break in {label!r}, expected one line"
     if FORBIDDEN_IN_LABEL in label:
         return f"found the text {FORBIDDEN_IN_LABEL}, by which clients recognise an error"
     return ""

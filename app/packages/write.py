@@ -10,11 +10,12 @@ import numpy as np
 
 from app.imaging.header import OrientationRule
 from app.imaging.preprocess import FloatArray
-from app.packages.manifest import FORMAT, MANIFEST_FILE, dump_manifest
+from app.packages.manifest import FORMAT, MANIFEST_FILE, ModelFormat, dump_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
 
 MODEL_FILE = "model.pt"
+MODEL_FILES: dict[ModelFormat, str] = {"torchscript": MODEL_FILE, "onnx": "model.onnx"}
 LABELS_FILE = "labels.txt"
 GOLDEN_SCORES_FILE = "golden.f32"
 TOP_LABELS = 5
@@ -35,7 +36,7 @@ class PackageDraft:
     """The content of a package to write.
 
     Input, preprocess and output are JSON values of the manifest. The labels are by class index;
-    ``save_model`` writes the TorchScript file to a path. ``training`` is documentation, JSON
+    ``save_model`` writes the model file to a path. ``training`` is documentation, JSON
     values that the server does not read.
     """
 
@@ -45,7 +46,8 @@ class PackageDraft:
     preprocess: list[dict[str, Any]]
     output: dict[str, Any]
     labels: Sequence[str]
-    save_model: Callable[[Path], None]
+    save_model: Callable[[Path], object]
+    model_format: ModelFormat = "torchscript"
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
     orientation: OrientationRule = "exif"
@@ -71,7 +73,7 @@ def write_package(
     """
     target = weights_dir / draft.name / draft.version
     with staged_folder(target, replace) as folder:
-        draft.save_model(folder / MODEL_FILE)
+        draft.save_model(folder / MODEL_FILES[draft.model_format])
         labels = "".join(f"{label}\n" for label in draft.labels)
         (folder / LABELS_FILE).write_bytes(labels.encode())
         golden = _write_golden(draft, folder)
@@ -102,11 +104,14 @@ def _suffix(data: bytes) -> str:
 
 
 def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -> bytes:
+    model = _file_reference(folder / MODEL_FILES[draft.model_format])
+    if draft.model_format != "torchscript":
+        model["format"] = draft.model_format
     document = {
         "format": FORMAT,
         "name": draft.name,
         "version": draft.version,
-        "model": _file_reference(folder / MODEL_FILE),
+        "model": model,
         "labels": _file_reference(folder / LABELS_FILE),
         "input": draft.input,
         "preprocess": draft.preprocess,

@@ -93,10 +93,10 @@ def load_timm_backbone(architecture: str, checkpoint: Path, key: str | None) -> 
 
 def _load(create: Callable[[int], Module], checkpoint: Path, key: str | None) -> Module:
     """Create the network with as many classes as its checkpoint has."""
-    weight = f"{_head_of(create(_PROBED_CLASSES))}.weight"
-    state = read_checkpoint(checkpoint, key)
-    classes = state[weight].shape[0] if weight in state else _PROBED_CLASSES
-    network = create(classes)
+    probe = create(_PROBED_CLASSES)
+    weight = f"{_head_of(probe)}.weight"
+    state = read_checkpoint(probe, checkpoint, key)
+    network = create(state[weight].shape[0])
     load_checkpoint(network, checkpoint, key)
     return network
 

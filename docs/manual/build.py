@@ -23,7 +23,7 @@ DOCS = HERE.parent
 ROOT = DOCS.parent
 
 SECTIONS = {
-    ("Start", "开始"): ["train", "package", "migrate"],
+    ("Start", "开始"): ["train", "models", "package", "migrate"],
     ("Call the API", "调用 API"): ["clients", "errors", "batch"],
     ("Operate", "运维"): [
         "deploy", "containers", "scale", "settings", "commands", "versions", "licence",

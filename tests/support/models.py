@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from click.testing import CliRunner, Result
@@ -113,3 +114,43 @@ def write_labels(path: Path, labels: Sequence[str]) -> Path:
 def classifyd(*arguments: object) -> Result:
     """Run a command in this process; an error that the user can fix is in ``.exception``."""
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+class Scores(NamedTuple):
+    """What a model returns that has features and logits."""
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+class ManyOutputs(torch.nn.Module):
+    """Returns the logits of sharp() with something else, in a container of a kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.sharp = sharp()
+
+    def forward(self, images: torch.Tensor) -> Any:
+        logits, features = self.sharp(images), images.mean(dim=(2, 3))
+        match self.kind:
+            case "dict":
+                return {"features": features, "logits": logits}
+            case "tuple":
+                return features, logits
+            case "namedtuple":
+                return Scores(logits, features)
+            case "object":
+                return SimpleNamespace(logits=logits, features=features, loss=None)
+        return {"logits": logits}
+
+
+class ScriptedDict(torch.nn.Module):
+    """Returns a dict, and can be scripted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharp = sharp()
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": images.mean(dim=(2, 3)), "logits": self.sharp(images)}

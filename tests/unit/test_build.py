@@ -22,6 +22,7 @@ from tests.support.commands import run_classifyd
 from tests.support.models import (
     SIDE,
     Binary,
+    ScriptedDict,
     build_sharp_checkpoint,
     classifyd,
     script,
@@ -278,20 +279,6 @@ def test_a_torchvision_model_needs_a_checkpoint(tmp_path: Path) -> None:
     assert "nothing is downloaded" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ('["猫", "狗"]', ["猫", "狗"]),
-        ('{"0": "cat", "1": "dog"}', ["cat", "dog"]),
-        ('{"dog": 1, "cat": 0}', ["cat", "dog"]),
-    ],
-)
-def test_json_labels(tmp_path: Path, text: str, labels: list[str]) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(text, encoding="utf-8")
-    assert read_label_source(path) == labels
-
-
 def test_the_folders_of_an_image_folder_are_labels(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()
@@ -330,3 +317,37 @@ def test_one_rule_for_the_orientation_holds_from_build_to_evaluation(
     reference = json.loads(evaluated.stdout)["reference"]
     assert reference["same_top"] == reference["images"] == 3
     assert reference["largest_difference"] < 0.005
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("dict", "logits"),
+        ("tuple", "1"),
+        ("namedtuple", "logits"),
+        ("object", "logits"),
+        ("single", None),
+    ],
+)
+def test_one_of_several_outputs_is_chosen(tmp_path: Path, kind: str, key: str | None) -> None:
+    source = ("--factory", "tests.support.models:ManyOutputs", "--factory-args")
+    arguments = (*source, json.dumps({"kind": kind}), *SMALL)
+    if key is not None:
+        assert "choose one with --output-key: " in refusal(build(tmp_path, *arguments))
+        assert "'other' is none" in refusal(build(tmp_path, *arguments, "--output-key", "other"))
+    result = build(tmp_path, *arguments, *(("--output-key", key) if key else ()))
+    assert result.exit_code == 0, result.exception
+    folder = tmp_path / "weights/model/1"
+    images = torch.rand(3, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        found = torch.jit.load(str(folder / "model.pt"))(images)
+        assert torch.allclose(found, sharp()(images), atol=1e-5)
+
+
+def test_one_of_several_outputs_of_torchscript_is_chosen(tmp_path: Path) -> None:
+    model = script(ScriptedDict(), tmp_path / "model.pt")
+    assert "features (1, 3), logits (1, 5)" in refusal(
+        build(tmp_path, "--torchscript", model, *SMALL)
+    )
+    result = build(tmp_path, "--torchscript", model, *SMALL, "--output-key", "logits")
+    assert result.exit_code == 0, result.exception

@@ -157,6 +157,22 @@ def test_every_command_that_is_typed_is_known(name: str) -> None:
         assert {word for word in rest if word.startswith("--")} <= options, line
 
 
+def test_the_page_of_models_builds_the_same_packages_in_both_languages() -> None:
+    pages = [PROJECT_ROOT / folder / "models.md" for folder in ("docs", "docs/zh")]
+    english, chinese = (_code_blocks(_read(page)) for page in pages)
+    assert english == chinese
+    commands = [line for block in english for line in block.replace("\\\n", "").splitlines()]
+    builds = [line for line in commands if line.startswith("classifyd package build")]
+    package = cli.commands["package"]
+    assert isinstance(package, click.Group)
+    parameters = package.commands["build"].params
+    options = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
+    used = [word for line in builds for word in line.split() if word.startswith("--")]
+    assert set(used) <= options
+    for option in ("--torchvision", "--factory", "--timm-config", "--huggingface", "--ultralytics"):
+        assert option in used
+
+
 def _commands(text: str) -> list[str]:
     """The commands of a document, each on one line, without what is said beside them."""
     blocks = re.findall(r"(?:^ {4}\S.*\n(?: {5,}\S.*\n)*)", text, re.MULTILINE)

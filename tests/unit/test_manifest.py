@@ -18,7 +18,7 @@ from app.imaging.steps import (
     Scale,
     Step,
 )
-from app.packages.manifest import FileRef, InputSpec, Manifest, OutputSpec, parse_manifest
+from app.packages.manifest import FileRef, InputSpec, Manifest, ModelRef, OutputSpec, parse_manifest
 
 Document = dict[str, Any]
 
@@ -62,7 +62,7 @@ def test_a_valid_manifest_is_parsed_into_values() -> None:
         format=1,
         name="goods-2026_v1.a",
         version="3",
-        model=FileRef("model.pt", "0" * 64),
+        model=ModelRef("model.pt", "0" * 64),
         labels=FileRef("labels.txt", "f" * 64),
         input=InputSpec(224, 192, 3, "NCHW", "float32"),
         preprocess=(

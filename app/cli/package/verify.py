@@ -87,13 +87,17 @@ def check_files(folder: Path) -> dict[str, Any]:
     """Check the files of a package without running its model.
 
     Raises:
-        PackageError: see load_package and check_unpacked_size.
+        PackageError: see load_package, check_unpacked_size and read_onnx.
     """
+    from app.packages.onnx_file import read_onnx
     from app.packages.package import load_package
     from app.packages.torchscript_file import check_unpacked_size
 
     package = load_package(folder)
-    check_unpacked_size(package.model_path)
+    if package.manifest.model.format == "torchscript":
+        check_unpacked_size(package.model_path)
+    elif not package.sealed:
+        read_onnx(package.model_path)
     samples = len(package.golden.images) if package.golden else 0
     digest = package.digest
     return {"package": str(folder), "ok": True, "digest": digest, "golden_samples": samples}

@@ -11,10 +11,13 @@ import torch
 
 from app.inference.engines.base import EngineError, FloatArray
 from app.inference.engines.torchscript import engine_name, load_module
-from app.packages.package import ModelSource
+from app.packages.manifest import Manifest
+from app.packages.onnx_file import read_onnx
+from app.packages.package import ModelSource, Package
 
-ConvertedModel = Path | tuple[bytes, bytes]
-"""The path of a ``model.xml`` with ``model.bin`` beside it, or the bytes of both."""
+ConvertedModel = Path | tuple[bytes, bytes] | Any
+"""The path of a ``model.xml`` with ``model.bin`` beside it, the bytes of both, or an
+``openvino.Model``."""
 
 MAX_COPIES_BYTES = 256_000_000
 """Maximum size of the weights of one compiled model per thread, all of them together, and of the
@@ -61,22 +64,51 @@ def clear_cache(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def convert(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
-    """Convert TorchScript to OpenVINO, in float32 and for any batch size.
-
-    The input's shape is (channels, height, width).
+def convert(package: Package) -> Any:
+    """Convert a package's model to OpenVINO, with float32 (N, channels, height, width) as input.
 
     Returns:
-        An ``openvino.Model``, in memory only.
+        An ``openvino.Model``, in memory only, for any batch size unless the manifest says that
+        the model takes one image at a time.
 
     Raises:
         EngineError: OpenVINO is not installed, or does not support an operation.
+        PackageError: see load_module and read_onnx.
     """
+    spec = package.manifest.input
+    source, shape = package.model_source(), (spec.channels, spec.height, spec.width)
+    if package.manifest.model.format == "onnx":
+        return _convert_onnx(source, package.manifest)
+    return _convert_torchscript(source, shape)
+
+
+def _convert_torchscript(source: ModelSource, input_shape: tuple[int, int, int]) -> Any:
     openvino = import_openvino()
     module = load_module(source)
     try:
         model = openvino.convert_model(module, example_input=torch.zeros(1, *input_shape))
         model.reshape([_DYNAMIC, *input_shape])
+    except Exception as exc:
+        # OpenVINO raises bare RuntimeError besides its own exceptions.
+        raise EngineError("openvino cannot convert the model") from exc
+    return model
+
+
+def _convert_onnx(source: ModelSource, manifest: Manifest) -> Any:
+    openvino = import_openvino()
+    _, raw = read_onnx(source)
+    spec = manifest.input
+    try:
+        model = openvino.Core().read_model(raw)
+        output = model.output(manifest.output.name) if manifest.output.name else model.output(0)
+        model = openvino.Model([output], model.get_parameters(), "model")
+        prepost = openvino.preprocess.PrePostProcessor(model)
+        tensor = prepost.input().tensor().set_element_type(openvino.Type.f32)
+        tensor.set_layout(openvino.Layout("NCHW"))
+        prepost.input().model().set_layout(openvino.Layout(spec.layout))
+        prepost.output().tensor().set_element_type(openvino.Type.f32)
+        model = prepost.build()
+        model.reshape([spec.batch or _DYNAMIC, spec.channels, spec.height, spec.width])
     except Exception as exc:
         # OpenVINO raises bare RuntimeError besides its own exceptions.
         raise EngineError("openvino cannot convert the model") from exc
@@ -232,11 +264,18 @@ def weight_bytes(converted: ConvertedModel) -> int:
     if isinstance(converted, Path):
         weights = converted.with_suffix(".bin")
         return weights.stat().st_size if weights.exists() else 0
-    return len(converted[1])
+    if isinstance(converted, tuple):
+        return len(converted[1])
+    constants = (node for node in converted.get_ops() if node.get_type_name() == "Constant")
+    return sum(int(node.get_byte_size()) for node in constants)
 
 
 def _read_model(core: Any, converted: ConvertedModel, batch_size: int) -> Any:
-    paths_or_bytes = (converted,) if isinstance(converted, Path) else converted
-    model = core.read_model(*paths_or_bytes)
+    if isinstance(converted, Path):
+        model = core.read_model(converted)
+    elif isinstance(converted, tuple):
+        model = core.read_model(*converted)
+    else:
+        model = converted.clone()
     model.reshape([batch_size, *model.input().partial_shape[1:]])
     return model

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from app.inference.engines import openvino
-from app.inference.engines.base import Engine
+from app.inference.engines import onnxruntime, openvino
+from app.inference.engines.base import Engine, EngineError
 from app.inference.engines.converted_model import read_converted_model, write_converted_model
 from app.inference.engines.cuda import CudaEngine
+from app.inference.engines.onnxruntime import OnnxRuntimeEngine
 from app.inference.engines.openvino import OpenVinoEngine
 from app.inference.engines.quantisation import quantise
 from app.inference.engines.torchscript import TorchScriptEngine
@@ -16,6 +17,8 @@ TORCHSCRIPT = "torchscript"
 CHANNELS_LAST = "torchscript-channels_last"
 CUDA = "torchscript-cuda"
 OPENVINO = "openvino"
+ONNXRUNTIME = "onnxruntime"
+ONNXRUNTIME_CUDA = "onnxruntime-cuda"
 
 
 class Candidates:
@@ -27,21 +30,29 @@ class Candidates:
         self._folder = folder
 
     def names(self) -> list[str]:
-        """List the candidates, possibly none; OpenVINO only if it is installed or requested.
+        """List the candidates, possibly none; an optional engine if it is installed or requested.
 
-        ``int8`` requests it, because no other engine supports it.
+        ``int8`` requests OpenVINO, because no other engine supports it.
         """
         engine, device = self._requirements.engine, self._requirements.device
+        is_onnx = self._package.manifest.model.format == "onnx"
         if self._requirements.precision == "int8":
-            return [OPENVINO] * (device == "cpu" and engine != "torchscript")
+            return [OPENVINO] * (device == "cpu" and engine in {"auto", OPENVINO})
         if device != "cpu":
-            return [CUDA]
-        torchscript = [TORCHSCRIPT, CHANNELS_LAST] if engine != "openvino" else []
-        has_openvino = engine == "openvino" or (engine == "auto" and openvino.is_installed())
-        return torchscript + [OPENVINO] * has_openvino
+            return [ONNXRUNTIME_CUDA if is_onnx else CUDA]
+        own, is_installed = (
+            ([ONNXRUNTIME], onnxruntime.is_installed())
+            if is_onnx
+            else ([TORCHSCRIPT, CHANNELS_LAST], True)
+        )
+        has_own = engine == own[0] or (engine == "auto" and is_installed)
+        has_openvino = engine == OPENVINO or (engine == "auto" and openvino.is_installed())
+        return own * has_own + [OPENVINO] * has_openvino
 
     def batch_sizes(self) -> tuple[int, ...]:
         """List the batch sizes to measure, in ascending order."""
+        if self._package.manifest.input.batch == 1:
+            return (1,)
         return (1, 2, 4, 8) if self._requirements.device == "cpu" else (1, 2, 4, 8, 16, 32)
 
     def prepare(self, name: str) -> None:
@@ -52,9 +63,7 @@ class Candidates:
             OSError: the folder cannot be written.
         """
         if name == OPENVINO:
-            spec = self._package.manifest.input
-            shape = (spec.channels, spec.height, spec.width)
-            model = openvino.convert(self._package.model_source(), shape)
+            model = openvino.convert(self._package)
             if self._requirements.precision == "int8":
                 model = quantise(model, self._package)
             write_converted_model(model, self._package, self._folder)
@@ -64,9 +73,11 @@ class Candidates:
 
         Raises:
             EngineError: it is not installed, or does not support the model.
-            PackageError: the file is not a TorchScript module.
+            PackageError: the file is not what the manifest says.
         """
         precision, threads = self._requirements.precision, self._requirements.threads
+        if name in {ONNXRUNTIME, ONNXRUNTIME_CUDA}:
+            return self._load_onnxruntime(1)
         if name == OPENVINO:
             converted = read_converted_model(self._package, self._folder)
             return OpenVinoEngine(converted, precision, threads, max_batch)
@@ -86,9 +97,20 @@ class Candidates:
             EngineError: it is not installed, or does not support the model.
         """
         cores = self._requirements.cores
-        if name != OPENVINO or cores == 1:
+        if cores == 1:
+            return None
+        if name == ONNXRUNTIME:
+            is_small = self._package.model_path.stat().st_size <= openvino.MAX_COPIES_BYTES
+            return self._load_onnxruntime(cores) if is_small else None
+        if name != OPENVINO:
             return None
         converted = read_converted_model(self._package, self._folder)
         if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
             return None
         return OpenVinoEngine(converted, self._requirements.precision, 1, cores=cores)
+
+    def _load_onnxruntime(self, cores: int) -> Engine:
+        precision, device = self._requirements.precision, self._requirements.device
+        if precision != "float32":
+            raise EngineError(f"onnxruntime does not compute in {precision}")
+        return OnnxRuntimeEngine(self._package, device, cores)

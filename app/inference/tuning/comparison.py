@@ -18,7 +18,7 @@ from app.inference.engines.base import (
     use_one_thread_per_operation,
     warm_up,
 )
-from app.inference.engines.torchscript import PlainTorchScript
+from app.inference.engines.plain import load_reference
 from app.inference.golden.check import check_golden
 from app.inference.tuning.candidates import Candidates
 from app.inference.tuning.reference import Reference
@@ -81,8 +81,8 @@ class _Comparison:
         checked = [self._check(name) for name in self.candidates.names()]
         refused = [row for row in checked if row.problem]
         if not self.engines:
-            # If even plain TorchScript fails the golden samples, this names the likely cause.
-            check_golden(self.package, PlainTorchScript(self.package.model_source()))
+            # If even the reference fails the golden samples, this names the likely cause.
+            check_golden(self.package, load_reference(self.package))
             problems = "; ".join(f"{row.engine}: {row.problem}" for row in refused)
             raise PackageError(self.package.folder, f"no engine can serve it: {problems}")
         measured = self._time([row for row in checked if not row.problem])
@@ -116,7 +116,7 @@ class _Comparison:
         expected, setting = (
             ("the package's golden samples", "the package's tolerance")
             if self.package.golden
-            else ("plain TorchScript", "score_tolerance_permille")
+            else ("the reference's", "score_tolerance_permille")
         )
         problem = (
             f"a score differs by {difference:.4f} from {expected}, "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.errors import PackageError
 from app.inference.engines.base import EngineError, LoadedEngine
-from app.inference.engines.torchscript import TorchScriptEngine
+from app.inference.engines.plain import load_default
 from app.inference.tuning.candidates import TORCHSCRIPT, Candidates
 from app.inference.tuning.selection import EngineRequirements, EngineSelection, SelectionStore
 from app.inference.tuning.tuner import tune_in_process
@@ -22,12 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 def load_exact(package: Package) -> LoadedEngine:
-    """Load TorchScript on the CPU, without batches: for tools that do not need speed.
+    """Load without batches, on the CPU, for tools that do not need speed; see load_default.
 
     Raises:
         PackageError: the model cannot be loaded.
     """
-    return LoadedEngine(TorchScriptEngine(package.model_source(), package.manifest.input), 1)
+    return LoadedEngine(load_default(package), 1)
 
 
 class TunedLoader:
@@ -65,6 +65,7 @@ class TunedLoader:
     def _load(self, package: Package, store: SelectionStore) -> LoadedEngine:
         selection = self._select(package, store)
         max_batch = self._max_batch or selection.max_batch
+        max_batch = min(max_batch, package.manifest.input.batch or max_batch)
         candidates = Candidates(package, self._requirements, store.folder)
         engine = candidates.load(selection.engine, max_batch)
         is_latency_engine_chosen = selection.latency and selection.latency.chosen
@@ -77,7 +78,8 @@ class TunedLoader:
 
     def _select(self, package: Package, store: SelectionStore) -> EngineSelection:
         required = self._requirements
-        if (required.engine, required.precision, required.device) == _NOTHING_TO_MEASURE:
+        needs = (required.engine, required.precision, required.device)
+        if needs == _NOTHING_TO_MEASURE and package.manifest.model.format == "torchscript":
             return EngineSelection(TORCHSCRIPT, 1, None, ())
         selection = store.read()
         if selection is None:

@@ -7,7 +7,7 @@ import numpy as np
 from app.errors import InternalError, PackageError
 from app.imaging.resample import ByteArray
 from app.inference.engines.base import Engine, FloatArray
-from app.inference.engines.torchscript import PlainTorchScript
+from app.inference.engines.plain import load_reference
 from app.inference.golden.check import measure_golden
 from app.inference.scores import to_scores
 from app.packages.package import Package
@@ -17,7 +17,7 @@ PROBE_SIDE_PX = 512
 
 
 class Reference:
-    """The package's golden samples, or without any, plain TorchScript's scores of probes.
+    """The package's golden samples, or without any, load_reference's scores of probes.
 
     The tolerance is the maximum difference of a score for a package without golden samples.
 
@@ -34,7 +34,7 @@ class Reference:
         self.tolerance = package.golden.tolerance if package.golden else tolerance
         self.inputs = probe_batch(package)
         try:
-            self._scores = self._score(PlainTorchScript(package.model_source()))
+            self._scores = self._score(load_reference(package))
         except InternalError as exc:
             raise PackageError(package.model_path, exc.detail, field="output") from exc
         except RuntimeError as exc:

@@ -27,11 +27,11 @@ class EngineRequirements:
     """The requirements for an engine.
 
     Attributes:
-        engine: ``auto``, ``torchscript`` or ``openvino``.
+        engine: ``auto``, ``torchscript``, ``onnxruntime`` or ``openvino``.
         precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         device: ``cpu`` or ``cuda:N``.
         threads: number of concurrent inferences.
-        tolerance: maximum difference of a score from plain TorchScript's, from 0 to 1, for a
+        tolerance: maximum difference of a score from the reference's, from 0 to 1, for a
             package without golden samples.
     """
 
@@ -127,7 +127,12 @@ class SelectionStore:
     """
 
     def __init__(self, state_dir: Path, package: Package, requirements: EngineRequirements) -> None:
-        libraries = (*_LIBRARIES, *(["nncf"] if requirements.precision == "int8" else []))
+        is_onnx = package.manifest.model.format == "onnx"
+        libraries = (
+            *_LIBRARIES,
+            *["nncf"] * (requirements.precision == "int8"),
+            *["onnxruntime"] * is_onnx,
+        )
         self._depends_on = {
             "format": FORMAT,
             "package": package.digest,

@@ -19,12 +19,18 @@ from app.packages.build.golden import (
     read_golden_images,
 )
 from app.packages.build.models import Source
-from app.packages.build.outputs import check_meaning, fit_outputs, require_classes
+from app.packages.build.onnx_source import OnnxModule
+from app.packages.build.outputs import (
+    check_meaning,
+    fit_outputs,
+    require_classes,
+    select_output,
+)
 from app.packages.build.presets import Preset
 from app.packages.build.reference import transform_of
 from app.packages.build.script import save_script, to_torchscript
 from app.packages.consistency import find_contradiction
-from app.packages.manifest import parse_preprocess
+from app.packages.manifest import ModelFormat, parse_preprocess
 from app.packages.package import Package
 from app.packages.write import PackageDraft, write_package
 
@@ -44,8 +50,10 @@ class BuildRequest:
         tolerance: largest allowed difference of a golden score; None for the default of the
             resampling.
         positive: the label that the one output of a binary model is the score of.
+        output_key: chooses one of several outputs; see select_output.
         orientation: whether training turned images upright as their metadata say.
         training: how the model was trained, JSON values for the manifest.
+        scaled_decode: whether large jpgs may be decoded smaller.
         replace: whether an existing version is replaced.
     """
 
@@ -60,8 +68,10 @@ class BuildRequest:
     golden: tuple[str, ...] = ()
     tolerance: float | None = None
     positive: str | None = None
+    output_key: str | None = None
     orientation: OrientationRule = "exif"
     training: dict[str, Any] | None = None
+    scaled_decode: bool = False
     replace: bool = False
 
 
@@ -89,34 +99,53 @@ def build_package(
     preset = request.preset(model)
     steps = parse_preprocess(preset.steps, preset.origin)
     input_spec = _input_spec(steps, preset.origin)
+    if isinstance(model, OnnxModule):
+        sides = (input_spec[side] for side in ("height", "width", "channels"))
+        input_spec |= model.fit_input(*sides)
     images = read_golden_images(request.golden)
     report("running the reference on the golden samples")
     transform = preset.transform or transform_of(steps)
     inputs = preprocess_golden(images, transform, request.orientation)
     output = (request.kind or "logits", request.task)
+    model = select_output(model, inputs, request.output_key)
     model = fit_outputs(model, inputs, request.labels, output, request.positive)
     check_meaning(model, inputs, request.kind, request.task)
     tolerance = request.tolerance or _default_tolerance(steps)
     golden = draft_golden(images, inputs, model, output, request.labels, tolerance)
-    report(f"converting to TorchScript ({request.method}) and comparing it with the model")
-    scripted = to_torchscript(model, inputs, request.method)
+    model_format, save_model, output_name = _convert(model, inputs, request.method, report)
     report("checking the package as a server would")
     draft = PackageDraft(
         name=request.name,
         version=request.version,
         input=input_spec,
         preprocess=preset.steps,
-        output={"kind": output[0], "task": output[1], "classes": len(request.labels)},
+        output={
+            **{"kind": output[0], "task": output[1], "classes": len(request.labels)},
+            **({"name": output_name} if output_name else {}),
+        },
         labels=request.labels,
-        save_model=partial(save_script, scripted),
+        save_model=save_model,
+        model_format=model_format,
         golden=golden,
         orientation=request.orientation,
         training=request.training,
+        scaled_decode=request.scaled_decode,
     )
     return write_package(weights_dir, draft, check, request.replace)
 
 
-def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, object]:
+def _convert(
+    model: torch.nn.Module, inputs: torch.Tensor, method: str, report: Callable[[str], object]
+) -> tuple[ModelFormat, Callable[[Path], object], str | None]:
+    """Return the package's format, a function that writes the file, and the output's name."""
+    if isinstance(model, OnnxModule):
+        return "onnx", model.save, model.output_name
+    report(f"converting to TorchScript ({method}) and comparing it with the model")
+    scripted = to_torchscript(model, inputs, method)
+    return "torchscript", partial(save_script, scripted), None
+
+
+def _input_spec(steps: tuple[Step, ...], origin: str) -> dict[str, Any]:
     size = fixed_output_size(steps)
     if size is None:
         raise OperatorError(

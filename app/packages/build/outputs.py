@@ -1,11 +1,13 @@
 """What a model's output means: how many classes it has, and whether it is probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from app.errors import OperatorError
-from app.packages.build.script import last_line
+from app.packages.build.onnx_source import OnnxModule
+from app.packages.build.script import torch_reason
 from app.packages.probabilities import find_probability_problem
 from app.reporting.counts import pluralise
 
@@ -49,6 +51,82 @@ def require_classes(labels: Sequence[str], task: str) -> None:
         )
 
 
+class SelectedOutput(Module):
+    """Returns one output of a model that returns several, in a tuple, a dict or an object."""
+
+    def __init__(self, model: Module, key: str) -> None:
+        super().__init__()
+        self.model = model
+        self.key = key
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the chosen output."""
+        return _outputs_by_key(self.model(images))[self.key]
+
+
+def select_output(model: Module, images: torch.Tensor, key: str | None) -> Module:
+    """Reduce a model that returns several tensors to the one under a key.
+
+    Args:
+        model: the eager module, or an ONNX file.
+        images: float32 (N, C, H, W), preprocessed.
+        key: a key of the dict, an attribute of the object (a named tuple, or ``ModelOutput`` of
+            transformers), or an index; None if there is one output only.
+
+    Raises:
+        OperatorError: the model fails on the input, or has no such output, or several and no
+            key is given.
+    """
+    if isinstance(model, OnnxModule):
+        model.select_output(key)
+        return model
+    found = _run(model, images)
+    if isinstance(found, torch.Tensor):
+        if key is not None:
+            raise OperatorError("--output-key is for a model with several outputs; this has one")
+        return model
+    outputs = _outputs_by_key(found)
+    shown = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in outputs.items())
+    if not outputs:
+        raise OperatorError(
+            f"the model returns a {type(found).__name__}, expected one tensor (N, classes); "
+            "wrap it in a --factory of your own that returns the tensor"
+        )
+    if key is None and len(outputs) > 1:
+        raise OperatorError(
+            f"the model returns several outputs, choose one with --output-key: {shown}"
+        )
+    chosen = next(iter(outputs)) if key is None else key
+    if chosen not in outputs:
+        raise OperatorError(f"--output-key {key!r} is none of the model's outputs: {shown}")
+    return SelectedOutput(model, chosen).eval()
+
+
+def _outputs_by_key(found: Any) -> dict[str, torch.Tensor]:
+    """The tensors that a model returns; those of a tuple by index, or by name if it has names."""
+    if isinstance(found, Mapping):
+        pairs = [(str(key), value) for key, value in found.items()]
+    elif isinstance(found, tuple | list):
+        names = getattr(found, "_fields", range(len(found)))
+        pairs = [(str(key), value) for key, value in zip(names, found, strict=True)]
+    else:
+        pairs = list(getattr(found, "__dict__", {}).items())
+    return {key: value for key, value in pairs if isinstance(value, torch.Tensor)}
+
+
+def _run(model: Module, images: torch.Tensor) -> Any:
+    try:
+        with torch.inference_mode():
+            return model(images[:1])
+    except Exception as exc:
+        if isinstance(exc, OperatorError):
+            raise
+        raise OperatorError(
+            f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
+            f"preprocessing: {type(exc).__name__}: {torch_reason(exc)}"
+        ) from exc
+
+
 def fit_outputs(
     model: Module,
     images: torch.Tensor,
@@ -59,32 +137,21 @@ def fit_outputs(
     """Check the shape of a model's output, and add the second class of a binary model.
 
     Args:
-        model: the eager module.
+        model: from select_output.
         images: float32 (N, C, H, W), preprocessed.
         labels: by class index.
         output: its kind and task.
         positive: the label that the one output of a binary model is the score of.
 
     Raises:
-        OperatorError: the model fails on the input, or does not return one tensor
-            (N, classes).
+        OperatorError: the model fails on the input, or does not return (N, classes).
     """
-    try:
-        with torch.inference_mode():
-            found = model(images[:1])
-    except Exception as exc:
-        raise OperatorError(
-            f"the model fails on an input of shape {tuple(images[:1].shape)}, made by the "
-            f"preprocessing: {type(exc).__name__}: {last_line(exc)}"
-        ) from exc
-    if not isinstance(found, torch.Tensor):
-        raise OperatorError(
-            f"the model returns a {type(found).__name__}, expected one tensor (N, classes); "
-            "wrap it in a --factory of your own that returns the tensor"
-        )
-    shape = tuple(found.shape)
+    shape = tuple(_run(model, images).shape)
     if len(labels) == 2 and shape in ((1, 1), (1,)):
-        return TwoClasses(model, output[0], _positive_index(labels, output[1], positive)).eval()
+        index = _positive_index(labels, output[1], positive)
+        if isinstance(model, OnnxModule):
+            return model.with_second_class(output[0], index)
+        return TwoClasses(model, output[0], index).eval()
     if shape != (1, len(labels)):
         raise OperatorError(
             f"the model returns the shape {shape} for 1 image, "

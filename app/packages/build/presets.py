@@ -4,9 +4,7 @@ Each source gives the manifest's steps; torchvision and timm give their own tran
 which are then the reference.
 """
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,10 +16,14 @@ from app.imaging.steps import Filter
 from app.packages.build.foreign import import_extra
 from app.packages.build.labels import read_text
 from app.packages.build.reference import Transform
+from app.packages.schema import MAX_SHOWN, parse_json
+from app.reporting.counts import pluralise
 
 Steps = list[dict[str, Any]]
 
 FILTERS = get_args(Filter)
+TIMM_KEYS = ("input_size", "interpolation", "mean", "std", "crop_pct")
+"""What a timm data configuration must say; timm has defaults, which may be wrong for the model."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,19 @@ def preset_from_file(path: Path) -> Preset:
     """Read the steps from a YAML or JSON file: the list, or an object with ``preprocess``.
 
     Raises:
-        OperatorError: it cannot be read or holds no list.
+        OperatorError: it cannot be read, holds no list, or something beside it.
     """
     document = _read_document(path)
     steps = document.get("preprocess") if isinstance(document, dict) else document
     if not isinstance(steps, list):
         raise OperatorError(
             f"--preprocess {path}: expected a list of steps, or one under preprocess"
+        )
+    if isinstance(document, dict) and len(document) > 1:
+        unknown = ", ".join(str(key) for key in document if key != "preprocess")
+        raise OperatorError(
+            f"--preprocess {path}: unknown keys {unknown[:MAX_SHOWN]}: only the steps under "
+            "preprocess are read; the other fields of a manifest have options of their own"
         )
     return Preset(steps, None, str(path))
 
@@ -67,12 +75,12 @@ def preset_from_weights_enum(name: str, resampling: str) -> Preset:
             f"--weights-enum {name!r} names no classification weights of torchvision; "
             "expected for instance ResNet18_Weights.IMAGENET1K_V1"
         ) from exc
-    sampling = _sampling(transform.interpolation.value, resampling, name)
+    sampling = sampling_of(transform.interpolation.value, resampling, name)
     if len(resize) == 1:
-        resized = _resize("shortest_side", sampling, size=resize[0])
+        resized = resize_step("shortest_side", sampling, size=resize[0])
     else:
-        resized = _resize("exact", sampling, height=resize[0], width=resize[1])
-    steps = _evaluation_steps(resized, crop[0], crop[-1], transform.mean, transform.std)
+        resized = resize_step("exact", sampling, height=resize[0], width=resize[1])
+    steps = evaluation_steps(resized, crop[0], crop[-1], transform.mean, transform.std)
     return Preset(steps, transform, f"--weights-enum {name}")
 
 
@@ -80,8 +88,8 @@ def preset_from_timm(source: str, model: torch.nn.Module, resampling: str) -> Pr
     """Take a timm data configuration, from the model or from a JSON file.
 
     The source is ``model`` for the module's own ``pretrained_cfg``, or the path of a JSON file
-    with timm's keys (``input_size``, ``interpolation``, ``mean``, ``std``, ``crop_pct``,
-    ``crop_mode``), also under ``pretrained_cfg`` as in a ``config.json``.
+    with timm's keys (TIMM_KEYS and ``crop_mode``), also under ``pretrained_cfg`` as in timm's
+    ``config.json``.
 
     Raises:
         OperatorError: there is no configuration, or the server has no step for a part of it.
@@ -93,29 +101,63 @@ def preset_from_timm(source: str, model: torch.nn.Module, resampling: str) -> Pr
             raise OperatorError(f"{origin}: the model has no pretrained_cfg; name a JSON file")
         config = timm.resolve_data_config({}, model=model)
     else:
-        document = _read_document(Path(source))
-        given = document.get("pretrained_cfg", document) if isinstance(document, dict) else {}
-        config = timm.resolve_data_config({}, pretrained_cfg=given)
-    transform = timm.create_transform(**config, is_training=False)
-    return Preset(_timm_steps(config, resampling, origin), transform, origin)
+        config = timm.resolve_data_config({}, pretrained_cfg=_read_timm_config(Path(source)))
+    return preset_from_timm_config(config, resampling, origin)
 
 
-def _timm_steps(config: dict[str, Any], resampling: str, origin: str) -> Steps:
+def preset_from_timm_config(config: dict[str, Any], resampling: str, origin: str) -> Preset:
+    """Make the steps of timm's ``transforms_imagenet_eval``.
+
+    Args:
+        config: a complete data configuration, as ``resolve_data_config`` returns.
+        resampling: of the resize.
+        origin: names the configuration in an error.
+
+    Raises:
+        OperatorError: the server has no step for a part of it.
+    """
+    timm = import_extra("timm.data", origin)
     channels, height, width = config["input_size"]
-    mode, fraction = config.get("crop_mode") or "center", config.get("crop_pct") or 1.0
-    if channels != 3 or mode not in {"center", "squash"} or (mode == "center" and height != width):
+    mode, fraction = config.get("crop_mode") or "center", config["crop_pct"]
+    if channels != 3 or mode not in {"center", "squash", "border"}:
         raise OperatorError(
-            f"{origin}: crop_mode {mode!r} at input_size {config['input_size']} has no step here; "
-            "expected three channels and center (of a square) or squash"
+            f"{origin}: crop_mode {mode!r} with {pluralise(channels, 'channel')} has no step here; "
+            "expected center, squash or border, with 3 channels"
         )
-    sampling = _sampling(config["interpolation"], resampling, origin)
-    # As in timm.data.transforms_factory.transforms_imagenet_eval.
+    sampling = sampling_of(config["interpolation"], resampling, origin)
     before_crop = {"height": math.floor(height / fraction), "width": math.floor(width / fraction)}
-    if mode == "center":
-        resized = _resize("shortest_side", sampling, size=before_crop["height"])
+    if mode == "squash":
+        resized = resize_step("exact", sampling, **before_crop)
+    elif mode == "border":
+        resized = resize_step("contain", sampling, **before_crop)
+    elif before_crop["height"] != before_crop["width"]:
+        resized = resize_step("cover", sampling, **before_crop)
     else:
-        resized = _resize("exact", sampling, **before_crop)
-    return _evaluation_steps(resized, height, width, config["mean"], config["std"])
+        resized = resize_step("shortest_side", sampling, size=before_crop["height"])
+    steps = evaluation_steps(resized, height, width, config["mean"], config["std"])
+    if mode == "border":
+        steps[2]["pad"] = [round(255 * level) for level in config["mean"]]
+    return Preset(steps, timm.create_transform(**config, is_training=False), origin)
+
+
+def _read_timm_config(path: Path) -> dict[str, Any]:
+    document = _read_document(path)
+    config = document.get("pretrained_cfg", document) if isinstance(document, dict) else {}
+    missing = [key for key in TIMM_KEYS if not config.get(key)]
+    if missing:
+        is_transformers = any(
+            key in config for key in ("image_processor_type", "transformers_version")
+        )
+        way = (
+            "it is a file of transformers, whose folder --huggingface takes"
+            if is_transformers
+            else "timm's config.json, or the model's pretrained_cfg as JSON, has them"
+        )
+        raise OperatorError(
+            f"--timm-config {path} is no data configuration of timm, without {', '.join(missing)}: "
+            f"{way}"
+        )
+    return dict(config)
 
 
 @dataclass(frozen=True)
@@ -132,6 +174,7 @@ class FlagValues:
     resize_shortest: int | None
     letterbox: tuple[int, int] | None
     crop: tuple[int, int] | None
+    rounding: str
     filter: str
     antialias: bool
     resampling: str
@@ -152,17 +195,20 @@ def preset_from_flags(flags: FlagValues) -> Preset:
     if len(resizes) != 1:
         raise OperatorError(
             "expected one of --resize, --resize-shortest and --letterbox, or --preprocess, "
-            "--weights-enum or --timm-config"
+            "--weights-enum, --timm-config, --huggingface or --ultralytics"
         )
     if bool(flags.mean) != bool(flags.std):
         raise OperatorError("--mean and --std go together")
+    rounding = {"rounding": flags.rounding} if flags.rounding != "half_even" else {}
     steps: Steps = [{"step": "color", "order": flags.color}]
     if flags.crop_fraction is not None:
-        steps.append({"step": "center_crop", "fraction_of_shortest_side": flags.crop_fraction})
+        fraction = {"fraction_of_shortest_side": flags.crop_fraction}
+        steps.append({"step": "center_crop", **fraction, **rounding})
     steps += resizes
     if flags.crop is not None:
         height, width = flags.crop
-        steps.append({"step": "center_crop", "height": height, "width": width, "pad": pad})
+        crop = {"height": height, "width": width, "pad": pad}
+        steps.append({"step": "center_crop", **crop, **rounding})
     if flags.scale != (1, 0):
         steps.append({"step": "scale", "multiply": flags.scale[0], "add": flags.scale[1]})
     if flags.mean:
@@ -171,36 +217,38 @@ def preset_from_flags(flags: FlagValues) -> Preset:
 
 
 def _flag_resizes(flags: FlagValues, pad: list[int]) -> Steps:
-    sampling = _sampling(flags.filter, flags.resampling, "--filter", flags.antialias)
+    sampling = sampling_of(flags.filter, flags.resampling, "--filter", flags.antialias)
     steps: Steps = []
     if flags.resize is not None:
         height, width = flags.resize
-        steps.append(_resize("exact", sampling, height=height, width=width))
+        steps.append(resize_step("exact", sampling, height=height, width=width))
     if flags.resize_shortest is not None:
-        steps.append(_resize("shortest_side", sampling, size=flags.resize_shortest))
+        steps.append(resize_step("shortest_side", sampling, size=flags.resize_shortest))
     if flags.letterbox is not None:
         height, width = flags.letterbox
-        steps.append(_resize("letterbox", sampling, height=height, width=width) | {"pad": pad})
+        steps.append(resize_step("letterbox", sampling, height=height, width=width) | {"pad": pad})
     return steps
 
 
-def _evaluation_steps(
-    resize: dict[str, Any], height: int, width: int, mean: Any, std: Any
+def evaluation_steps(
+    resized: dict[str, Any], height: int, width: int, mean: Any, std: Any
 ) -> Steps:
+    """The usual steps: a resize, a crop, values from 0 to 1, and their normalisation."""
     return [
         {"step": "color", "order": "RGB"},
-        resize,
+        resized,
         {"step": "center_crop", "height": height, "width": width, "pad": [0, 0, 0]},
         {"step": "scale", "multiply": 1 / 255, "add": 0},
         {"step": "normalize", "mean": list(mean), "std": list(std)},
     ]
 
 
-def _resize(mode: str, sampling: dict[str, Any], **size: int) -> dict[str, Any]:
+def resize_step(mode: str, sampling: dict[str, Any], **size: int) -> dict[str, Any]:
+    """One resize step."""
     return {"step": "resize", "mode": mode, **size, **sampling}
 
 
-def _sampling(name: str, resampling: str, origin: str, antialias: bool = True) -> dict[str, Any]:
+def sampling_of(name: str, resampling: str, origin: str, antialias: bool = True) -> dict[str, Any]:
     """Torchvision and timm always antialias a Pillow image; see app.packages.consistency."""
     if name not in FILTERS:
         raise OperatorError(f"{origin}: the interpolation {name!r} is none of {', '.join(FILTERS)}")
@@ -213,10 +261,10 @@ def _sampling(name: str, resampling: str, origin: str, antialias: bool = True) -
 
 def _read_document(path: Path) -> Any:
     text = read_text(path, str(path))
-    load: Callable[[str], Any] = json.loads
-    if path.suffix in {".yaml", ".yml"}:
-        load = import_extra("yaml", "a YAML file").safe_load
+    if path.suffix not in {".yaml", ".yml"}:
+        return parse_json(text.encode(), str(path))
+    yaml = import_extra("yaml", "a YAML file")
     try:
-        return load(text)
-    except Exception as exc:
-        raise OperatorError(f"{path} is not {path.suffix[1:].upper() or 'JSON'}: {exc}") from exc
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise OperatorError(f"{path} is not YAML: {exc}") from exc

@@ -5,8 +5,10 @@ come from the steps.
 """
 
 import io
+import math
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from app.imaging.preprocess import FloatArray
 from app.imaging.steps import (
     Geometry,
     Normalize,
+    Rounding,
     Sampling,
     Scale,
     Size,
@@ -63,12 +66,13 @@ def transform_of(steps: Sequence[Step]) -> Transform:
 
 
 def reference_scores(
-    model: torch.nn.Module, inputs: torch.Tensor, kind: str, task: str
+    model: Callable[[torch.Tensor], Any], inputs: torch.Tensor, kind: str, task: str
 ) -> FloatArray:
-    """Compute the scores of preprocessed images with the eager module.
+    """Compute the scores of preprocessed images, one by one.
 
     Args:
-        model: in evaluation mode, on the CPU.
+        model: the eager module in evaluation mode, on the CPU, or a function that returns what
+            ``torch.as_tensor`` accepts.
         inputs: float32 (N, C, H, W).
         kind: ``logits`` or ``probabilities``.
         task: ``single_label`` or ``multi_label``.
@@ -80,7 +84,8 @@ def reference_scores(
         OperatorError: an output is not finite.
     """
     with torch.inference_mode():
-        outputs = torch.cat([model(batch) for batch in torch.split(inputs, 1)]).double()
+        each = [torch.as_tensor(model(image)) for image in torch.split(inputs, 1)]
+        outputs = torch.cat(each).double()
     if kind == "logits":
         outputs = outputs.softmax(dim=1) if task == "single_label" else outputs.sigmoid()
     if not bool(outputs.isfinite().all()):
@@ -93,17 +98,20 @@ def _apply(step: Geometry, picture: Image.Image) -> Image.Image:
     size = Size(picture.height, picture.width)
     if step.sampling is not None:
         picture = _resize(picture, step.resized_size(size), step.sampling)
-    return _crop(picture, step.output_size(size), step.pad)
+    return _crop(picture, step.output_size(size), step.pad, step.rounding)
 
 
-def _crop(picture: Image.Image, size: Size, pad: tuple[int, ...]) -> Image.Image:
-    """Centre as torchvision's center_crop: fill first, then crop with round half to even."""
+def _crop(
+    picture: Image.Image, size: Size, pad: tuple[int, ...], rounding: Rounding
+) -> Image.Image:
+    """Centre as torchvision's and transformers' center_crop do: fill first, then crop."""
     height, width = max(size.height, picture.height), max(size.width, picture.width)
     if (height, width) != (picture.height, picture.width):
         filled = Image.new(picture.mode, (width, height), pad if len(pad) > 1 else pad[0])
         filled.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
         picture = filled
-    top, left = round((height - size.height) / 2), round((width - size.width) / 2)
+    halve = math.floor if rounding == "floor" else round
+    top, left = halve((height - size.height) / 2), halve((width - size.width) / 2)
     return picture.crop((left, top, left + size.width, top + size.height))
 
 

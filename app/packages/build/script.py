@@ -1,5 +1,6 @@
 """Converts the eager module to TorchScript and checks that both give the same output."""
 
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,6 +12,9 @@ from app.errors import OperatorError
 LARGEST_DIFFERENCE = 1e-4
 """Of an output, relative to the largest output or 1. A correct trace gives 0; a fused
 operation may round differently."""
+
+MAX_REASON = 250
+_INTERPRETER = "The following operation failed in the TorchScript interpreter"
 
 BATCHES = (1, 3)
 """A trace at batch 1 must be right at another size too, or it has frozen the batch size, unless
@@ -40,7 +44,7 @@ def to_torchscript(
     except Exception as exc:
         other = "script" if method == "trace" else "trace"
         raise OperatorError(
-            f"torch.jit.{method} fails on this model, try --{other}: {last_line(exc)}"
+            f"torch.jit.{method} fails on this model, try --{other}: {torch_reason(exc)}"
         ) from exc
     _compare(model, scripted, _test_inputs(images), method)
     return scripted
@@ -110,14 +114,21 @@ def _difference(
         except RuntimeError as exc:
             raise OperatorError(
                 f"torch.jit.{method} fails where the module does not, at batch {len(batch)}: "
-                f"{last_line(exc)}"
+                f"{torch_reason(exc)}"
             ) from exc
     if found.shape != expected.shape:
         return float("inf"), 1.0
     return float((found - expected).abs().max()), max(1.0, float(expected.abs().max()))
 
 
-def last_line(exc: Exception) -> str:
-    """Return the last line of an error's text, where torch says what failed, or its type."""
+def torch_reason(exc: Exception) -> str:
+    """Return the line of an error's text in which torch says what failed, or its type.
+
+    It is the first, except where TorchScript's interpreter fails, whose own first lines only say
+    where. Behind it torch lists kernels, operators that are similar, or where its code failed.
+    """
     lines = str(exc).strip().splitlines() or [type(exc).__name__]
-    return lines[-1][:200]
+    in_interpreter = _INTERPRETER in lines[0]
+    errors = (line for line in lines[1:] if re.match(r"\w+(Error|Exception): ", line))
+    line = next(errors, lines[0]) if in_interpreter else lines[0]
+    return re.sub(r"^\[enforce fail at \S+\] \. ", "", line)[:MAX_REASON]

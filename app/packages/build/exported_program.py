@@ -19,6 +19,7 @@ import torch
 
 from app.errors import OperatorError
 from app.packages.torchscript_file import check_unpacked_size
+from app.reporting.counts import pluralise
 
 SCHEMA = 8
 """The version of the format, that of torch 2.8 to 2.13; a new one means an incompatible change."""
@@ -126,7 +127,7 @@ class ExportedProgram(torch.nn.Module):
             else:
                 raise _Refused(f"its graph needs a {kind}; expected an image and weights only")
         if len(inputs) != 1:
-            raise _Refused(f"takes {len(inputs)} inputs, expected one image")
+            raise _Refused(f"takes {pluralise(len(inputs), 'input')}, expected one image")
         self._input = inputs[0]
         self._calls = [_make_call(node) for node in module["graph"]["nodes"]]
         self._outputs = _name_outputs(module)

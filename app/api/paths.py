@@ -5,8 +5,8 @@ API_BATCH_END = f"{API_END}/batch"
 API_HEATMAP_END = f"{API_END}/heatmap"
 PREVIEW_START = "/console/preview/"
 
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Requested every few seconds by monitors; logged at debug level."""
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/console/status"})
+"""Requested every few seconds by monitors and open consoles; logged at debug level."""
 
 
 def is_api_path(path: str) -> bool:

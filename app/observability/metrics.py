@@ -180,11 +180,19 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return the values of all workers in Prometheus' text format."""
+        return generate_latest(self._registry_of_all())
+
+    def total_requests(self) -> int:
+        """Return the number of calls of the API that all workers have answered."""
+        samples = (s for family in self._registry_of_all().collect() for s in family.samples)
+        return int(sum(s.value for s in samples if s.name == "classifyd_requests_total"))
+
+    def _registry_of_all(self) -> CollectorRegistry:
         if self._folder is None:
-            return generate_latest(self._registry)
+            return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]  # untyped there
-        return generate_latest(registry)
+        return registry
 
 
 def _create_metrics(registry: CollectorRegistry) -> dict[str, Counter | Histogram | Gauge]:

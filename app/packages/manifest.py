@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +114,11 @@ class LicenceSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked manifest; ``docs/package.md`` describes each field."""
+    """A checked manifest; ``docs/package.md`` describes each field.
+
+    Attributes:
+        preprocess_json: the steps as the manifest writes them, for people.
+    """
 
     format: int
     name: str
@@ -129,6 +133,7 @@ class Manifest:
     orientation: OrientationRule = "exif"
     licence: LicenceSpec | None = None
     training: dict[str, Any] | None = None
+    preprocess_json: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -221,6 +226,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         orientation=document.get("orientation", "exif"),
         licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
         training=document.get("training"),
+        preprocess_json=tuple(document["preprocess"]),
     )
 
 

@@ -2,17 +2,22 @@
 
 import html
 import io
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from app.api.console import sample_images
 from app.api.translations import CHINESE
 from app.errors import REGISTRY
+from app.packages.manifest import LicenceSpec
+from app.packages.package import load_package
 from app.settings import PROJECT_ROOT
 from tests.support.images import GREEN, PHOTOS, to_base64
-from tests.support.packages import SIDE
+from tests.support.packages import SIDE, build_colour_package
 from tests.support.server import Server
 
 CONSOLE = PROJECT_ROOT / "app" / "console"
@@ -38,13 +43,77 @@ def test_preview_of_what_is_no_picture_is_the_documented_error(server: Server) -
     assert server.request("POST", "/console/preview/nobody", b"{}").status == 404
 
 
-def test_models_are_described(server: Server) -> None:
+def test_models_are_described(server: Server, colour_weights: Path) -> None:
     models = {
         model["name"]: model for model in server.request("GET", "/console/models").json["models"]
     }
     assert models["farben"]["labels"] == ["红色", "绿色", "蓝色"]
     assert models["colours"]["input"]["height"] == SIDE
-    assert models["colours"]["preprocess"][0] == {"step": "Color", "order": "RGB"}
+    manifest = json.loads((colour_weights / "colours" / "1" / "manifest.json").read_text())
+    assert models["colours"]["preprocess"] == manifest["preprocess"]
+
+
+def test_page_of_a_model_gets_its_versions_engines_and_training(
+    server: Server, tmp_path: Path
+) -> None:
+    training = {"method": "linear", "held_out": {"photos": 40, "top1": 0.975}}
+    for version in ("1", "2", "3"):
+        manifest = build_colour_package(tmp_path, "trained", ["r", "g", "b"], version)
+        manifest = manifest / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"training": training}))
+    (tmp_path / "trained" / "ACTIVE").write_text("2\n1\n")
+    with Server(tmp_path, tmp_path, engine="auto") as running:
+        found = running.request("GET", "/console/models/trained").json
+        assert found["versions"] == [
+            {"version": "1", "served": False, "previous": True},
+            {"version": "2", "served": True, "previous": False},
+            {"version": "3", "served": False, "previous": False},
+        ]
+        assert found["training"] == training
+        assert found["engines"]["engine"] in {
+            row["engine"] for row in found["engines"]["measurements"]
+        }
+    found = server.request("GET", "/console/models/colours").json
+    assert (found["engines"], found["training"]) == (None, None)
+    assert server.request("GET", "/console/models/nobody").status == 404
+
+
+def test_sample_images_are_the_golden_samples_or_else_photos(
+    server: Server, demo_server: Server
+) -> None:
+    golden = sorted((PROJECT_ROOT / "weights" / "imagenet").glob("*/golden-*.jpg"))
+    photos = sorted((PROJECT_ROOT / "app" / "packages" / "photos").glob("*.jpg"))
+    for running, name, expected in ((demo_server, "imagenet", golden), (server, "farben", photos)):
+        for index, path in enumerate(expected):
+            answer = running.request("GET", f"/console/samples/{name}/{index}")
+            assert answer.headers["Content-Type"] == "image/jpeg"
+            assert answer.body == path.read_bytes()
+        assert running.request("GET", f"/console/samples/{name}/{len(expected)}").status == 404
+        described = running.request("GET", "/console/models").json["models"]
+        assert {model["samples"] for model in described} == {len(expected)}
+
+
+def test_images_of_a_sealed_package_stay_its_publishers() -> None:
+    [folder] = (PROJECT_ROOT / "weights" / "imagenet").glob("[0-9]*")
+    package = load_package(folder)
+    licence = LicenceSpec("shop@example.com", "A" * 43 + "=")
+    sealed = replace(package, manifest=replace(package.manifest, licence=licence))
+    assert {path.parent for path in sample_images(package)} == {folder}
+    assert {path.parent.name for path in sample_images(sealed)} == {"photos"}
+
+
+def test_status_line_counts_the_requests_of_all_workers(
+    colour_weights: Path, tmp_path: Path
+) -> None:
+    with Server(colour_weights, tmp_path, workers=2) as running:
+        for _ in range(5):
+            running.classify("colours", {"image": GREEN})
+        running.classify("colours", {})
+        status = running.request("GET", "/console/status").json
+        assert (status["ready"], status["requests"]) == (True, 6)
+        assert set(status["serving"]) == {"colours", "farben"}
+        running.stop()
+        assert "/console/status" not in running.log_text()
 
 
 def test_page_and_its_parts_come_from_this_server_alone(server: Server) -> None:
@@ -68,7 +137,8 @@ def test_every_code_is_explained_in_both_languages() -> None:
 def test_console_can_be_switched_off(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path, console="off") as server:
         assert server.request("GET", "/").status == 404
-        assert server.request("GET", "/console/models").status == 404
+        for path in ("models", "models/colours", "samples/colours/0", "status"):
+            assert server.request("GET", f"/console/{path}").status == 404
         assert server.request("POST", "/console/preview/colours", b"{}").status in {404, 405}
         assert server.request("GET", "/docs").status == 200
 

@@ -93,7 +93,9 @@ def test_without_a_token_the_console_tells_no_names(locked: Server) -> None:
         locked.request("POST", f"/console/preview/{name}", CALL) for name in ("colours", "nobody")
     ]
     assert [(answer.status, answer.code) for answer in answers] == [(403, 337000)] * 2
-    assert locked.request("GET", "/console/models").code == 337000
+    for path in ("models", "models/colours", "samples/colours/0", "samples/nobody/0"):
+        assert locked.request("GET", f"/console/{path}").code == 337000
+    assert locked.request("GET", "/console/status").json == {"ready": True}
 
 
 def test_a_valid_token_tells_an_unknown_name(locked: Server, state: Path) -> None:

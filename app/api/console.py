@@ -19,6 +19,7 @@ from app.api.received import admitted_body, current_received
 from app.api.schemas import validate_classify_request
 from app.api.trace import current_trace
 from app.errors import PackageError
+from app.folders import MANUAL
 from app.imaging.encode import encode_png
 from app.inference.classifier import Classifier
 from app.inference.preparation import preview_image
@@ -36,8 +37,12 @@ blueprint = Blueprint("console", __name__)
 @blueprint.get("/")
 def console() -> Response:
     """Write the page; everything else it loads by itself."""
-    has_tokens = current_context().tokens is not None
-    return html_page("console.html", tokens=has_tokens, version=version("classifyd"))
+    return html_page(
+        "console.html",
+        tokens=current_context().tokens is not None,
+        version=version("classifyd"),
+        manual=MANUAL.is_dir(),
+    )
 
 
 @blueprint.get("/console/status")

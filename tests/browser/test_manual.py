@@ -23,6 +23,9 @@ def opened(browser: Any, server: Server, request: Any) -> Iterator[Watched]:
 
 def test_search_finds_pages_in_the_language_of_the_reader(opened: Watched) -> None:
     is_chinese = opened.language == "zh-CN"
+    opened.open()
+    opened.page.click("#to-manual")  # of the console
+    opened.page.wait_for_url(f"**/manual/{'zh/' if is_chinese else ''}index.html")
     opened.shoot("manual")
     # Two words, which Chinese writes as one.
     query = "授权文件" if is_chinese else "licence file"

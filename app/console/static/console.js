@@ -1,19 +1,20 @@
 // The console: connects the parts of the page.
-import { classify, classifyUrl, fetchModels, fetchPreview, toBase64 } from "./api.js";
-import { codeSample, howToRun, languages, pictureName } from "./clients.js";
+import { fetchModels, Problem } from "./api.js";
+import { listenToCode, showCodeSample, usePicture } from "./code.js";
 import { find, make } from "./dom.js";
-import { showModel } from "./models.js";
-import { showResult } from "./results.js";
+import { chosenModels, modelName, token } from "./form.js";
+import { showList, showModel } from "./models.js";
+import { listenToDialog } from "./results.js";
+import { addRun, askAgain, clearRuns, isEmpty, newestRun, showRunsAgain } from "./runs.js";
+import { showSamples, translateSamples } from "./samples.js";
+import { showStatusLine, startStatus, updateStatus } from "./status.js";
+import { listenToTabs, showTab } from "./tabs.js";
 import { language, switchLanguage, text } from "./texts.js";
 
-const MIB = 1024 * 1024;
-const MAX_SENT_BYTES = 20 * MIB; // far above the limit, so that the server explains smaller excesses
+const ONE_COLUMN = matchMedia("(max-width: 56rem)"); // as in style.css
 
 let models = [];
-let results = []; // newest first
-let lastFile = "photo.jpg";
-let queue = Promise.resolve();
-let code = Promise.resolve(""); // of the language chosen last
+let message = () => ""; // above the results, in the language that is chosen
 
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
@@ -22,137 +23,154 @@ function translate() {
   find("language").textContent = text("otherLanguage");
   find("language").lang = language === "zh" ? "en" : "zh-CN";
   find("to-docs").href = `docs?lang=${language}`;
-  find("results").replaceChildren(...results.map(showResult));
+  if (find("to-manual")) find("to-manual").href = `manual/?lang=${language}`;
+  find("status").textContent = message();
+  showRunsAgain();
+  translateSamples();
+  showStatusLine();
   route();
   showCodeSample();
 }
 
-// #/model/NAME is the page of a model, #/try/NAME the form with that model selected.
+// #/models is the list, #/model/NAME the page of a model, #/try/NAME the form with that model selected.
 function route() {
   const [, page, wanted] = location.hash.split("/");
   const model = models.find(({ name }) => name === wanted);
-  const shown = page === "model" ? model : undefined;
-  find("try").hidden = Boolean(shown);
-  find("model").hidden = !shown;
-  if (shown) find("model").replaceChildren(...showModel(shown));
-  if (page === "try" && model && find("name").value !== model.name) {
+  const shown = page === "models" ? "list" : page === "model" && model ? "model" : "try";
+  for (const id of ["try", "list", "model"]) find(id).hidden = id !== shown;
+  find("list").replaceChildren(...(shown === "list" ? showList(models) : []));
+  find("model").replaceChildren(...(shown === "model" ? showModel(model) : []));
+  if (page === "try" && model && modelName() !== model.name) {
     find("name").value = model.name;
-    showCodeSample();
+    modelChanged();
   }
-  document.title = shown ? `${shown.name} · classifyd` : "classifyd";
-  markCurrent(shown ? `#/model/${shown.name}` : "#/");
-}
-
-function markCurrent(address) {
-  for (const link of document.querySelectorAll("header nav a")) {
-    if (link.getAttribute("href") === address) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+  document.title = { try: "classifyd", list: `${text("models")} · classifyd`, model: `${model?.name} · classifyd` }[shown];
+  for (const [id, current] of [["to-try", shown === "try"], ["to-models", shown !== "try"]]) {
+    if (current) find(id).setAttribute("aria-current", "page");
+    else find(id).removeAttribute("aria-current");
   }
 }
 
 async function loadModels() {
-  if (find("token") && !token()) return showStatus(text("tokenNeeded"));
-  const found = await fetchModels(token()).catch(() => ({ error_code: 0 }));
-  models = found.models || [];
-  find("models").replaceChildren(...models.map(({ name }) => make("a", { href: `#/model/${name}` }, name)));
-  find("name").replaceChildren(...models.map(({ name }) => make("option", {}, name)));
-  if ("error_code" in found) showStatus(text(found.error_code ? "tokenNeeded" : "unreachable"));
-  else if (!models.length) showStatus(text("none"));
-  else showStatus(found.broken.length ? text("broken", { names: found.broken.join(", ") }) : "");
+  if (find("token") && !token()) return useModels([], "tokenNeeded");
+  const found = await fetchModels(token()).catch((error) => error);
+  if (found instanceof Problem) return useModels([], found.key, found.values);
+  if ("error_code" in found) return useModels([], "tokenWrong", { detail: found.detail });
+  if (!found.models.length) return useModels([], "none");
+  return useModels(found.models, found.broken.length ? "broken" : "", { names: found.broken.join(", ") });
+}
+
+// Load the models again when the server has others than the page.
+function follow(serving) {
+  const shown = Object.fromEntries(models.map(({ name, version }) => [name, version]));
+  const names = new Set([...Object.keys(serving), ...Object.keys(shown)]);
+  if ([...names].some((name) => serving[name]?.version !== shown[name])) loadModels();
+}
+
+function useModels(found, key, values) {
+  models = found;
+  const names = models.map(({ name }) => name);
+  const options = () => names.map((name) => make("option", {}, name));
+  const [chosen, beside] = [modelName(), find("beside").value];
+  find("name").replaceChildren(...options());
+  find("beside").replaceChildren(make("option", { value: "", "data-text": "noModel" }, text("noModel")), ...options());
+  if (names.includes(chosen)) find("name").value = chosen;
+  if (names.includes(beside)) find("beside").value = beside;
+  find("beside-field").hidden = names.length < 2;
+  find("token")?.setAttribute("aria-invalid", String(key === "tokenWrong"));
+  showMessage(() => (key ? text(key, values) : ""), Boolean(key));
   route();
+  modelChanged();
+  updateStatus();
+}
+
+function modelChanged() {
+  const model = models.find(({ name }) => name === modelName());
+  showSamples(model, classify);
   showCodeSample();
 }
 
-const token = () => find("token")?.value.trim() || ""; // the field exists if access_tokens is on
-const topNum = () => Number.parseInt(find("top-num").value, 10) || 0;
-
-function showStatus(message) {
-  find("status").textContent = message;
+function showMessage(said, isProblem = false) {
+  message = said;
+  find("status").textContent = message();
+  find("status").classList.toggle("problem", isProblem);
 }
 
 function classifyFiles(files) {
-  const chosen = [...files];
-  if (!find("name").value) return loadModels(); // shows why there is no model
-  queue = queue.then(async () => {
-    let failed = 0;
-    for (const [position, file] of chosen.entries()) {
-      showStatus(text("busy", { file: file.name, index: position + 1, count: chosen.length }));
-      const result = await classifyFile(file);
-      failed += "error_code" in result.answer ? 1 : 0;
-      results.unshift(result);
-      find("results").prepend(showResult(result));
-      lastFile = file.name;
-    }
-    if (chosen.length) showStatus(text("done", { right: chosen.length - failed, failed }));
-    showCodeSample();
-  });
+  if (!files.length) return;
+  usePicture(files[0].name);
+  classify([...files]);
 }
 
-async function classifyFile(file) {
-  const name = find("name").value;
-  const result = { file: file.name, name, original: URL.createObjectURL(file), preview: null, stages: [], total: 0, detail: "" };
-  if (file.size > MAX_SENT_BYTES) {
-    const size = (file.size / MIB).toFixed(1);
-    return { ...result, detail: text("tooBig", { size }), answer: { error_code: 336004, error_msg: "" } };
+async function classify(files) {
+  if (!modelName()) return loadModels(); // shows why there is no model
+  if (find("try").hidden) {
+    location.hash = `#/try/${location.hash.split("/")[2] || modelName()}`;
+    route();
   }
-  try {
-    const image = await toBase64(file);
-    const response = await classify(name, image, topNum(), token());
-    const preview = "error_code" in response.answer ? null : await fetchPreview(name, image, token());
-    return { ...result, ...response, preview };
-  } catch {
-    return { ...result, detail: text("unreachableTodo"), answer: { error_code: "", error_msg: text("unreachable") } };
-  }
+  showTab("results");
+  const run = addRun(files, chosenModels());
+  runsChanged();
+  if (ONE_COLUMN.matches) find("panel-results").scrollIntoView();
+  await run;
+  showMessage(() => text("done", { count: files.length }));
+  updateStatus();
+  return undefined;
 }
 
-async function showCodeSample() {
-  const url = classifyUrl(find("name").value || "NAME");
-  const run = howToRun(find("client").value);
-  find("how-to-run").textContent = text("howToRun", { ...run, picture: pictureName(lastFile) });
-  find("copied").textContent = "";
-  const chosen = codeSample(find("client").value, { url, file: lastFile, topNum: topNum() || 6, token: token() });
-  code = chosen;
-  const written = await chosen;
-  if (code === chosen) find("code").textContent = written; // else another language was chosen meanwhile
+// The newest results show what the form says; earlier ones stay as they are.
+async function askNewest(change) {
+  const run = newestRun();
+  if (!run) return;
+  const [first, ...others] = run.models;
+  const second = change === "beside" ? [find("beside").value].filter((name) => name && name !== first) : others;
+  await askAgain(run, [first, ...second]);
+  showMessage(() => text("askedAgain"));
 }
 
-// navigator.clipboard exists only on https and localhost, but the server is often called by IP address over http.
-async function copy() {
-  const written = await code; // the page may still show the previous language
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(written);
-  } else {
-    getSelection().selectAllChildren(find("code"));
-    document.execCommand("copy");
-  }
-  find("copied").textContent = text("copied");
+function runsChanged() {
+  find("empty").hidden = !isEmpty();
+  find("history").hidden = isEmpty();
+  if (isEmpty()) showMessage(() => "");
 }
 
 function listen() {
-  find("client").replaceChildren(...languages.map((name) => make("option", {}, name)));
+  listenToCode();
+  listenToDialog();
+  listenToTabs();
   find("files").addEventListener("change", (event) => {
     classifyFiles(event.target.files);
     event.target.value = ""; // so that the same file can be chosen again
   });
   find("form").addEventListener("submit", (event) => event.preventDefault());
   find("token")?.addEventListener("change", loadModels);
-  for (const id of ["name", "top-num", "client"]) find(id).addEventListener("change", showCodeSample);
-  find("copy").addEventListener("click", copy);
+  find("name").addEventListener("change", modelChanged);
+  find("top-num").addEventListener("change", () => {
+    showCodeSample();
+    askNewest("top_num");
+  });
+  find("beside").addEventListener("change", () => askNewest("beside"));
+  find("clear").addEventListener("click", clearRuns);
   find("language").addEventListener("click", () => {
     switchLanguage();
     translate();
-    showStatus(find("token") && !token() ? text("tokenNeeded") : ""); // drops a message in the other language
   });
+  document.addEventListener("runs", runsChanged);
   addEventListener("hashchange", route);
   addEventListener("paste", (event) => classifyFiles(event.clipboardData.files));
+  listenToDrops();
+}
+
+function listenToDrops() {
+  const mark = (over) => document.body.classList.toggle("over", over);
   addEventListener("dragover", (event) => {
     event.preventDefault();
-    find("drop").classList.add("over");
+    mark(true);
   });
-  addEventListener("dragleave", () => find("drop").classList.remove("over"));
+  addEventListener("dragleave", (event) => event.relatedTarget || mark(false));
   addEventListener("drop", (event) => {
     event.preventDefault();
-    find("drop").classList.remove("over");
+    mark(false);
     classifyFiles(event.dataTransfer.files);
   });
 }
@@ -160,3 +178,4 @@ function listen() {
 listen();
 translate();
 loadModels();
+startStatus(follow);

@@ -170,8 +170,8 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
     contradiction = find_contradiction(manifest.preprocess, spec.height, spec.width, spec.channels)
     if contradiction is not None:
         raise PackageError(file, contradiction.problem, field=contradiction.field)
-    for field, problem in _wrong_for_format(manifest):
-        raise PackageError(file, problem, field=field)
+    for place, problem in _wrong_for_format(manifest):
+        raise PackageError(file, problem, field=place)
     if (manifest.output.task, manifest.output.classes) == ("single_label", 1):
         problem = "the only class would always have the score 1; expected multi_label"
         raise PackageError(file, problem, field="output.task")

@@ -18,7 +18,6 @@ from app.inference.engines.openvino import OpenVinoEngine, convert
 from app.inference.engines.plain import load_default, load_reference
 from app.inference.local import LocalClassifier
 from app.inference.tuning.candidates import Candidates
-from app.inference.tuning.loader import TunedLoader
 from app.inference.tuning.reference import probe_batch
 from app.inference.tuning.selection import EngineRequirements
 from app.inference.tuning.tuner import tune
@@ -223,12 +222,15 @@ def test_a_sealed_file_is_computed_from_memory_alone(tmp_path: Path) -> None:
     assert b"head.weight" not in package.model_path.read_bytes()
     assert classifyd("package", "verify", package.folder, "--no-run").exit_code == 0
     opened = replace(package, content_key=content_key(publisher, "model"))
-    tune(opened, CPU, tmp_path / "state")
-    for engine in ("onnxruntime", "openvino"):
-        loaded = TunedLoader(replace(CPU, engine=engine), tmp_path / "state").load(opened)
-        found = loaded.engine.infer(probe_batch(plain)[:1])
-        assert np.abs(found - eager_logits(plain)[:1]).max() < 1e-3, engine
-    stored = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    state = tmp_path / "state"
+    state.mkdir()
+    candidates = Candidates(opened, CPU, state)
+    for name in candidates.names():
+        candidates.prepare(name)
+        found = candidates.load(name, 1).infer(probe_batch(plain)[:1])
+        assert np.abs(found - eager_logits(plain)[:1]).max() < 1e-3, name
+    stored = [path for path in state.rglob("*") if path.is_file()]
+    assert stored
     weights = sharp().state_dict()["head.weight"].numpy().tobytes()[:256]
     assert weights in plain.model_path.read_bytes()
     assert not [path for path in stored if weights in path.read_bytes()]

@@ -41,17 +41,22 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """
     settings = resolve_options(options).settings
     selections = {
-        package.manifest.name: _tune_package(package, settings)
+        package.manifest.name: (_precision(package, settings), _tune_package(package, settings))
         for package in _packages(settings, names)
     }
     if as_json:
-        precision = {"precision": settings.precision}
-        print_json({name: precision | asdict(selection) for name, selection in selections.items()})
+        print_json({k: {"precision": p} | asdict(found) for k, (p, found) in selections.items()})
         return
-    for name, selection in selections.items():
-        print(f"{name}\n{_format_selection(selection, settings.precision)}")
+    for name, (precision, selection) in selections.items():
+        print(f"{name}\n{_format_selection(selection, precision)}")
     if not selections:
         raise FailedError("no package was measured: none has a valid licence")
+
+
+def _precision(package: Package, settings: Settings) -> str:
+    """The precision of an optimised model is its own, whatever the settings say."""
+    model = package.manifest.model
+    return model.precision if model.format == "openvino" else settings.precision
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:

@@ -13,6 +13,7 @@ CALIBRATION_BINS = 15
 """Guo et al., On Calibration of Modern Neural Networks, 2017."""
 
 MAX_WORST = 24
+MAX_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class ClassResult:
     def recall(self) -> float | None:
         """Share of its images for which it was predicted; None without images."""
         return self.right / self.images if self.images else None
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall."""
+        return 2 * self.right / (self.images + self.predicted)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,18 @@ class Metrics:
     confusions: list[tuple[int, int, int]]
     worst: list[Outcome]
     reference: Reference | None
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that have images, each counting the same."""
+        scores = [entry.f1 for entry in self.classes if entry.images]
+        return sum(scores) / len(scores) if scores else 0.0
+
+    @property
+    def most_confused(self) -> list[tuple[int, int, int]]:
+        """The pairs with the most mistakes, as in ``confusions``, the worst first."""
+        mistakes = [pair for pair in self.confusions if pair[0] != pair[1]]
+        return sorted(mistakes, key=lambda pair: -pair[2])[:MAX_PAIRS]
 
 
 def compute_metrics(outcomes: Sequence[Outcome], names: Sequence[str]) -> Metrics:
@@ -149,6 +167,11 @@ def _compare(outcomes: Sequence[Outcome]) -> Reference | None:
     return Reference(len(compared), same, worst.difference, str(sample.path))
 
 
+def _pair(pair: tuple[int, int, int], names: Sequence[str]) -> dict[str, Any]:
+    truth, found, images = pair
+    return {"right": names[truth], "predicted": names[found], "images": images}
+
+
 def to_json(metrics: Metrics, names: Sequence[str]) -> dict[str, Any]:
     """The metrics as JSON values."""
     return {
@@ -157,15 +180,14 @@ def to_json(metrics: Metrics, names: Sequence[str]) -> dict[str, Any]:
         "top5": metrics.top5,
         "exact_match": metrics.exact_match,
         "calibration_error": metrics.calibration_error,
+        "macro_f1": metrics.macro_f1,
         "classes": [
             {**asdict(entry), "precision": entry.precision, "recall": entry.recall}
             for entry in metrics.classes
         ],
         "calibration": [asdict(entry) for entry in metrics.bins],
-        "confusions": [
-            {"right": names[truth], "predicted": names[found], "images": images}
-            for truth, found, images in metrics.confusions
-        ],
+        "confusions": [_pair(pair, names) for pair in metrics.confusions],
+        "most_confused": [_pair(pair, names) for pair in metrics.most_confused],
         "worst": [
             {
                 "file": str(outcome.sample.path),

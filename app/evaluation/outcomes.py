@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import ApiError
+from app.errors import ApiError, OperatorError
 from app.evaluation.dataset import Sample, read_image
+from app.evaluation.served import ServedClassifier
 from app.inference.engines.base import FloatArray
 from app.inference.engines.plain import load_reference
 from app.inference.local import LocalClassifier
@@ -83,7 +84,7 @@ class DistinctLabels:
 
 
 def evaluate(
-    classifier: LocalClassifier,
+    classifier: LocalClassifier | ServedClassifier,
     samples: Sequence[Sample],
     labels: DistinctLabels,
     with_reference: bool,
@@ -103,18 +104,19 @@ def evaluate(
         except ApiError as exc:
             return Failure(sample, f"{exc.error_code} {exc.error_msg}: {exc.detail}")
         comparison = reference(data, sample, scores) if reference else None
-        return _outcome(sample, labels, labels.scores(scores), is_multi_label, comparison)
+        return make_outcome(sample, labels, labels.scores(scores), is_multi_label, comparison)
 
     return classifier.map(work, samples)
 
 
-def _outcome(
+def make_outcome(
     sample: Sample,
     labels: DistinctLabels,
     scores: FloatArray,
     is_multi_label: bool,
-    comparison: Comparison | None,
+    comparison: Comparison | None = None,
 ) -> Outcome:
+    """Judge the scores of an image, one for each label; see Outcome."""
     truth = labels.indices(sample.labels)
     top = tuple(int(index) for index in np.argsort(-scores, kind="stable")[:TOP])
     judged = np.arange(len(scores)) if is_multi_label else np.array(top[:1])
@@ -135,6 +137,11 @@ def _outcome(
 
 
 def _reference(package: Package) -> Callable[[bytes, Sample, FloatArray], Comparison]:
+    if package.manifest.model.format == "openvino":
+        raise OperatorError(
+            f"{package.folder}: --reference: an optimised model has no unoptimised form; compare "
+            "it with the version that it was made from: --compare VERSION"
+        )
     transform = transform_of(package.manifest.preprocess)
     engine = load_reference(package)
     spec, orientation = package.manifest.output, package.manifest.orientation

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from app.evaluation.comparison import Comparison
 from app.evaluation.metrics import Metrics, to_json
 from app.evaluation.outcomes import Failure
 from app.evaluation.plots import (
@@ -64,6 +65,7 @@ def write_report(
     failures: Sequence[Failure],
     names: Sequence[str],
     training: TrainingSection | None = None,
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the HTML report to a path, and the JSON next to it.
 
@@ -75,8 +77,11 @@ def write_report(
         **to_json(metrics, names),
         "failures": [{"file": str(f.sample.path), "problem": f.problem} for f in failures],
         **({"training": training.document} if training else {}),
+        **({"comparison": comparison.document()} if comparison else {}),
     }
-    path.write_text(render_html(about, metrics, failures, names, training), encoding="utf-8")
+    path.write_text(
+        render_html(about, metrics, failures, names, training, comparison), encoding="utf-8"
+    )
     text = json.dumps(document, ensure_ascii=False, indent=2)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
@@ -87,6 +92,7 @@ def render_html(
     failures: Sequence[Failure],
     names: Sequence[str],
     training: TrainingSection | None = None,
+    comparison: Comparison | None = None,
 ) -> str:
     """Render the report as one HTML file that loads nothing."""
     is_multi_label = about.task == "multi_label"
@@ -113,6 +119,10 @@ def render_html(
             for c in sorted(metrics.classes, key=lambda c: -c.images)
         ],
         failures=[(failure.sample.path, failure.problem) for failure in failures],
+        confused=[
+            (names[truth], names[found], images) for truth, found, images in metrics.most_confused
+        ],
+        comparison=comparison,
         training=training,
         # Charts escape every text in them.
         training_charts=[

@@ -12,7 +12,7 @@ from app.inference.explanation import Explanation, explain, require_label
 from app.inference.preparation import prepare_image
 from app.inference.queue import InferenceQueue
 from app.inference.scores import rank
-from app.inference.tuning.loader import load_exact
+from app.inference.tuning.loader import Loader, load_exact
 from app.packages.package import Package
 from app.system.cpus import usable_cpus
 
@@ -25,23 +25,32 @@ _REQUEST_THREADS = 2
 
 
 class LocalClassifier:
-    """A package loaded on the CPU of this process, with an inference thread for each core.
+    """A package loaded in this process, with an inference thread for each core.
+
+    Args:
+        package: the package; a sealed one must have its content key.
+        loader: loads its model; by default on the CPU, without tuning.
+        threads: number of inference threads; None for one for each core.
 
     Attributes:
-        package: the package; a sealed one must have its content key.
+        package: as given.
         engine: its engine.
+        name: of the engine.
         golden: its difference from the golden samples; None without any.
 
     Raises:
         PackageError: the package cannot be loaded, or fails its golden samples.
     """
 
-    def __init__(self, package: Package) -> None:
+    def __init__(
+        self, package: Package, loader: Loader = load_exact, threads: int | None = None
+    ) -> None:
         use_one_thread_per_operation()
-        self._threads = usable_cpus()
-        self._classifier = load_classifier(package, load_exact, InferenceQueue(self._threads))
+        self._threads = threads or usable_cpus()
+        self._classifier = load_classifier(package, loader, InferenceQueue(self._threads))
         self.package = package
         self.engine = self._classifier.engine
+        self.name = self.engine.name
         self.golden = self._classifier.golden
 
     def score(self, image_bytes: bytes) -> FloatArray:

@@ -38,16 +38,22 @@ class FileRef:
     sha256: str
 
 
-ModelFormat = Literal["torchscript", "onnx"]
+ModelFormat = Literal["torchscript", "onnx", "openvino"]
+Precision = Literal["float32", "bfloat16", "int8"]
 Layout = Literal["NCHW", "NHWC"]
 InputDtype = Literal["float32", "float16", "uint8"]
 
 
 @dataclass(frozen=True)
 class ModelRef(FileRef):
-    """The model's file and its format."""
+    """The model's file and its format.
+
+    ``openvino`` is a model that ``classifyd package optimise`` has made: it is served by OpenVINO
+    on the CPU in ``precision``, whatever the settings say.
+    """
 
     format: ModelFormat = "torchscript"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class Manifest:
     licence: LicenceSpec | None = None
     training: dict[str, Any] | None = None
     preprocess_json: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
+    optimisation: dict[str, Any] | None = None
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
@@ -172,6 +179,9 @@ def parse_manifest(raw: bytes, file: str) -> Manifest:
         raise PackageError(file, contradiction.problem, field=contradiction.field)
     for place, problem in _wrong_for_format(manifest):
         raise PackageError(file, problem, field=place)
+    if manifest.model.format == "openvino" and manifest.golden is None:
+        problem = "expected the scores that were measured, without which an optimised model is none"
+        raise PackageError(file, problem, field="golden")
     if (manifest.output.task, manifest.output.classes) == ("single_label", 1):
         problem = "the only class would always have the score 1; expected multi_label"
         raise PackageError(file, problem, field="output.task")
@@ -227,6 +237,7 @@ def _to_manifest(document: dict[str, Any]) -> Manifest:
         licence=LicenceSpec(**document["licence"]) if "licence" in document else None,
         training=document.get("training"),
         preprocess_json=tuple(document["preprocess"]),
+        optimisation=document.get("optimisation"),
     )
 
 

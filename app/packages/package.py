@@ -46,7 +46,7 @@ class Package:
 
     Attributes:
         labels: the name of each class, by class index.
-        model_path: the TorchScript file, whose SHA-256 is right.
+        model_path: the model file, whose SHA-256 is right.
         preprocessor: its steps, compiled.
         digest: SHA-256 of the manifest's bytes in hexadecimal. It identifies the content of
             the whole package, as the manifest has the SHA-256 of every other file.

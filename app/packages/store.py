@@ -62,6 +62,16 @@ def source_of(folder: Path) -> str:
     return f"{folder.name} {_stamp(folder / MANIFEST_FILE)}"
 
 
+def latest_version(name_folder: Path) -> int:
+    """Return the highest version that is a number; 0 if there is none.
+
+    Raises:
+        PackageError: the folder cannot be read.
+    """
+    names = visible_folders(name_folder) if name_folder.is_dir() else {}
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 def existing_name(weights_dir: Path, name: str) -> Path:
     """Return the folder of a deploy name.
 

@@ -10,12 +10,16 @@ import numpy as np
 
 from app.imaging.header import OrientationRule
 from app.imaging.preprocess import FloatArray
-from app.packages.manifest import FORMAT, MANIFEST_FILE, ModelFormat, dump_manifest
+from app.packages.manifest import FORMAT, MANIFEST_FILE, ModelFormat, Precision, dump_manifest
 from app.packages.package import Package, load_package, read_package
 from app.packages.staging import staged_folder
 
 MODEL_FILE = "model.pt"
-MODEL_FILES: dict[ModelFormat, str] = {"torchscript": MODEL_FILE, "onnx": "model.onnx"}
+MODEL_FILES: dict[ModelFormat, str] = {
+    "torchscript": MODEL_FILE,
+    "onnx": "model.onnx",
+    "openvino": "model.zip",
+}
 LABELS_FILE = "labels.txt"
 GOLDEN_SCORES_FILE = "golden.f32"
 TOP_LABELS = 5
@@ -24,11 +28,19 @@ TOP_LABELS = 5
 
 @dataclass(frozen=True)
 class GoldenDraft:
-    """The bytes of image files and their reference scores, float32 (images, classes)."""
+    """Images with their scores.
+
+    Attributes:
+        tolerance: maximum difference of a score.
+        images: the bytes of image files.
+        scores: from the reference or the training code, float32 (images, classes).
+        difference: how both differ by more than the tolerance; empty if they do not.
+    """
 
     tolerance: float
     images: Sequence[bytes]
     scores: FloatArray
+    difference: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,8 @@ class PackageDraft:
     """The content of a package to write.
 
     Input, preprocess and output are JSON values of the manifest. The labels are by class index;
-    ``save_model`` writes the model file to a path. ``training`` is documentation, JSON
-    values that the server does not read.
+    ``save_model`` writes the model file to a path. ``training`` and ``optimisation`` are
+    documentation, JSON values that the server does not read.
     """
 
     name: str
@@ -48,10 +60,12 @@ class PackageDraft:
     labels: Sequence[str]
     save_model: Callable[[Path], object]
     model_format: ModelFormat = "torchscript"
+    precision: Precision = "float32"
     golden: GoldenDraft | None = None
     scaled_decode: bool = False
     orientation: OrientationRule = "exif"
     training: dict[str, Any] | None = None
+    optimisation: dict[str, Any] | None = None
 
 
 def write_package(
@@ -107,6 +121,8 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
     model = _file_reference(folder / MODEL_FILES[draft.model_format])
     if draft.model_format != "torchscript":
         model["format"] = draft.model_format
+    if draft.model_format == "openvino":
+        model["precision"] = draft.precision
     document = {
         "format": FORMAT,
         "name": draft.name,
@@ -124,6 +140,8 @@ def _manifest_bytes(draft: PackageDraft, folder: Path, golden: dict[str, Any]) -
         document["orientation"] = draft.orientation
     if draft.training is not None:
         document["training"] = draft.training
+    if draft.optimisation is not None:
+        document["optimisation"] = draft.optimisation
     return dump_manifest(document)
 
 

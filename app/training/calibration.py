@@ -1,10 +1,9 @@
-"""Calibration: the temperature of the scores, and what can be said of a share."""
+"""Calibration: the temperature of the scores."""
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest
 
 from app.evaluation.metrics import CALIBRATION_BINS
 
@@ -50,9 +49,3 @@ def calibration_error(logits: Logits, labels: Labels) -> float:
     inside = [place == index for index in range(CALIBRATION_BINS)]
     gaps = [abs(float(hits[i].sum() - confidence[i].sum())) for i in inside]
     return sum(gaps) / len(labels)
-
-
-def confidence_interval(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson, 1927."""
-    interval = binomtest(right, count).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.evaluation.dataset import read_image
+from app.evaluation.intervals import share_interval
 from app.packages.build.builder import BuildRequest, build_package
 from app.packages.build.golden import FAST_TOLERANCE
 from app.packages.build.models import Module, Source
@@ -17,9 +18,8 @@ from app.packages.build.presets import Preset
 from app.packages.build.reference import open_picture, reference_scores, transform_of
 from app.packages.manifest import parse_preprocess
 from app.packages.package import Package
-from app.packages.store import visible_folders
+from app.packages.store import latest_version
 from app.training.backbone import Backbone
-from app.training.calibration import confidence_interval
 from app.training.candidate import Candidate
 from app.training.finetune import Epoch
 from app.training.inspection import Inspected
@@ -60,7 +60,7 @@ def record_training(
             "photos": len(data.held_out),
             "top1": _round(chosen.right / len(data.held_out)),
             "top1_interval_95": [
-                _round(end) for end in confidence_interval(chosen.right, len(data.held_out))
+                _round(end) for end in share_interval(chosen.right, len(data.held_out))
             ],
             "log_loss": _round(chosen.loss),
             "temperature": _round(chosen.temperature),
@@ -137,9 +137,7 @@ def choose_golden(
 
 
 def _choose_version(request: TrainingRequest) -> str:
-    folder = request.weights_dir / request.name
-    names = visible_folders(folder) if folder.is_dir() else {}
-    latest = max((int(name) for name in names if name.isdecimal()), default=0)
+    latest = latest_version(request.weights_dir / request.name)
     return str(max(1, latest if request.replace else latest + 1))
 
 

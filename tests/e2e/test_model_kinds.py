@@ -1,9 +1,11 @@
 """Kinds of models: two or ten thousand classes, multi-label, greyscale, Chinese or equal names."""
 
 import base64
+import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from app.inference.engines import openvino
 from tests.support.images import PHOTOS, RED
 from tests.support.models import SIDE, Binary, classifyd, script, sharp, write_labels
 from tests.support.packages import MeanColour
@@ -160,3 +163,58 @@ def test_evaluate_names_a_label_that_the_package_lacks(kinds: Server, tmp_path: 
     result = classifyd("evaluate", weights(kinds) / "equal/1", tmp_path / "d")
     assert "'cranes'" in str(result.exception)
     assert "similar are crane" in str(result.exception)
+
+
+def test_evaluate_asks_a_server_compares_two_versions_and_writes_predictions(
+    kinds: Server, tmp_path: Path
+) -> None:
+    photo(tmp_path / "d/crane", "1.png", (250, 0, 0))
+    photo(tmp_path / "d/crane", "2.png", (0, 0, 250))
+    photo(tmp_path / "d/blue", "3.png", (0, 0, 250))
+    copy_version(weights(kinds) / "equal/1", tmp_path / "w/equal/1")
+    copy_version(weights(kinds) / "equal/1", tmp_path / "w/equal/2")
+    result = classifyd(
+        "evaluate", tmp_path / "w/equal/1", tmp_path / "d", "--report", tmp_path / "r.html",
+        "--url", f"http://127.0.0.1:{kinds.port}", "--compare", "2",
+        "--predictions", tmp_path / "p.csv", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.exception
+    printed = json.loads(result.output)
+    assert printed["engine"] == f"http://127.0.0.1:{kinds.port}/equal/ImageClassification"
+    assert printed["most_confused"] == [{"right": "crane", "predicted": "blue", "images": 1}]
+    # Both labels have a precision or a recall of one half: F1 is 2/3 for each.
+    assert printed["macro_f1"] == pytest.approx(2 / 3)
+    compared = printed["comparison"]
+    assert (compared["images"], compared["same_top"], compared["drop"]) == (3, 3, 0)
+    assert compared["other"]["name"] == "equal/2"
+    assert "Compared with equal/2" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["label"], row["predicted"], row["correct"]) for row in rows] == [
+        ("blue", "blue", "1"), ("crane", "crane", "1"), ("crane", "blue", "0"),
+    ]  # fmt: skip
+
+
+def test_evaluate_refuses_answers_of_another_version(kinds: Server, tmp_path: Path) -> None:
+    photo(tmp_path / "d/crane", "1.png", (250, 0, 0))
+    copy_version(weights(kinds) / "equal/1", tmp_path / "w/equal/2")
+    url = f"http://127.0.0.1:{kinds.port}"
+    result = classifyd("evaluate", tmp_path / "w/equal/2", tmp_path / "d", "--url", url)
+    assert "serves version 1, not 2" in str(result.exception)
+
+
+@pytest.mark.skipif(not openvino.is_installed(), reason="needs openvino")
+def test_evaluate_computes_with_the_engine_of_the_settings(kinds: Server, tmp_path: Path) -> None:
+    photo(tmp_path / "d/crane", "1.png", (250, 0, 0))
+    result = classifyd(
+        "evaluate", weights(kinds) / "equal/1", tmp_path / "d", "--report", tmp_path / "r.html",
+        "--engine", "openvino", "--state-dir", tmp_path / "s", "--json",
+    )  # fmt: skip
+    assert json.loads(result.output)["engine"] == "openvino"
+
+
+def copy_version(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
+    path = target / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(manifest | {"version": target.name}), encoding="utf-8")

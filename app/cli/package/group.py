@@ -10,6 +10,7 @@ from app.cli.options import json_option, options_of, resolve_options
 from app.cli.output import print_facts, print_json
 from app.cli.package.build import build
 from app.cli.package.demo import demo
+from app.cli.package.optimise import optimise
 from app.cli.package.verify import verify
 from app.cli.package.versions import activate, archive, install, remove, rollback
 from app.cli.sections import SectionGroup
@@ -121,6 +122,7 @@ def _describe_package(folder: Path) -> Row:
         "classes": manifest.output.classes,
         "task": manifest.output.task,
         "input": f"{spec.channels} x {spec.height} x {spec.width} {spec.layout} {spec.dtype}",
+        "model": f"{manifest.model.format}, {manifest.model.precision}",
         "model_bytes": loaded.model_path.stat().st_size,
         "labels": [*loaded.labels[:3], *(["..."] if len(loaded.labels) > 3 else [])],
     }
@@ -143,7 +145,7 @@ def _describe_signature(folder: Path, trusted_folder: Path) -> str:
 
 
 for command in (
-    *(build, demo, verify, list_packages, info),
+    *(build, demo, optimise, verify, list_packages, info),
     *(install, activate, rollback, remove, archive),
 ):
     package.add_command(command)

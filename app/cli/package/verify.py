@@ -87,9 +87,10 @@ def check_files(folder: Path) -> dict[str, Any]:
     """Check the files of a package without running its model.
 
     Raises:
-        PackageError: see load_package, check_unpacked_size and read_onnx.
+        PackageError: see load_package, check_unpacked_size, read_onnx and read_openvino_file.
     """
     from app.packages.onnx_file import read_onnx
+    from app.packages.openvino_file import read_openvino_file
     from app.packages.package import load_package
     from app.packages.torchscript_file import check_unpacked_size
 
@@ -97,7 +98,8 @@ def check_files(folder: Path) -> dict[str, Any]:
     if package.manifest.model.format == "torchscript":
         check_unpacked_size(package.model_path)
     elif not package.sealed:
-        read_onnx(package.model_path)
+        read = read_onnx if package.manifest.model.format == "onnx" else read_openvino_file
+        read(package.model_path)
     samples = len(package.golden.images) if package.golden else 0
     digest = package.digest
     return {"package": str(folder), "ok": True, "digest": digest, "golden_samples": samples}

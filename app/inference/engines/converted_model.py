@@ -44,6 +44,20 @@ def write_converted_model(model: Any, package: Package, folder: Path) -> None:
         model_path.replace(folder / MODEL_FILE)
 
 
+def serialise(model: Any) -> tuple[bytes, bytes]:
+    """Return the ``model.xml`` and the ``model.bin`` of an ``openvino.Model``.
+
+    It passes through a temporary folder, so it must not be a sealed package's.
+
+    Raises:
+        EngineError: OpenVINO cannot write it.
+    """
+    with TemporaryDirectory() as drafts:
+        model_path, weights_path = Path(drafts, MODEL_FILE), Path(drafts, WEIGHTS_FILE)
+        _serialize(model, model_path, weights_path)
+        return model_path.read_bytes(), weights_path.read_bytes()
+
+
 def read_converted_model(package: Package, folder: Path) -> ConvertedModel:
     """Return what write_converted_model has written, decrypted.
 

@@ -1,13 +1,14 @@
-"""Post-training quantisation to int8, calibrated on a package's golden samples.
+"""Post-training quantisation to int8, calibrated on photos.
 
-It uses NNCF, the optional extra ``int8``, which only the tuning process imports, never a
-worker.
+It uses NNCF, the optional extra ``int8``, which only the tuning process and ``package optimise``
+import, never a worker.
 """
 
 import io
 import logging
 import os
 import warnings
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -19,22 +20,43 @@ from app.inference.golden.samples import read_pixels
 from app.packages.package import Package
 
 
-def quantise(model: Any, package: Package) -> Any:
+def require_nncf() -> None:
+    """Check that what quantises is installed.
+
+    Raises:
+        EngineError: OpenVINO or NNCF is not.
+    """
+    import_openvino()
+    _import_nncf()
+
+
+_LAYERS = {"Convolution", "GroupConvolution", "MatMul"}
+"""Types of the operations that hold nearly all the arithmetic of a classifier."""
+
+
+def layers_of(model: Any) -> list[str]:
+    """List the convolutions and matrix products of an ``openvino.Model``, by name, in order."""
+    ordered = model.get_ordered_ops()
+    return [op.get_friendly_name() for op in ordered if op.get_type_name() in _LAYERS]
+
+
+def quantise(
+    model: Any, images: Sequence[FloatArray], in_float: Collection[str] = (), rough: bool = False
+) -> Any:
     """Quantise a model's convolutions and matrix products to 8-bit weights and activations.
 
     Args:
         model: an ``openvino.Model`` in float32; it is not modified.
-        package: its golden samples show the ranges of the activations.
+        images: show the ranges of the activations, float32 (1, C, H, W) each.
+        in_float: names of layers_of that stay in float32.
+        rough: whether to correct the biases by a faster and less exact method.
 
     Returns:
         A new ``openvino.Model``, in memory only.
 
     Raises:
-        EngineError: NNCF is not installed or does not support the model, or the package has
-            no golden samples.
-        PackageError: a golden sample is not a valid image.
+        EngineError: NNCF is not installed or does not support the model.
     """
-    images = _calibration_images(package)
     import_openvino()  # before NNCF, which would report to Google Analytics as OpenVINO does
     # NNCF prints progress bars and notices.
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -46,15 +68,21 @@ def quantise(model: Any, package: Package) -> Any:
                 nncf.Dataset(images),
                 subset_size=len(images),
                 # Twice the time, but half the difference from 30 samples on: docs/performance.md.
-                fast_bias_correction=False,
+                fast_bias_correction=rough,
+                ignored_scope=nncf.IgnoredScope(names=list(in_float)) if in_float else None,
             )
         except Exception as exc:
             # NNCF has its own exceptions, and OpenVINO raises bare RuntimeError.
             raise EngineError("nncf cannot quantise the model") from exc
 
 
-def _calibration_images(package: Package) -> list[FloatArray]:
-    """The preprocessed golden samples, float32 (1, C, H, W) each."""
+def golden_images(package: Package) -> list[FloatArray]:
+    """Preprocess the golden samples of a package, float32 (1, C, H, W) each.
+
+    Raises:
+        EngineError: it has none.
+        PackageError: one is not a valid image.
+    """
     if package.golden is None:
         raise EngineError(
             "int8 is calibrated on the package's golden samples, and it has none: build it "

@@ -8,7 +8,8 @@ from app.inference.engines.converted_model import read_converted_model, write_co
 from app.inference.engines.cuda import CudaEngine
 from app.inference.engines.onnxruntime import OnnxRuntimeEngine
 from app.inference.engines.openvino import OpenVinoEngine
-from app.inference.engines.quantisation import quantise
+from app.inference.engines.plain import load_optimised
+from app.inference.engines.quantisation import golden_images, quantise
 from app.inference.engines.torchscript import TorchScriptEngine
 from app.inference.tuning.selection import EngineRequirements
 from app.packages.package import Package
@@ -28,15 +29,17 @@ class Candidates:
         self._package = package
         self._requirements = requirements
         self._folder = folder
+        self._is_optimised = package.manifest.model.format == "openvino"
 
     def names(self) -> list[str]:
         """List the candidates, possibly none; an optional engine if it is installed or requested.
 
-        ``int8`` requests OpenVINO, because no other engine supports it.
+        ``int8`` requests OpenVINO, because no other engine supports it, and so does an optimised
+        model.
         """
         engine, device = self._requirements.engine, self._requirements.device
         is_onnx = self._package.manifest.model.format == "onnx"
-        if self._requirements.precision == "int8":
+        if self._is_optimised or self._requirements.precision == "int8":
             return [OPENVINO] * (device == "cpu" and engine in {"auto", OPENVINO})
         if device != "cpu":
             return [ONNXRUNTIME_CUDA if is_onnx else CUDA]
@@ -62,10 +65,10 @@ class Candidates:
             EngineError: the engine is not installed, or does not support the model.
             OSError: the folder cannot be written.
         """
-        if name == OPENVINO:
+        if name == OPENVINO and not self._is_optimised:
             model = openvino.convert(self._package)
             if self._requirements.precision == "int8":
-                model = quantise(model, self._package)
+                model = quantise(model, golden_images(self._package))
             write_converted_model(model, self._package, self._folder)
 
     def load(self, name: str, max_batch: int) -> Engine:
@@ -76,6 +79,8 @@ class Candidates:
             PackageError: the file is not what the manifest says.
         """
         precision, threads = self._requirements.precision, self._requirements.threads
+        if self._is_optimised:
+            return load_optimised(self._package, threads, max_batch)
         if name in {ONNXRUNTIME, ONNXRUNTIME_CUDA}:
             return self._load_onnxruntime(1)
         if name == OPENVINO:
@@ -104,6 +109,9 @@ class Candidates:
             return self._load_onnxruntime(cores) if is_small else None
         if name != OPENVINO:
             return None
+        if self._is_optimised:
+            is_small = self._package.model_path.stat().st_size <= openvino.MAX_COPIES_BYTES
+            return load_optimised(self._package, 1, cores=cores) if is_small else None
         converted = read_converted_model(self._package, self._folder)
         if openvino.weight_bytes(converted) > openvino.MAX_COPIES_BYTES:
             return None

@@ -61,11 +61,23 @@ def select_engine(
     if not candidates.names():
         raise PackageError(
             package.folder,
-            f"no engine computes {requirements.precision} with engine = {requirements.engine} on "
-            f"{requirements.device}; set device = cpu and engine = auto, or precision = float32",
+            _describe_no_candidate(package, requirements),
         )
     reference = Reference(package, requirements.tolerance)
     return _Comparison(package, requirements, candidates, progress, reference).select()
+
+
+def _describe_no_candidate(package: Package, requirements: EngineRequirements) -> str:
+    where = f"with engine = {requirements.engine} on {requirements.device}"
+    if package.manifest.model.format == "openvino":
+        return (
+            f"it is optimised for OpenVINO on a CPU and cannot be computed {where}; set device = "
+            "cpu and engine = auto, or activate the version that it was made from"
+        )
+    return (
+        f"no engine computes {requirements.precision} {where}; set device = cpu and engine = auto, "
+        "or precision = float32"
+    )
 
 
 @dataclass(frozen=True)

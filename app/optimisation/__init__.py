@@ -1,0 +1,1 @@
+"""``classifyd package optimise``: a faster version of a package, within a drop of accuracy."""

@@ -36,7 +36,7 @@ def staged_folder(target: Path, replace: bool = False) -> Iterator[Path]:
         PackageError: the target exists and is not to be replaced, or cannot be written.
     """
     if not replace:
-        _refuse_existing(target)
+        refuse_existing(target)
     weights_dir = target.parent.parent
     with staging_folder(weights_dir) as staging:
         folder = staging / target.parent.name / target.name
@@ -92,7 +92,7 @@ def _publish(folder: Path, target: Path, staging: Path) -> None:
         sync(name_folder.parent)
         return
     # Another process may have built the same version in the meantime.
-    _refuse_existing(target)
+    refuse_existing(target)
     versions = visible_folders(name_folder)
     if len(versions) == 1 and not (name_folder / ACTIVE_FILE).exists():
         # It was active as the only version; with a second one, no version would be.
@@ -108,7 +108,12 @@ def write_active(name_folder: Path, versions: Sequence[str], staging: Path) -> N
         stream.write(lines.encode())
 
 
-def _refuse_existing(target: Path) -> None:
+def refuse_existing(target: Path) -> None:
+    """Refuse to write a version that exists.
+
+    Raises:
+        PackageError: it does.
+    """
     if target.exists():
         raise PackageError(
             target, "exists already; choose another version, or remove this one first"

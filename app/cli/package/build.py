@@ -184,6 +184,12 @@ def _arguments(_: click.Context, parameter: click.Parameter, text: str) -> dict[
 )
 @click.option("--trace/--script", default=True, show_default=True, help="conversion to TorchScript")
 @click.option("--golden", multiple=True, metavar="[LABEL=]FILE", help="a golden sample")
+@click.option(
+    "--golden-scores",
+    type=_FILE,
+    metavar="FILE",
+    help="CSV or JSON: images with the scores, or the top class, of your training code",
+)
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), help="of their scores")
 @click.option("--training", type=_FILE, metavar="FILE", help="JSON for people: how it was trained")
 @json_option
@@ -222,12 +228,32 @@ def build(
 
     request = _request(name, version, options)
     built = build_package(settings.weights_dir, request, check, report_progress)
+    verified["verified_against_training"], remark = _describe_proof(request)
     text = f"{built.folder}: built, {pluralise(len(built.labels), 'class')}, {summarise(verified)}"
-    print_result(verified, text, as_json)
+    print_result(verified, f"{text}\n  {remark}", as_json)
+
+
+def _describe_proof(request: "BuildRequest") -> tuple[str, str]:
+    """Say what the user's own results have proved, in a word for a script and in a sentence."""
+    if request.golden_scores and all(i.scores is not None for i in request.golden_scores):
+        return "scores", "the scores are those of --golden-scores, within the tolerance"
+    if request.golden_scores or any("=" in argument for argument in request.golden):
+        return (
+            "top classes",
+            "the top classes are those that you gave; not verified: the exact scores, which a "
+            "slightly different preprocessing would move (--golden-scores with all scores)",
+        )
+    return (
+        "nothing",
+        "not verified: whether preprocessing, order of the labels and kind of output are those of "
+        "the training, as the reference follows the same options; give --golden-scores with "
+        "results of your training code",
+    )
 
 
 def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest":
     from app.packages.build.builder import BuildRequest
+    from app.packages.build.golden_scores import read_golden_scores
     from app.packages.build.labels import read_label_source, read_object
 
     recipe = _recipe(options)
@@ -240,6 +266,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         raise click.UsageError(
             "--labels is missing: only --huggingface and --ultralytics bring labels along"
         )
+    scores_file = options["golden_scores"]
     return BuildRequest(
         name=name,
         version=version,
@@ -250,6 +277,7 @@ def _request(name: str, version: str, options: dict[str, Any]) -> "BuildRequest"
         task=options["task"] or (recipe.task if recipe else "single_label"),
         method="trace" if options["trace"] else "script",
         golden=options["golden"],
+        golden_scores=read_golden_scores(scores_file, labels) if scores_file else (),
         tolerance=options["tolerance"],
         positive=options["positive"],
         output_key=options["output_key"],

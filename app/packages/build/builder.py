@@ -1,6 +1,6 @@
 """Builds a package from a model, labels and a preprocessing, and checks it against them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from app.imaging.steps import Color, Step, fixed_output_size, geometry_of
 from app.packages.build.golden import (
     EXACT_TOLERANCE,
     FAST_TOLERANCE,
+    GoldenImage,
     draft_golden,
     preprocess_golden,
     read_golden_images,
@@ -32,6 +33,7 @@ from app.packages.build.script import save_script, to_torchscript
 from app.packages.consistency import find_contradiction
 from app.packages.manifest import ModelFormat, parse_preprocess
 from app.packages.package import Package
+from app.packages.staging import refuse_existing
 from app.packages.write import PackageDraft, write_package
 
 
@@ -47,6 +49,7 @@ class BuildRequest:
         task: ``single_label`` or ``multi_label``.
         method: ``trace`` or ``script``.
         golden: files of golden samples; see read_golden_images.
+        golden_scores: golden samples with results of the training code; see read_golden_scores.
         tolerance: largest allowed difference of a golden score; None for the default of the
             resampling.
         positive: the label that the one output of a binary model is the score of.
@@ -66,6 +69,7 @@ class BuildRequest:
     task: str = "single_label"
     method: str = "trace"
     golden: tuple[str, ...] = ()
+    golden_scores: Sequence[GoldenImage] = ()
     tolerance: float | None = None
     positive: str | None = None
     output_key: str | None = None
@@ -94,6 +98,11 @@ def build_package(
             left behind.
     """
     require_classes(request.labels, request.task)
+    if not request.replace:
+        refuse_existing(weights_dir / request.name / request.version)
+    images = list(request.golden_scores)
+    if request.golden or not images:
+        images += read_golden_images(request.golden)
     report("loading the model")
     model = request.source.load(len(request.labels))
     preset = request.preset(model)
@@ -102,7 +111,6 @@ def build_package(
     if isinstance(model, OnnxModule):
         sides = (input_spec[side] for side in ("height", "width", "channels"))
         input_spec |= model.fit_input(*sides)
-    images = read_golden_images(request.golden)
     report("running the reference on the golden samples")
     transform = preset.transform or transform_of(steps)
     inputs = preprocess_golden(images, transform, request.orientation)
@@ -131,7 +139,12 @@ def build_package(
         training=request.training,
         scaled_decode=request.scaled_decode,
     )
-    return write_package(weights_dir, draft, check, request.replace)
+    try:
+        return write_package(weights_dir, draft, check, request.replace)
+    except PackageError as exc:
+        if golden.difference and exc.field == "golden":
+            raise OperatorError(f"{golden.difference}\n{exc.problem}") from exc
+        raise
 
 
 def _convert(

@@ -10,21 +10,34 @@ import torch
 
 from app.errors import OperatorError
 from app.imaging.header import OrientationRule
+from app.imaging.preprocess import FloatArray
 from app.packages.build.reference import Transform, open_picture, reference_scores
 from app.packages.write import GoldenDraft
+from app.reporting.counts import pluralise
 
 FAST_TOLERANCE = 0.005
 EXACT_TOLERANCE = 0.0005
+MAX_GOLDEN = 64
 """Largest difference of a score that fast and exact resampling may cause."""
 
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """A file that becomes a golden sample, and the label that must score highest, if known."""
+    """A file that becomes a golden sample, and what the user knows of it.
+
+    Attributes:
+        name: of the file.
+        data: its bytes.
+        label: the label that must score highest.
+        score: its score.
+        scores: all scores, float32 (classes,).
+    """
 
     name: str
     data: bytes
     label: str | None = None
+    score: float | None = None
+    scores: FloatArray | None = None
 
 
 def read_golden_images(arguments: Sequence[str]) -> list[GoldenImage]:
@@ -71,7 +84,10 @@ def draft_golden(
     labels: Sequence[str],
     tolerance: float,
 ) -> GoldenDraft:
-    """Compute the reference scores and check them against the user's labels.
+    """Compute the reference scores and check them against what the user knows.
+
+    Where the user knows all scores, these are the golden ones, whatever the reference says: the
+    check of the package finds the cause of a difference.
 
     Args:
         images: the golden images.
@@ -82,15 +98,50 @@ def draft_golden(
         tolerance: the largest tolerated difference of a score.
 
     Raises:
-        OperatorError: another label than the user's scores highest.
+        OperatorError: another label than the user's scores highest, or with another score.
     """
     scores = reference_scores(model, inputs, *output)
-    for image, row in zip(images, scores, strict=True):
-        top = labels[int(np.argmax(row))]
-        if image.label is not None and image.label != top:
-            raise OperatorError(
-                f"--golden {image.label}={image.name}: the reference says {top!r} "
-                f"({row.max():.3f}); likely cause: the label file is wrong or in another "
-                "order, or the preprocessing differs from the training"
-            )
-    return GoldenDraft(tolerance, [image.data for image in images], scores)
+    wrong = [
+        f"{image.name}: expected {image.label!r}, the reference says {problem}"
+        for image, row in zip(images, scores, strict=True)
+        if (problem := _find_problem(image, row, labels, tolerance))
+    ]
+    if wrong:
+        raise OperatorError(
+            f"{len(wrong)} of {pluralise(len(images), 'golden sample')} wrong; {wrong[0]}; likely "
+            "cause: the label file is wrong or in another order, or the preprocessing differs "
+            "from the training; with all scores in --golden-scores, build looks for the cause"
+        )
+    known = [row if i.scores is None else i.scores for i, row in zip(images, scores, strict=True)]
+    difference = _describe_difference(images, scores, tolerance)
+    return GoldenDraft(tolerance, [image.data for image in images], np.stack(known), difference)
+
+
+def _find_problem(
+    image: GoldenImage, row: FloatArray, labels: Sequence[str], tolerance: float
+) -> str:
+    top = int(np.argmax(row))
+    if image.label is None:
+        return ""
+    if image.label != labels[top]:
+        return f"{labels[top]!r} ({row[top]:.3f})"
+    if image.score is not None and abs(image.score - row[top]) > tolerance:
+        return f"{row[top]:.4f} in place of {image.score:.4f}"
+    return ""
+
+
+def _describe_difference(
+    images: Sequence[GoldenImage], scores: FloatArray, tolerance: float
+) -> str:
+    """Say how the reference's scores differ from those of the training."""
+    rows = [(i, row) for i, row in zip(images, scores, strict=True) if i.scores is not None]
+    off = [float(np.abs(row - image.scores).max()) for image, row in rows]
+    if max(off, default=0.0) <= tolerance:
+        return ""
+    worst = int(np.argmax(off))
+    same = sum(int(image.scores.argmax()) == int(row.argmax()) for image, row in rows)  # type: ignore[union-attr]  # see rows
+    return (
+        f"--golden-scores: the package would not give the scores of the training: same top class "
+        f"on {same} of {pluralise(len(rows), 'image')}, {rows[worst][0].name} is off by "
+        f"{off[worst]:.4f}"
+    )

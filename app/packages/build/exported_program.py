@@ -22,7 +22,7 @@ from app.packages.torchscript_file import check_unpacked_size
 from app.reporting.counts import pluralise
 
 SCHEMA = 8
-"""The version of the format, that of torch 2.8 to 2.13; a new one means an incompatible change."""
+"""The version of the format, that of torch 2.13; a new one means an incompatible change."""
 
 _ATEN = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.([A-Za-z0-9_]+)")
 _ON_NUMBERS = {f"_operator.{name}": getattr(operator, name) for name in (
@@ -112,7 +112,7 @@ class ExportedProgram(torch.nn.Module):
         if document["schema_version"]["major"] != SCHEMA:
             raise _Refused(
                 f"has format {document['schema_version']['major']}, expected {SCHEMA}; save it "
-                "with torch 2.8 to 2.13"
+                "with torch 2.13"
             )
         module = document["graph_module"]
         stored = {**archive.read_tensors("weights"), **archive.read_tensors("constants")}
@@ -149,7 +149,7 @@ class _Archive:
             )
         root = [name.removesuffix("models/model.json") for name in names if "/models/" in name]
         if len(root) != 1:
-            raise _Refused("holds no model of torch.export.save, or one of torch before 2.8")
+            raise _Refused("holds no model of torch.export.save, or one of an older torch")
         self._root = root[0]
 
     def read_json(self, name: str) -> Any:

@@ -17,6 +17,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_EXTRAS := $(VENV)/.installed-extras
 INSTALLED_BUNDLE := $(VENV)/.installed-bundle
+ALL_EXTRAS := demo,build,huggingface,train,bundle,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto,kubernetes
 LOWEST := .venv-lowest
 UPDATE := .venv-update
 INSTALLED_LOWEST := $(LOWEST)/.installed
@@ -70,7 +71,7 @@ lowest: $(INSTALLED_LOWEST) $(DEMO) ## run unit and API tests with the lowest ve
 update: ## renew constraints.txt with the newest versions that setup.cfg allows, and show what changed
 	@rm -rf $(UPDATE)
 	@$(PYTHON) -m venv $(UPDATE)
-	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,demo,build,huggingface,bundle,dev,browser,openapi,fuzz]'
+	@$(UPDATE)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_SOURCE) --editable '.[openvino,$(ALL_EXTRAS)]'
 	@# CUDA's libraries and the build of torch depend on the machine, and are not pinned.
 	@{ sed -n '/^#/p' $(CONSTRAINTS); $(UPDATE)/bin/python -m pip freeze --all --exclude pip --exclude-editable \
 		| sed 's/+.*//' | grep -Ev '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; } > $(UPDATE)/constraints.txt
@@ -144,7 +145,7 @@ $(INSTALLED_BUNDLE): $(INSTALLED)
 
 $(INSTALLED_EXTRAS): $(INSTALLED_DEV)
 	@echo "Installing the extras of the tests into $(VENV)"
-	@$(PIP_INSTALL) --editable '.[demo,build,huggingface,train,bundle,manual,dev,browser,openapi,fuzz,parquet,s3,ray,moto,kubernetes]'
+	@$(PIP_INSTALL) --editable '.[$(ALL_EXTRAS)]'
 	@touch $@
 
 $(INSTALLED_LOWEST): $(INSTALLED_DEV)

@@ -241,10 +241,17 @@ def geometry_of(steps: Iterable[Step]) -> tuple[Geometry, ...]:
 
 def fixed_output_size(steps: Iterable[Step]) -> Size | None:
     """The size that every image ends in, or None when it depends on the image."""
+    return next(reversed(fixed_sizes(steps)), None)
+
+
+def fixed_sizes(steps: Iterable[Step]) -> list[Size | None]:
+    """The size of every image after each step of the geometry; None where it depends on it."""
+    sizes: list[Size | None] = []
     size: Size | None = None
     for step in geometry_of(steps):
         if isinstance(step, _FixedSize):
             size = Size(step.height, step.width)
         elif size is not None:
             size = step.output_size(size)
-    return size
+        sizes.append(size)
+    return sizes

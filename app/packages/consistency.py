@@ -3,7 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from app.imaging.steps import Sampling, Step, color_of, fixed_output_size, geometry_of
+from app.imaging.steps import (
+    Sampling,
+    Step,
+    color_of,
+    fixed_output_size,
+    fixed_sizes,
+    geometry_of,
+)
+
+MAX_SIDE = 16_384
+"""Pixels of a side between two steps: a strip of 2048 x 1 px, resized by its shortest side, would
+have millions."""
 
 
 class Contradiction(NamedTuple):
@@ -30,6 +41,7 @@ def find_contradiction(
         _wrong_channels(steps, channels),
         _wrong_sampling(steps),
         _uncropped(steps),
+        _too_large(steps),
         _wrong_size(steps, height, width),
     )
     return next((found for check in checks for found in check), None)
@@ -87,6 +99,16 @@ def _uncropped(steps: Sequence[Step]) -> Iterator[Contradiction]:
             yield Contradiction(
                 f"preprocess[{index}].mode",
                 "expected a center_crop directly after shortest_side, contain and cover",
+            )
+
+
+def _too_large(steps: Sequence[Step]) -> Iterator[Contradiction]:
+    for index, size in enumerate(fixed_sizes(steps), start=1):
+        if size is not None and max(size) > MAX_SIDE:
+            yield Contradiction(
+                f"preprocess[{index}]",
+                f"makes images of {size.height} x {size.width} px (height x width), expected at "
+                f"most {MAX_SIDE} px a side",
             )
 
 

@@ -36,5 +36,5 @@ def check_unpacked_size(source: Path | io.BytesIO) -> None:
         raise PackageError(
             name,
             f"{size} bytes unpack to {unpacked}, at most {limit} are allowed; save the model "
-            "again with torch, which does not compress",
+            "again with torch.jit.save or torch.export.save, which do not compress",
         )

@@ -192,7 +192,8 @@ def test_tokens_are_asked_for_before_the_places(weights: Path, tmp_path: Path) -
         header = f"Authorization: Bearer {token}"
         for _ in range(PLACES):
             sender = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            sender.sendall(_head(len(BODY), header, target="/slow/ImageClassification") + BODY)
+            target = "/stuck/ImageClassification"
+            sender.sendall(_head(len(WHITE_BODY), header, target=target) + WHITE_BODY)
         in_query = _head(len(BODY), target=f"{PATH}?access_token={token}") + BODY
         wait_until(lambda: _send(server, in_query).code == 336100, wait_s=WAIT_S, pause_s=0.05)
         assert _send(server, _head(len(BODY)) + BODY).code == 337000

@@ -343,6 +343,14 @@ def test_a_shortest_side_resize_without_a_crop_after_it_is_refused(behind: list[
         parse(with_steps(COLOR, shortest, *behind))
 
 
+def test_steps_that_make_an_endless_strip_are_refused() -> None:
+    strip = {**EXACT, "height": 1, "width": 2048}
+    shortest, crop = DOCUMENT["preprocess"][1] | {"size": 2048}, DOCUMENT["preprocess"][2]
+    with pytest.raises(PackageError, match="2048 x 4194304 px .* at most 16384 px") as caught:
+        parse(with_steps(COLOR, strip, shortest, crop))
+    assert caught.value.field == "preprocess[2]"
+
+
 def test_a_size_that_depends_on_the_image_is_refused() -> None:
     crop = {"step": "center_crop", "fraction_of_shortest_side": 0.5}
     with pytest.raises(PackageError, match="end in a size that depends on the image"):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,7 @@ def test_weights_beside_the_file_are_merged(tmp_path: Path) -> None:
     found = load_default(package).infer(probe_batch(package))
     assert np.abs(found - eager_logits(package)).max() < 1e-3
     (tmp_path / "weights.data").unlink()
+    shutil.rmtree(package.folder)
     assert "'weights.data', which is missing" in refusal(build(tmp_path, source))
 
 

@@ -27,11 +27,11 @@ SECTIONS = {
     ("Call the API", "调用 API"): ["clients", "errors", "batch"],
     ("Operate", "运维"): [
         "deploy", "containers", "scale", "settings", "commands", "versions", "licence",
-        "monitoring", "compatibility",
+        "monitoring", "performance", "compatibility",
     ],
     ("Look up", "查阅"): ["glossary"],
 }  # fmt: skip
-ENGLISH_ONLY = {("For engineers", "面向工程师"): ["performance", "architecture", "design"]}
+ENGLISH_ONLY = {("For engineers", "面向工程师"): ["architecture", "design"]}
 """Pages about the code; Chinese pages link to the English ones."""
 
 _LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\s]+)\)")

@@ -16,7 +16,7 @@ from tests.support.server import Answer, Server
 from tests.support.website import balancer
 
 DOCS = PROJECT_ROOT / "docs"
-ENGLISH_ONLY = {"architecture.md", "design.md", "performance.md"}
+ENGLISH_ONLY = {"architecture.md", "design.md"}
 PAIRS = sorted({path.name for path in DOCS.glob("*.md")} - ENGLISH_ONLY)
 CLIENTS = PROJECT_ROOT / "app" / "console" / "static" / "clients"
 TERMS = {"TorchScript"}

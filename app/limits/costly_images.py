@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TypeVar
 
 from app.errors import ModelUnavailable
@@ -56,22 +57,24 @@ class CostlyImages:
         Raises:
             ModelUnavailable: the deadline passed, or too many images wait.
         """
-        with self._count(), self._cores.step_out(), self.step_aside():
-            work = self._pool.submit(self._decode, width, height, deadline, decoder)
-            return work.result()
+        work = partial(self._decode, width, height, deadline, decoder)
+        with self._cores.step_out(), self.step_aside(), self._submit(work) as future:
+            return future.result()
 
     def waiting(self) -> int:
         """Count the images that are decoded or wait for that."""
         return self._waiting
 
     @contextmanager
-    def _count(self) -> Iterator[None]:
+    def _submit(self, work: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
+        """Queue work, in the order in which it is counted."""
         with self._lock:
             if self._waiting >= self._max_waiting:
                 raise ModelUnavailable(f"{self._max_waiting} costly images are already in flight")
             self._waiting += 1
+            future = self._pool.submit(work)
         try:
-            yield
+            yield future
         finally:
             with self._lock:
                 self._waiting -= 1

@@ -1,6 +1,5 @@
 """The reports of ``bench`` and ``evaluate`` in a real browser: light and dark, large and small."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,11 @@ from app.evaluation.metrics import Bin, ClassResult, Metrics
 from app.evaluation.outcomes import Failure
 from app.evaluation.report import About, render_html
 from app.reporting.charts import standalone
-from tests.browser.test_console import (
-    ARGUMENTS,
-    CHROMIUM,
-    DESKTOP,
-    PHONE,
-    TIMEOUT_MS,
-    axe_api,
-    playwright_api,
-)
+from tests.browser.test_console import DESKTOP, PHONE, axe_api
+from tests.browser.test_console import browser as browser  # the fixture
 
 NAMES = ["ants", "bees", "a class with a name that is as long as a line on a phone"]
 SCHEMES = ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS, timeout=TIMEOUT_MS
-        )
-        yield running
-        running.close()
 
 
 def bench_report() -> Report:

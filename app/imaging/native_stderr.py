@@ -31,11 +31,14 @@ class _Diversion:
         self._original = self._stderr.value
         self._threads = 0
         self._lock = threading.Lock()
+        self._known_bytes = 0
 
-    def enter(self) -> None:
+    def enter(self) -> int:
+        """Begin to divert; return how much is known to have been printed before."""
         with self._lock:
             self._threads += 1
             self._stderr.value = self._stream
+            return self._known_bytes
 
     def leave(self) -> None:
         with self._lock:
@@ -45,7 +48,8 @@ class _Diversion:
 
     def printed_bytes(self) -> int:
         """How much has been printed since the start of the process."""
-        return os.lseek(self._file, 0, os.SEEK_CUR)
+        self._known_bytes = printed = os.lseek(self._file, 0, os.SEEK_CUR)
+        return printed
 
     def forget(self) -> None:
         """Free the memory; the position in the file stays."""
@@ -62,9 +66,9 @@ def run_quietly(decoder: Callable[[], _Result]) -> tuple[_Result, bool]:
         What it returns, and whether a C library printed anything: for this decoder, or for
         one that another thread runs at the same time.
     """
-    _diversion.enter()
+    # What is known may be less than what has been printed; the difference counts as printed here.
+    start = _diversion.enter()
     try:
-        start = _diversion.printed_bytes()
         result = decoder()
         has_printed = _diversion.printed_bytes() != start
     finally:

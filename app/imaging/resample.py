@@ -126,13 +126,18 @@ def _torch(filter_: Filter, pixels: ByteArray, size: Size) -> ByteArray:
     # The kernel needs rows without gaps (numpy copies them faster than torch, and never
     # on several threads), and torch needs a writable array.
     packed = np.require(pixels, requirements=["C", "W"])
-    # In this order torch sees channels last, and need not rearrange them to resize them.
-    tensor = torch.from_numpy(packed).unsqueeze(0).permute(0, 3, 1, 2)
+    # In this order torch sees channels last, and need not rearrange them to resize them. numpy
+    # makes the views, as each operation of torch lets another thread take the GIL.
+    channels_last = packed.reshape(1, *packed.shape).transpose(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(
-        tensor, size=size, mode=filter_, antialias=True, align_corners=False
+        torch.from_numpy(channels_last),
+        size=size,
+        mode=filter_,
+        antialias=True,
+        align_corners=False,
     )
-    channels_last: ByteArray = resized[0].permute(1, 2, 0).numpy()
-    return channels_last
+    result: ByteArray = resized.numpy()[0].transpose(1, 2, 0)
+    return result
 
 
 def _plain(pixels: ByteArray, size: Size, interpolation: int, window: Window) -> ByteArray:

@@ -17,13 +17,13 @@ class ReceivedRequest:
     Attributes:
         started: time.monotonic() when its head had been read.
         completed: time.monotonic() when its body had been read.
-        is_admitted: whether it has a place among the requests in flight.
+        body: the whole, of a request that has a place among those in flight; else None.
         body_failure: why its body was not read to the end, if it was not.
     """
 
     started: float
     completed: float
-    is_admitted: bool = False
+    body: bytes | None = None
     body_failure: ApiError | None = None
 
 
@@ -46,6 +46,6 @@ def admitted_body(refusal: ModelUnavailable) -> bytes:
     received = current_received()
     if received.body_failure is not None:
         raise received.body_failure
-    if not received.is_admitted:
+    if received.body is None:
         raise refusal
-    return request.get_data(cache=False)
+    return received.body

@@ -105,7 +105,7 @@ class _Stage:
 def start_trace(log_id: int, received: ReceivedRequest) -> None:
     """Begin the record of the current request."""
     trace = g.trace = Trace(log_id, received.started)
-    if received.is_admitted:
+    if received.body is not None:
         read_ms = (received.completed - received.started) * 1000
         trace.stages_ms["read"] = read_ms
         trace.queue_ms = trace.elapsed_ms() - read_ms

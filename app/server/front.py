@@ -1,13 +1,12 @@
-"""The WSGI callable before Flask: it receives a body, bounds, sheds and hands over.
+"""The callable before Flask: it receives a body, bounds, sheds and hands over.
 
-gunicorn calls it in the greenlet of a connection. A greenlet costs some kilobytes, so a slow
+The worker calls it in the greenlet of a connection. A greenlet costs some kilobytes, so a slow
 client costs no more than that. Flask runs in a few native threads, which decode, preprocess
 and infer, and sees nothing but whole requests.
 """
 
 import io
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from app.api.context import WorkerContext
 from app.api.paths import is_batch, takes_image, takes_many_inferences
 from app.api.received import RECEIVED_KEY, ReceivedRequest
 from app.errors import ApiError, InternalError, InvalidArgument, ModelUnavailable
+from app.server.connection import Connection
 from app.server.load_shedding import Answer, LoadShedder
 from app.server.native_threads import NativeThreads
 from app.server.request_body import BodyTimeouts, RequestBody
@@ -69,46 +69,43 @@ class Front:
         run_in_loop = gevent.get_hub().loop.run_callback_threadsafe
         context.watchdog.on_hang = partial(run_in_loop, self._fail_pending)
 
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
-        """Answer one request; the WSGI application (PEP 3333)."""
-        started, output = time.monotonic(), environ["gunicorn.socket"]
+    def __call__(self, environ: Environ, connection: Connection) -> tuple[Answer, RequestBody]:
+        """Answer one request.
+
+        It takes the place of a WSGI application (PEP 3333), whose ``start_response`` and pieces
+        of an answer nothing here needs.
+
+        Args:
+            environ: as WSGI defines it.
+            connection: the client's.
+
+        Returns:
+            The answer, and the body to discard behind it.
+        """
+        started = time.monotonic()
         body = RequestBody(
             environ["wsgi.input"],
-            output.client,
+            connection,
             int(environ.get("CONTENT_LENGTH") or 0),
             "HTTP_TRANSFER_ENCODING" in environ,
         )
         try:
-            answer = self._answer(environ, body, started)
+            return self._answer(environ, body, started), body
         except ApiError as exc:
-            answer = self._shedder.answer(
-                environ["REQUEST_METHOD"],
-                environ["PATH_INFO"],
-                environ.get("REMOTE_ADDR", ""),
-                started,
-                exc,
-            )
-        output.settimeout(self.write_timeout_s)
-        # gunicorn passes a bound method of its Response.
-        response = start_response.__self__  # type: ignore[attr-defined]
-        if body.is_unfinished:
-            response.force_close()
-        start_response(answer.status, answer.headers)
-        yield answer.body
-        output.flush()
-        # After the answer: a client that has not sent its body yet need not wait for it.
-        body.discard()
-        if body.is_unfinished:
-            response.force_close()
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            host = environ.get("REMOTE_ADDR", "")
+            return self._shedder.answer(method, path, host, started, exc), body
 
-    def shed(self, request: Any, client: Any, host: str) -> tuple[Answer, RequestBody] | None:
+    def shed(
+        self, request: Any, connection: Connection, host: str
+    ) -> tuple[Answer, RequestBody] | None:
         """Refuse a plain call of the API on its head alone while every place is taken.
 
         Most requests under overload end here, before a WSGI environ is made of them.
 
         Args:
             request: gunicorn's.
-            client: the socket.
+            connection: the client's.
             host: the client's address.
 
         Returns:
@@ -125,7 +122,7 @@ class Front:
             request.path, request.query, authorization, host, time.monotonic()
         )
         length = int(headers.get("CONTENT-LENGTH", 0))
-        return answer and (answer, RequestBody(request.body, client, length))
+        return answer and (answer, RequestBody(request.body, connection, length))
 
     def evict_body(self) -> None:
         """Refuse the request whose body has been arriving longest, if it is slow."""
@@ -159,7 +156,7 @@ class Front:
             with self._admission.admit() as is_admitted:
                 if not is_admitted:
                     return self._answer_page(environ, started)
-                environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), True)
+                environ[RECEIVED_KEY] = ReceivedRequest(started, time.monotonic(), data)
                 is_long = takes_many_inferences(path)
                 threads = self._batch_threads if is_long else self._image_threads
                 answer: Answer = threads.run(self._call_app, environ, data)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
-from gevent.socket import MSG_TRUNC, socket
-from gevent.ssl import SSLSocket
 from gunicorn.http.errors import ParseException
 
 from app.errors import InvalidArgument, InvalidImageSize
 from app.limits.body_memory import Reservation
+from app.server.connection import Connection
 
 FIRST_STEP_BYTES = 16 * 1024
 """What a client that sends nothing reserves."""
@@ -30,9 +29,6 @@ DISCARD_S = 10
 
 _TOO_LONG = "the body is longer than any that can hold 4 MiB of base64"
 _CUT_SHORT = "the body ended before its announced length"
-_DROPPED = memoryview(bytearray(1024 * 1024))
-"""Where discarded bytes would be, if they were copied."""
-
 _STREAM_ERRORS = (OSError, ParseException, gevent.Timeout)
 """What gunicorn's body readers and gevent raise; gevent.Timeout is no Exception."""
 
@@ -53,12 +49,12 @@ class BodyTimeouts:
 class RequestBody:
     """The body of one request, read from the connection that gunicorn's worker hands over.
 
-    A body of known length is read from the socket itself: gunicorn's reader copies each byte
+    A body of known length is read from the connection itself: gunicorn's reader copies each byte
     five times, which under overload takes longer than the rest of a refusal.
 
     Args:
-        stream: gunicorn's reader of the body.
-        connection: the socket of the client.
+        stream: gunicorn's reader of a chunked body.
+        connection: of the client.
         length: of the body in bytes, as announced.
         is_chunked: whether it has no announced length.
 
@@ -68,10 +64,11 @@ class RequestBody:
     """
 
     def __init__(
-        self, stream: Any, connection: socket, length: int, is_chunked: bool = False
+        self, stream: Any, connection: Connection, length: int, is_chunked: bool = False
     ) -> None:
         self._stream = stream
         self._connection = connection
+        self._pause_s = 0.0
         self._is_chunked = is_chunked
         self._left = 0 if is_chunked else length
         self.is_unfinished = False
@@ -91,6 +88,8 @@ class RequestBody:
         """
         if self._left > max_bytes:
             raise InvalidImageSize(_TOO_LONG)
+        if not self._is_chunked and self._left <= len(self._connection.received):
+            return self._take_whole(reservation)
         try:
             with self._bounded(timeouts):
                 pieces = self._read_pieces(max_bytes, reservation)
@@ -118,12 +117,21 @@ class RequestBody:
         except _STREAM_ERRORS:
             self.is_unfinished = True
 
+    def _take_whole(self, reservation: Reservation) -> bytes:
+        """Take a body that was received with its head."""
+        reservation.grow(self._left)
+        body = self._connection.take_received(self._left)
+        self._left = 0
+        reservation.complete()
+        return body
+
     def _read_pieces(self, max_bytes: int, reservation: Reservation) -> list[bytes]:
         pieces: list[bytes] = []
         received = 0
         while (self._left or self._is_chunked) and received <= max_bytes:
             # Before it is read; what a short read left over serves the next one.
             step = READ_STEP_BYTES if received else FIRST_STEP_BYTES
+            step = max(step, min(self._left, len(self._connection.received)))
             reservation.grow(max(0, received + step - reservation.size))
             piece = self._read_piece(step)
             if not piece:
@@ -138,23 +146,15 @@ class RequestBody:
             piece: bytes = self._stream.read(size)
             self._is_chunked = bool(piece)
             return piece
-        piece = self._take_buffered() or self._connection.recv(min(size, self._left))
+        connection, size = self._connection, min(size, self._left)
+        piece = connection.take_received(size) or connection.receive(size, self._pause_s)
         self._count(len(piece))
         return piece
-
-    def _take_buffered(self) -> bytes:
-        """Take what gunicorn has read of the body behind the head."""
-        unreader = self._stream.reader.unreader
-        buffered: bytes = unreader.take_buffered()
-        unreader.unread(buffered[self._left :])
-        return buffered[: self._left]
 
     def _count(self, size: int) -> int:
         if not size:
             raise ConnectionResetError
         self._left -= size
-        # What gunicorn would otherwise read before the next request.
-        self._stream.reader.length = self._left
         return size
 
     def _discard(self) -> None:
@@ -167,19 +167,15 @@ class RequestBody:
 
     def _drop_piece(self) -> int:
         """Drop what is there, and say how much that was."""
-        if self._is_chunked or isinstance(self._connection, SSLSocket):
+        if self._is_chunked or self._connection.received:
             return len(self._read_piece(READ_STEP_BYTES))
-        buffered = self._take_buffered()
-        if buffered:
-            return self._count(len(buffered))
-        # The kernel drops the bytes without copying them (tcp(7), MSG_TRUNC).
-        size = min(self._left, len(_DROPPED))
-        return self._count(self._connection.recv_into(_DROPPED, size, MSG_TRUNC))
+        return self._count(self._connection.drop(self._left, self._pause_s))
 
     @contextmanager
     def _bounded(self, timeouts: BodyTimeouts) -> Iterator[None]:
         """Bound each read of the socket, and the block as a whole."""
-        self._connection.settimeout(timeouts.pause_s)
+        self._pause_s = timeouts.pause_s
+        self._connection.client.settimeout(timeouts.pause_s)  # for gunicorn's reader
         with gevent.Timeout(timeouts.total_s):
             yield
 

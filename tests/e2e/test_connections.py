@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,60 @@ def test_unfinished_heads_cost_nobody_anything_and_are_answered(
         assert b"408 Request Timeout" in slow[0].recv(65536)
         assert b"408 Request Timeout" in slow[-1].recv(65536)
         assert server.request("GET", "/healthz").status == 200
+
+
+def _framed(number: int, padding: int) -> bytes:
+    body = json.dumps({"image": RED, "padding": "x" * padding}).encode()
+    if number % 3:
+        return HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunks = b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    return HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, 8192, 3_000_000])
+def test_requests_that_follow_each_other_at_once_are_answered_in_order(
+    server: Server, piece_bytes: int
+) -> None:
+    padding = (0, 300_000, 7000, 100, 600_000, 0, 20_000)
+    sent = b"".join(_framed(number, size) for number, size in enumerate(padding))
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    sent = health + sent + health
+    with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
+
+        def send() -> None:
+            for start in range(0, len(sent), piece_bytes):
+                connection.sendall(sent[start : start + piece_bytes])
+            connection.shutdown(socket.SHUT_WR)
+
+        with ThreadPoolExecutor(1) as sender:
+            sending = sender.submit(send)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+            sending.result()
+    answers = received.split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200"] * (len(padding) + 2)
+    assert [b'"results"' in answer for answer in answers] == [False, *[True] * 7, False]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/metrics", "/nothing/here"])
+def test_every_answer_has_a_length_and_the_connection_goes_on(
+    server: Server, method: str, path: str
+) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=WAIT_S)
+    for _ in range(2):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        length = int(answer.headers["Content-Length"])
+        assert length > 0
+        assert len(answer.read()) == (0 if method == "HEAD" else length)
+        assert answer.headers["Connection"] == "keep-alive"
+    connection.close()
+
+
+def test_http_1_0_is_closed_unless_the_client_asks_for_more(server: Server) -> None:
+    assert b"Connection: close" in _ask(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+    asked = b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    assert b"Connection: keep-alive" in _ask(server, asked)
 
 
 def test_bodies_that_never_come_take_no_place(server: Server, clients: ExitStack) -> None:

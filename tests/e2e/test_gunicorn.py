@@ -56,6 +56,18 @@ def test_max_requests_replaces_the_worker_and_loses_nothing(
     assert set(callers.codes) == {0}
 
 
+def test_access_log_of_gunicorn_has_a_line_for_each_request(
+    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "access.log"
+    arguments = f"--access-logfile {log} --access-logformat %(m)s_%(s)s_%(b)s_%({{x-log-id}}o)s"
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
+    with Server(colour_weights, tmp_path) as server:
+        answer = server.classify("colours", {"image": RED})
+    sizes = f"200_{answer.headers['Content-Length']}_{answer.headers['X-Log-Id']}"
+    assert f"POST_{sizes}" in log.read_text(encoding="utf-8").splitlines()
+
+
 def test_reload_replaces_the_worker_and_loses_nothing(colour_weights: Path, tmp_path: Path) -> None:
     with Server(colour_weights, tmp_path) as server, Callers(server) as callers:
         before = set(server.worker_pids())

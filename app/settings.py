@@ -117,7 +117,7 @@ class Settings:
         maximum=1000,
     )
     max_in_flight: int = _setting(
-        96, "requests in a worker before 336100 is answered", minimum=1, maximum=10000
+        80, "requests in a worker before 336100 is answered", minimum=1, maximum=10000
     )
     deadline_ms: int = _setting(
         8000,

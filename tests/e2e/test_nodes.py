@@ -56,7 +56,7 @@ def syslog() -> Iterator[socket.socket]:
 def proxy(nodes: list[Server], syslog: socket.socket, tmp_path: Path) -> Iterator[Haproxy]:
     changes = [
         ("# server node2 192.0.2.12:8000", f"server node2 127.0.0.1:{nodes[1].port}"),
-        ("maxconn 92", f"maxconn {PLACES}"),
+        ("maxconn 76", f"maxconn {PLACES}"),
         ("log /dev/log", f"log 127.0.0.1:{syslog.getsockname()[1]}"),
     ]
     with Haproxy(tmp_path, nodes[0].port, changes=changes) as running:

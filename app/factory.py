@@ -49,7 +49,7 @@ COSTLY_MEMORY = 0.8
 
 
 def create_front(settings: Settings, metrics: Metrics, slot: int = 0) -> Front:
-    """Build the WSGI callable of one worker; see create_app."""
+    """Build what a worker calls; see create_app."""
     app = create_app(settings, metrics, slot)
     return Front(app, app.extensions[EXTENSION])
 

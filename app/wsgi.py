@@ -1,4 +1,4 @@
-"""The WSGI entry point of a gunicorn worker."""
+"""What a gunicorn worker loads and calls."""
 
 import gc
 import os

@@ -7,6 +7,8 @@ from typing import Self
 
 from app.errors import ModelUnavailable
 
+EVICTED_DETAIL = "the body came too slowly while there was no room for others"
+
 EVICTABLE_AFTER_S = 2.0
 """How long a body may take to arrive before it has to make room for others."""
 
@@ -48,8 +50,11 @@ class BodyMemory:
         """Reserve more bytes for a body.
 
         Raises:
-            ModelUnavailable: there is no room, and no body that is slow enough to evict.
+            ModelUnavailable: there is no room, and no body that is slow enough to evict; or
+                this body was evicted.
         """
+        if reservation.is_evicted:
+            raise ModelUnavailable(EVICTED_DETAIL)
         while self._used_bytes + size > self._max_bytes:
             if not self.evict(reservation):
                 raise ModelUnavailable("the memory for request bodies is used up")
@@ -76,18 +81,24 @@ class BodyMemory:
         if oldest is None or time.monotonic() - oldest.started < EVICTABLE_AFTER_S:
             return False
         self.release(oldest)
+        oldest.is_evicted = True
         oldest.evict()
         return True
 
 
 class Reservation:
-    """The memory of one body, given back at the end of a ``with`` block."""
+    """The memory of one body, given back at the end of a ``with`` block.
+
+    Attributes:
+        is_evicted: whether it had to make room for others.
+    """
 
     def __init__(self, memory: BodyMemory, evict: Callable[[], None]) -> None:
         self._memory = memory
         self.evict = evict
         self.started = time.monotonic()
         self.size = 0
+        self.is_evicted = False
 
     def __enter__(self) -> Self:
         """Count the body as arriving."""

@@ -142,7 +142,7 @@ class Front:
         shed = self._shed(environ, started)
         if shed:
             return shed
-        with self._body_memory.reserve(partial(_evict, gevent.getcurrent())) as reservation:
+        with self._body_memory.reserve(body.cut_off) as reservation:
             path = environ["PATH_INFO"]
             limit = MAX_BATCH_BODY_BYTES if is_batch(path) else MAX_BODY_BYTES
             try:
@@ -192,8 +192,3 @@ class Front:
     def _fail_pending(self, error: ModelUnavailable) -> None:
         for threads in (self._image_threads, self._batch_threads, self._page_threads):
             threads.fail_pending(error)
-
-
-def _evict(greenlet: gevent.Greenlet) -> None:
-    error = ModelUnavailable("the body came too slowly while there was no room for others")
-    gevent.kill(greenlet, error)

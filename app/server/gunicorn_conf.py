@@ -95,8 +95,10 @@ ssl_context = tls_context
 
 def on_starting(server: Any) -> None:
     """Refuse to start where no worker could work."""
-    if server.cfg.worker_class is not Worker or server.cfg.http_protocols != ["h1"]:
-        sys.exit("classifyd: worker_class and http_protocols of gunicorn cannot be changed")
+    fixed = {"worker_class": Worker, "http_protocols": ["h1"], "proxy_protocol": "off"}
+    for name, value in fixed.items():
+        if getattr(server.cfg, name) != value:
+            sys.exit(f"classifyd: {name} of gunicorn cannot be changed; leave it out")
     try:
         check_start(settings)
         os.environ[FOLDER_KEY] = str(open_metrics_folder(settings.state_dir))

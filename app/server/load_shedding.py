@@ -16,7 +16,7 @@ from app.errors import ApiError
 
 
 class Answer(NamedTuple):
-    """A whole WSGI response."""
+    """A whole answer, as WSGI has its parts."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -86,4 +86,5 @@ class LoadShedder:
         self._context.recorder.note(trace, method, path, client, status)
         body = error_body(error, trace.log_id, settings)
         headers = [*error_headers(error), *trace.headers(), ("Content-Length", str(len(body)))]
-        return Answer(f"{status} {HTTPStatus(status).phrase.upper()}", headers, body)
+        status_line = f"{status} {HTTPStatus(status).phrase.upper()}"
+        return Answer(status_line, headers, b"" if method == "HEAD" else body)

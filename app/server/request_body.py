@@ -8,8 +8,8 @@ from typing import Any
 import gevent
 from gunicorn.http.errors import ParseException
 
-from app.errors import InvalidArgument, InvalidImageSize
-from app.limits.body_memory import Reservation
+from app.errors import InvalidArgument, InvalidImageSize, ModelUnavailable
+from app.limits.body_memory import EVICTED_DETAIL, Reservation
 from app.server.connection import Connection
 
 FIRST_STEP_BYTES = 16 * 1024
@@ -47,10 +47,10 @@ class BodyTimeouts:
 
 
 class RequestBody:
-    """The body of one request, read from the connection that gunicorn's worker hands over.
+    """The body of one request.
 
-    A body of known length is read from the connection itself: gunicorn's reader copies each byte
-    five times, which under overload takes longer than the rest of a refusal.
+    A body of known length is read from the connection: gunicorn's reader copies each byte five
+    times, which under overload takes longer than the rest of a refusal.
 
     Args:
         stream: gunicorn's reader of a chunked body.
@@ -84,7 +84,7 @@ class RequestBody:
         Raises:
             InvalidImageSize: the body is longer than ``max_bytes``.
             InvalidArgument: its framing is malformed, it ended early, or it came too slowly.
-            ModelUnavailable: there is no memory for it.
+            ModelUnavailable: there is no memory for it, or it had to make room for others.
         """
         if self._left > max_bytes:
             raise InvalidImageSize(_TOO_LONG)
@@ -95,11 +95,17 @@ class RequestBody:
                 pieces = self._read_pieces(max_bytes, reservation)
         except _STREAM_ERRORS as exc:
             self.is_unfinished = True
+            if reservation.is_evicted:
+                raise ModelUnavailable(EVICTED_DETAIL) from exc
             raise _to_api_error(exc, timeouts) from exc
         if sum(map(len, pieces)) > max_bytes:
             raise InvalidImageSize(_TOO_LONG)
         reservation.complete()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def cut_off(self) -> None:
+        """Let whoever reads the body see its end."""
+        self._connection.end_reading()
 
     def discard(self) -> None:
         """Read and drop what is left of the body, so that the connection can be used again.

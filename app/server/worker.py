@@ -13,10 +13,10 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
   and ``unread``; of a request ``should_close``, and of a body of known length ``reader.length``;
 - ``gunicorn.http.wsgi.create``, which makes a WSGI environ with the key ``wsgi.input``, and a
   response whose ``status``, ``headers`` and ``sent`` are for hooks and ``Logger.access``;
-- of gevent ``Timeout``, ``kill``, ``getcurrent``, ``hub.loop.run_callback_threadsafe``,
+- of gevent ``Timeout``, ``hub.loop.run_callback_threadsafe``,
   ``event.AsyncResult``, ``socket.wait_read``, ``ssl.SSLContext``, and of ``StreamServer``
   ``do_read``, ``max_accept``, ``is_fatal_error``, ``started``, ``stop_accepting``,
-  ``start_accepting`` and ``wrap_socket`` (``app.server.tls``).
+  ``start_accepting``, ``wrap_socket_and_handle`` and ``wrap_socket`` (``app.server.tls``).
 """
 
 import logging
@@ -49,13 +49,12 @@ from app.server.tls import TlsContext
 
 HEAD_END = b"\r\n\r\n"
 
-HEAD_BYTES = 8192
-"""What is received of a request at once. A client may send the next ones ahead, and then a
-connection holds so much of them."""
+RECEIVE_BYTES = 8192
+"""Maximum that is received at once where a request begins. A client may send the next requests
+ahead, and a connection holds so much of them."""
 
-WHOLE_BYTES = 256 * 1024
-"""What is received at once while there are at most FEW_CONNECTIONS, so that most requests take
-one system call."""
+RECEIVE_BYTES_OF_FEW = 256 * 1024
+"""The same while there are at most FEW_CONNECTIONS: most requests take one system call."""
 
 FEW_CONNECTIONS = 128
 """They hold 32 MiB at most."""
@@ -99,7 +98,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._connections = 0
-        # In the order in which they began to wait; whether nothing of a request has arrived.
+        # In the order in which they began to wait; the value: nothing of a request has arrived.
         self._waiting: dict[Connection, bool] = {}
         self._logged_at = -float(REMIND_S)
 
@@ -155,18 +154,26 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if context.not_after is not None:
             self.wsgi.metrics.show_certificate(self.cfg.certfile, context.not_after)
 
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve the requests of a connection until it ends."""
+    def handle(self, address: Any, client: Any, addr: Any) -> None:
+        """Serve the requests of a connection until it ends.
+
+        Args:
+            address: of the listening socket.
+            client: the socket of the connection.
+            addr: the client's address.
+        """
         self._count_connection(1)
         if self._excess_connections() > 0:
             self._make_room(1)
         connection = Connection(client)
         try:
             self._shake_hands(connection)
-            address, parser = listener.getsockname(), get_parser(self.cfg, client, addr)
+            parser = get_parser(self.cfg, client, addr)
             while request := self._next_request(parser, connection):
                 if not self._shed(request, connection, addr):
                     self._answer(request, connection, addr, address)
+                # A client that reads and sends without a pause is never waited for.
+                gevent.sleep(0)
         except (OSError, StopIteration, gevent.GreenletExit):
             self.log.debug("a connection has ended")
         except (Exception, gevent.Timeout) as exc:
@@ -194,14 +201,18 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self._send(connection, answer._replace(status=status_line), False)
 
     def _shed(self, request: Any, connection: Connection, addr: Any) -> bool:
-        """Refuse a request on its head alone under overload; say whether that was done."""
+        """Refuse a request on its head alone under overload; say whether that was done.
+
+        Neither gunicorn's hooks nor ``max_requests`` nor its access log take notice of it.
+        """
         shed = self.wsgi.shed(request, connection, _host_of(addr))
         if shed is None:
             return False
         answer, body = shed
-        self._send(connection, answer, True)
+        keeps = self.alive
+        self._send(connection, answer, keeps)
         body.discard()
-        if body.is_unfinished:
+        if not keeps or body.is_unfinished:
             raise StopIteration
         return True
 
@@ -213,6 +224,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         started = datetime.now()
         self.cfg.pre_request(self, request)
+        connection.client.settimeout(self.wsgi.write_timeout_s)  # it may send 100 Continue
         response, environ = create(request, connection.client, addr, address, self.cfg)
         self._count_request()
         answer, body = self.wsgi(environ, connection)
@@ -261,7 +273,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _next_request(self, parser: Any, connection: Connection) -> Any:
         """Wait for the next request and read its head; None when there will be none."""
-        received = connection.take_received(WHOLE_BYTES) or parser.unreader.take_buffered()
+        received = connection.take_received(RECEIVE_BYTES_OF_FEW) or parser.unreader.take_buffered()
         received = received or self._wait_for_bytes(connection)
         if not received:
             return None
@@ -270,6 +282,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if end:
             request = next(parser)  # needs no more bytes, and no timer
         else:
+            connection.client.settimeout(None)  # the whole head has a limit
             with gevent.Timeout(self.wsgi.head_timeout_s), self._wait_for(connection):
                 request = next(parser)
             rest = parser.unreader.take_buffered()
@@ -281,7 +294,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         return request
 
     def _wait_for_bytes(self, connection: Connection) -> bytes:
-        size = WHOLE_BYTES if self._connections <= FEW_CONNECTIONS else HEAD_BYTES
+        is_one_of_few = self._connections <= FEW_CONNECTIONS
+        size = RECEIVE_BYTES_OF_FEW if is_one_of_few else RECEIVE_BYTES
         self._waiting[connection] = True
         try:
             return connection.receive(size, self.cfg.keepalive)
@@ -333,7 +347,8 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
 
     def __init__(self, worker: Worker, listener: Any, *, spawn: Any, **options: Any) -> None:
         tls = {key: value for key, value in options.items() if key == "ssl_context"}
-        super().__init__(listener, partial(worker.handle, listener), spawn=spawn, **tls)
+        handle = partial(worker.handle, listener.getsockname())
+        super().__init__(listener, handle, spawn=spawn, **tls)
         if tls:
             worker.use_tls(tls["ssl_context"])
         self._worker = worker
@@ -355,6 +370,11 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
                 raise
             self._worker.note_refused(exc)
             return self._pause(REFUSED_PAUSE_S)
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        """Encrypt a connection and serve it, if the client has not reset it already."""
+        with suppress(OSError):
+            return super().wrap_socket_and_handle(client_socket, address)
 
     def _pause(self, seconds: float) -> None:
         self.stop_accepting()

@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -201,3 +203,28 @@ def test_tokens_are_asked_for_before_the_places(weights: Path, tmp_path: Path) -
         assert wrong.code == 337000
         assert server.log_text().count(token) == 0
         server.kill()
+
+
+def test_a_client_that_is_refused_without_a_pause_does_not_stop_the_others(server: Server) -> None:
+    pipelined = _head(0) * 2000
+    stopped = threading.Event()
+    with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
+
+        def send() -> None:
+            while not stopped.is_set():
+                connection.sendall(pipelined)
+
+        def read() -> None:
+            while connection.recv(1 << 20):
+                pass
+
+        with ThreadPoolExecutor(2) as pool:
+            calls = [pool.submit(send), pool.submit(read)]
+            try:
+                for _ in range(20):
+                    assert server.request("GET", "/healthz").status == 200
+            finally:
+                stopped.set()
+                calls[0].result()
+                connection.shutdown(socket.SHUT_WR)
+                calls[1].result()

@@ -4,6 +4,7 @@ import json
 import resource
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,17 @@ def test_body_longer_than_any_valid_one_is_336004_and_the_connection_goes_on(
     assert json.loads(connection.getresponse().read())["results"][0]["name"] == "red"
 
 
+def test_a_head_may_come_in_pieces_behind_a_refused_body(server: Server) -> None:
+    too_long = HEAD.encode() + b"Content-Length: %d\r\n\r\n" % (9 * MIB) + b" " * (9 * MIB)
+    with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
+        connection.sendall(too_long)
+        assert b"336004" in connection.recv(65536)
+        connection.sendall(b"GET /healthz HT")
+        time.sleep(2.5)  # longer than a refused body may pause
+        connection.sendall(b"TP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in connection.recv(65536)
+
+
 def test_stalled_bodies_make_room_for_others(
     colour_weights: Path, tmp_path: Path, clients: ExitStack
 ) -> None:
@@ -254,6 +266,19 @@ def test_stalled_handshakes_stop_nobody(
     wait_until(lambda: _established(worker) == 0, wait_s=WAIT_S, pause_s=0.2)
     assert "Traceback" not in server.log_text()
     assert len(stalled) + len(half) + (plain.fileno() >= 0) == 251
+
+
+def test_clients_that_reset_before_the_handshake_are_not_in_the_log(
+    colour_weights: Path, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    with Server(colour_weights, tmp_path, **settings) as server:
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as connection:
+                reset = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        assert server.request("GET", "/healthz").status == 200
+        assert "Traceback" not in server.log_text()
 
 
 @pytest.mark.parametrize(

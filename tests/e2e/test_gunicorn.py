@@ -93,11 +93,22 @@ def test_second_master_takes_over_and_loses_nothing(colour_weights: Path, tmp_pa
     assert set(callers.codes) == {0}
 
 
-def test_worker_class_cannot_be_replaced(
-    colour_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("worker_class", "--worker-class gthread"),
+        ("proxy_protocol", "--proxy-protocol v2"),
+    ],
+)
+def test_settings_that_the_worker_depends_on_cannot_be_changed(
+    name: str,
+    argument: str,
+    colour_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-class gthread")
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", argument)
     server = Server(colour_weights, tmp_path)
     server.start()
     assert server.running.wait(WAIT_S) != 0
-    assert "worker_class" in server.log_text()
+    assert f"classifyd: {name} of gunicorn cannot be changed" in server.log_text()

@@ -1,6 +1,7 @@
 """What a worker does with a client's socket."""
 
 import socket
+import struct
 from collections.abc import Iterator
 
 import gevent
@@ -17,7 +18,9 @@ Pair = tuple[Connection, gevent.socket.socket]
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A connection as a worker has it, and its client."""
-    with gevent.socket.create_server(("127.0.0.1", 0)) as listener:
+    with gevent.socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         client = gevent.socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     with client, accepted:
@@ -56,7 +59,7 @@ def test_silence_is_a_timeout_and_the_end_is_no_bytes(pair: Pair) -> None:
 
 def test_broken_connection_is_an_error(pair: Pair) -> None:
     connection, client = pair
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()  # resets the connection
     with pytest.raises(ConnectionResetError):
         connection.receive(100, WAIT_S)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.errors import OperatorError
 from app.evaluation.intervals import Interval, drop_interval
 from app.evaluation.metrics import Metrics
 from app.evaluation.outcomes import Outcome
@@ -82,9 +83,18 @@ class Comparison:
 def compare(
     this: Side, other: Side, found: Sequence[Outcome], others: Sequence[Outcome]
 ) -> Comparison:
-    """Compare two versions by their outcomes for the same images; see Comparison."""
+    """Compare two versions by their outcomes for the same images; see Comparison.
+
+    Raises:
+        OperatorError: no image is accepted by both.
+    """
     by_path = {outcome.sample.path: outcome for outcome in others}
     pairs = [(o, by_path[o.sample.path]) for o in found if o.sample.path in by_path]
+    if not pairs:
+        raise OperatorError(
+            f"--compare: each image is rejected by {this.name} or by {other.name}; evaluate each "
+            "without --compare to see why"
+        )
     right = [(a.top[0] in a.truth, b.top[0] in b.truth) for a, b in pairs]
     lost = sum(b and not a for a, b in right)
     gained = sum(a and not b for a, b in right)

@@ -12,7 +12,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from app.errors import REGISTRY, ApiError, InternalError, SettingsError
+from app.errors import REGISTRY, ApiError, InternalError, OperatorError, SettingsError
+from app.evaluation.comparison import Side, compare
+from app.evaluation.dataset import Sample
+from app.evaluation.metrics import compute_metrics
+from app.evaluation.outcomes import DistinctLabels, make_outcome
 from app.inference.engines.devices import resolve_device
 from app.inference.scores import rank, to_scores
 from app.observability.log_format import JsonFormatter, TextFormatter
@@ -232,3 +236,14 @@ def test_client_cannot_forge_a_log_line() -> None:
     for formatter in (JsonFormatter(), TextFormatter(colour=False)):
         text = _logged(formatter, path="/x\nforged code=0")
         assert text.count("\n") == 1
+
+
+def test_versions_that_accept_no_image_in_common_cannot_be_compared() -> None:
+    labels, scores = DistinctLabels(("crane", "blue")), np.array([0.9, 0.1], np.float32)
+    samples = [Sample(Path(name), ("crane",)) for name in ("1.png", "2.png")]
+    one, two = (make_outcome(sample, labels, scores, False) for sample in samples)
+    metrics = compute_metrics([one], labels.names)
+    this, other = (Side(name, "torchscript", 1.0, metrics) for name in ("equal/1", "equal/2"))
+    with pytest.raises(OperatorError, match=r"rejected by equal/1 or by equal/2; .* to see why$"):
+        compare(this, other, [one], [two])
+    assert compare(this, other, [one, two], [two]).images == 1

@@ -78,27 +78,24 @@ class OnnxModule(torch.nn.Module):
         self._spec = InputSpec(height, width, channels, layout, dtype, batch.get("batch"))
         return {"layout": layout, "dtype": dtype, **batch}
 
-    def select_output(self, key: str | None) -> None:
-        """Choose an output by its name; without one, the model must have a single output.
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The type and shape of each output, such as ``float (?, 1000)``, by its name."""
+        return {value.name: _describe(value) for value in self._model.graph.output}
+
+    def select_output(self, name: str) -> None:
+        """Choose an output by its name, a key of ``outputs``.
 
         Raises:
-            OperatorError: there is no such output, or it holds no decimal numbers.
+            OperatorError: it holds no decimal numbers.
         """
-        onnx = import_onnx()
-        outputs = {value.name: value for value in self._model.graph.output}
-        shown = ", ".join(f"{name} {_describe(value)}" for name, value in outputs.items())
-        if key is None and len(outputs) > 1:
+        types = import_onnx().TensorProto
+        outputs = self._model.graph.output
+        kinds = {value.name: value.type.tensor_type.elem_type for value in outputs}
+        if kinds[name] not in (types.FLOAT, types.FLOAT16, types.DOUBLE, types.BFLOAT16):
+            shown = ", ".join(map(" ".join, self.outputs.items()))
             raise OperatorError(
-                f"the model has several outputs, choose one with --output-key: {shown}"
-            )
-        name = next(iter(outputs)) if key is None else key
-        if name not in outputs:
-            raise OperatorError(f"--output-key {key!r} is none of the model's outputs: {shown}")
-        types = onnx.TensorProto
-        kind = outputs[name].type.tensor_type.elem_type
-        if kind not in (types.FLOAT, types.FLOAT16, types.DOUBLE, types.BFLOAT16):
-            raise OperatorError(
-                f"the output {name} is {_describe(outputs[name])}, expected an array of decimal "
+                f"the output {name} is {self.outputs[name]}, expected an array of decimal "
                 f"numbers: {shown}"
             )
         self._output = name if len(outputs) > 1 else None

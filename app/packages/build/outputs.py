@@ -78,7 +78,7 @@ def select_output(model: Module, images: torch.Tensor, key: str | None) -> Modul
             key is given.
     """
     if isinstance(model, OnnxModule):
-        model.select_output(key)
+        model.select_output(_choose(model.outputs, key))
         return model
     found = _run(model, images)
     if isinstance(found, torch.Tensor):
@@ -86,20 +86,24 @@ def select_output(model: Module, images: torch.Tensor, key: str | None) -> Modul
             raise OperatorError("--output-key is for a model with several outputs; this has one")
         return model
     outputs = _outputs_by_key(found)
-    shown = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in outputs.items())
     if not outputs:
         raise OperatorError(
             f"the model returns a {type(found).__name__}, expected one tensor (N, classes); "
             "wrap it in a --factory of your own that returns the tensor"
         )
+    shapes = {name: str(tuple(tensor.shape)) for name, tensor in outputs.items()}
+    return SelectedOutput(model, _choose(shapes, key)).eval()
+
+
+def _choose(outputs: Mapping[str, str], key: str | None) -> str:
+    """Choose one of the outputs, each with its description, by its key or because it is alone."""
+    shown = ", ".join(map(" ".join, outputs.items()))
     if key is None and len(outputs) > 1:
-        raise OperatorError(
-            f"the model returns several outputs, choose one with --output-key: {shown}"
-        )
+        raise OperatorError(f"the model has several outputs, choose one with --output-key: {shown}")
     chosen = next(iter(outputs)) if key is None else key
     if chosen not in outputs:
         raise OperatorError(f"--output-key {key!r} is none of the model's outputs: {shown}")
-    return SelectedOutput(model, chosen).eval()
+    return chosen
 
 
 def _outputs_by_key(found: Any) -> dict[str, torch.Tensor]:

@@ -58,7 +58,7 @@ class CostlyImages:
             ModelUnavailable: the deadline passed, or too many images wait.
         """
         work = partial(self._decode, width, height, deadline, decoder)
-        with self._cores.step_out(), self.step_aside(), self._submit(work) as future:
+        with self._submit(work) as future, self._cores.step_out(), self.step_aside():
             return future.result()
 
     def waiting(self) -> int:

@@ -5,7 +5,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -44,6 +44,18 @@ def _costly(threads: int = 1, max_waiting: int = 8, cores: CoreGate | None = Non
     return CostlyImages(threads, max_waiting, cores or CoreGate(1), memory)
 
 
+def _count_aside(costly: CostlyImages) -> list[int]:
+    """Return a list that gets the id of each thread that steps aside."""
+    aside: list[int] = []
+
+    def step_aside() -> AbstractContextManager[None]:
+        aside.append(threading.get_ident())
+        return nullcontext()
+
+    costly.step_aside = step_aside
+    return aside
+
+
 class Callers:
     """Threads that wait for costly images, which last until they are told to end."""
 
@@ -75,10 +87,10 @@ def test_only_the_thread_that_decodes_has_a_lower_priority() -> None:
 def test_waiting_threads_hold_no_core() -> None:
     cores = CoreGate(1)
     costly = _costly(1, 8, cores)
-    callers = Callers(costly, cores)
+    callers, aside = Callers(costly, cores), _count_aside(costly)
     # More than the gate lets in at once.
     futures = [callers.start(number) for number in range(6)]
-    _wait_until(lambda: len(callers.begun) == 1 and not cores.waiting())
+    _wait_until(lambda: len(aside) == 6)
     with cores.prepare(_soon()) as waited_ms:
         assert waited_ms == 0
     callers.end.set()
@@ -118,6 +130,10 @@ def test_costly_images_are_decoded_first_come_first_served() -> None:
 def test_another_thread_takes_the_place_of_one_that_waits() -> None:
     events: list[str] = []
 
+    def decode() -> None:
+        _wait_until(lambda: events == ["aside"])
+        events.append("decoded")
+
     @contextmanager
     def step_aside():  # type: ignore[no-untyped-def]
         events.append("aside")
@@ -126,19 +142,20 @@ def test_another_thread_takes_the_place_of_one_that_waits() -> None:
 
     costly = _costly()
     costly.step_aside = step_aside
-    costly.run(20, 20, _soon(), lambda: events.append("decoded"))
+    costly.run(20, 20, _soon(), decode)
     assert events == ["aside", "decoded", "back"]
 
 
-def test_too_many_are_refused_at_once() -> None:
+def test_too_many_are_refused_before_they_step_aside() -> None:
     cores = CoreGate(8)
     costly = _costly(1, 2, cores)
-    callers = Callers(costly, cores)
+    callers, aside = Callers(costly, cores), _count_aside(costly)
     futures = [callers.start(number) for number in range(2)]
-    _wait_until(lambda: costly.waiting() == 2)
+    _wait_until(lambda: len(aside) == 2)
     with pytest.raises(ModelUnavailable) as caught:
         costly.run(20, 20, _soon(), lambda: None)
     assert caught.value.detail == "2 costly images are already in flight"
+    assert len(aside) == 2
     callers.end.set()
     for future in futures:
         future.result(WAIT_S)

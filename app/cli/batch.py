@@ -18,7 +18,7 @@ from app.cli.licences import unlock
 from app.cli.options import PATH, json_option, options_of, renamed, resolve_options
 from app.cli.output import clear_status, print_result, show_status
 from app.cli.package.verify import find_package
-from app.cli.tune import give_to_owner
+from app.inference.tuning.selection import give_to_owner
 from app.packages.package import load_package
 from app.reporting.counts import pluralise
 

@@ -23,8 +23,8 @@ from app.cli.options import (
 )
 from app.cli.output import print_result, report_progress, writing
 from app.cli.package.verify import find_package
-from app.cli.tune import give_to_owner
 from app.errors import OperatorError
+from app.inference.tuning.selection import give_to_owner
 from app.reporting.counts import pluralise
 from app.settings import Settings
 

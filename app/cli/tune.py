@@ -1,6 +1,5 @@
 """``classifyd tune``: measure the engines, and select one for each package."""
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from app.cli.licences import unlock
 from app.cli.options import ALL_SETTINGS, json_option, options_of, resolve_options
 from app.cli.output import clear_status, print_json, show_status
 from app.errors import FailedError, LockedPackage, PackageError
-from app.inference.tuning.selection import FOLDER, EngineSelection, LatencyMeasurement
+from app.inference.tuning.selection import EngineSelection, LatencyMeasurement, give_to_owner
 from app.packages.package import Package, load_package
 from app.packages.store import desired_versions
 from app.reporting.counts import pluralise
@@ -95,14 +94,6 @@ def _tune_package(package: Package, settings: Settings) -> EngineSelection:
     finally:
         clear_status()
         give_to_owner(settings.state_dir)
-
-
-def give_to_owner(state_dir: Path) -> None:
-    """Give files that root has written to the owner of the state folder, the server's account."""
-    if os.geteuid() == 0:
-        owner = state_dir.stat()
-        for path in (state_dir / FOLDER).rglob("*"):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _format_selection(selection: EngineSelection, precision: str) -> str:

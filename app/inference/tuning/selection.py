@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
@@ -184,3 +185,11 @@ def library_versions(names: Sequence[str]) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+def give_to_owner(state_dir: Path) -> None:
+    """Give files that root has written to the owner of the state folder, the server's account."""
+    if os.geteuid() == 0:
+        owner = state_dir.stat()
+        for path in (state_dir / FOLDER).rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -1,5 +1,6 @@
 """Engines: agreement, selection, memory, and no connections to the outside."""
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from app.inference.tuning.selection import (
     EngineSelection,
     Measurement,
     SelectionStore,
+    give_to_owner,
 )
 from app.inference.tuning.tuner import tune
 from app.packages.package import Package, load_package
@@ -169,6 +171,19 @@ def test_damaged_selection_is_measured_again(package: Package, tmp_path: Path) -
     loaded = TunedLoader(AUTO, tmp_path).load(package)
     assert store.read() is not None
     assert loaded.engine.infer(probe_batch(package)).shape == (16, 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_the_account_of_the_server_able_to_measure(
+    package: Package, tmp_path: Path
+) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    give_to_owner(tmp_path)  # nothing was measured
+    store = SelectionStore(tmp_path, package, AUTO)
+    store.write(EngineSelection("torchscript", 1, None, ()))
+    give_to_owner(tmp_path)
+    paths = (store.folder / "selection.json", store.folder, store.folder.parent)
+    assert {path.stat().st_uid for path in paths} == {12345}
 
 
 def test_precision_that_moves_scores_too_far_is_refused_with_the_difference(

@@ -188,8 +188,8 @@ def library_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def give_to_owner(state_dir: Path) -> None:
-    """Give files that root has written to the owner of the state folder, the server's account."""
+    """Give what root has written to the owner of the state folder, the server's account."""
     if os.geteuid() == 0:
         owner = state_dir.stat()
-        for path in (state_dir / FOLDER).rglob("*"):
+        for path in (*state_dir.glob(FOLDER), *(state_dir / FOLDER).rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

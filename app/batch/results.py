@@ -31,9 +31,9 @@ class Plan:
         digest: of the package.
         format: a key of FORMATS.
         top_num: number of classes of each row.
-        engine: the setting, as the next two.
-        precision: see engine.
-        device: see engine.
+        engine: the setting.
+        precision: in which the model is computed: of an optimised version its own.
+        device: the setting.
     """
 
     source: str

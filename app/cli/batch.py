@@ -92,7 +92,7 @@ def batch(
             format=row_format or _default_format(folder, restart),
             top_num=top_num,
             engine=settings.engine,
-            precision=settings.precision,
+            precision=unlocked.manifest.model.computed_precision(settings.precision),
             device=settings.device,
         )
         require_format(plan.format)

@@ -40,7 +40,10 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """
     settings = resolve_options(options).settings
     selections = {
-        package.manifest.name: (_precision(package, settings), _tune_package(package, settings))
+        package.manifest.name: (
+            package.manifest.model.computed_precision(settings.precision),
+            _tune_package(package, settings),
+        )
         for package in _packages(settings, names)
     }
     if as_json:
@@ -50,12 +53,6 @@ def tune(names: tuple[str, ...], as_json: bool, **options: str | None) -> None:
         print(f"{name}\n{_format_selection(selection, precision)}")
     if not selections:
         raise FailedError("no package was measured: none has a valid licence")
-
-
-def _precision(package: Package, settings: Settings) -> str:
-    """The precision of an optimised model is its own, whatever the settings say."""
-    model = package.manifest.model
-    return model.precision if model.format == "openvino" else settings.precision
 
 
 def _packages(settings: Settings, names: tuple[str, ...]) -> list[Package]:

@@ -55,6 +55,10 @@ class ModelRef(FileRef):
     format: ModelFormat = "torchscript"
     precision: Precision = "float32"
 
+    def computed_precision(self, setting: str) -> str:
+        """The precision in which it is computed, given the setting."""
+        return self.precision if self.format == "openvino" else setting
+
 
 @dataclass(frozen=True)
 class InputSpec:

@@ -1,6 +1,7 @@
 """``package optimise``: the candidates, the version that is written, and who may not serve it."""
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,9 @@ from app.optimisation.scoring import divergence, judge, pick, score_inputs
 from app.packages.openvino_file import read_openvino_file
 from app.packages.package import Package, load_package
 from app.settings import PROJECT_ROOT
+from tests.support.batch import batch_options, read_rows
+from tests.support.commands import run_classifyd
+from tests.support.images import PHOTOS
 from tests.support.licences import CONTACT
 from tests.support.models import build_sharp_package, classifyd
 from tests.support.program import run_program
@@ -134,6 +138,17 @@ def test_a_version_holds_the_model_and_gives_the_scores_that_were_measured(
     finally:
         queue.close()
     assert LocalClassifier(int8).name == "openvino-int8"
+
+
+def test_batch_records_the_precision_of_the_version(int8: Package, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(PHOTOS / "china.jpg", tmp_path / "photos")
+    out = tmp_path / "results"
+    more = ("--engine", "openvino", "--precision", "bfloat16")
+    arguments = batch_options(int8.folder.parent, str(int8.folder), out, *more)
+    run_classifyd("batch", tmp_path / "photos", *arguments)
+    assert json.loads((out / "_plan.json").read_bytes())["precision"] == "int8"
+    assert read_rows(out)[0]["model_version"] == "2"
 
 
 @pytest.mark.parametrize("change", [{"engine": "torchscript"}, {"device": "cuda:0"}], ids=str)

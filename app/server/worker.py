@@ -16,7 +16,8 @@ What it relies on beyond gunicorn's documented settings, held by tests/unit/test
 - of gevent ``Timeout``, ``hub.loop.run_callback_threadsafe``,
   ``event.AsyncResult``, ``socket.wait_read``, ``ssl.SSLContext``, and of ``StreamServer``
   ``do_read``, ``max_accept``, ``is_fatal_error``, ``started``, ``stop_accepting``,
-  ``start_accepting``, ``wrap_socket_and_handle`` and ``wrap_socket`` (``app.server.tls``).
+  ``start_accepting``, ``wrap_socket_and_handle`` and ``wrap_socket`` (``app.server.listener``,
+  ``app.server.tls``).
 """
 
 import logging
@@ -32,7 +33,6 @@ from typing import Any
 
 import gevent
 import gevent.socket
-from gevent.server import StreamServer
 from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
@@ -45,6 +45,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from app.errors import OperatorError
 from app.server.balance import Balance
 from app.server.connection import Connection
+from app.server.listener import Listener
 from app.server.tls import TlsContext
 
 HEAD_END = b"\r\n\r\n"
@@ -59,17 +60,11 @@ RECEIVE_BYTES_OF_FEW = 256 * 1024
 FEW_CONNECTIONS = 128
 """They hold 32 MiB at most."""
 
-YIELD_S = 0.002
-"""How long a worker leaves a connection to those that have fewer; then it accepts it itself."""
-
 SPARE_CONNECTIONS = 64
 """Below ``worker_connections`` at which the slowest connection makes room for a new one."""
 
-REFUSED_PAUSE_S = 0.05
-"""How long a worker waits after the system has refused it a connection, as without files."""
-
 CLOSED_AT_ONCE = 8
-"""Connections that make room then."""
+"""Connections that make room when the system refuses one, as without files."""
 
 REMIND_S = 60
 """How often it is logged."""
@@ -333,60 +328,6 @@ def _host_of(addr: Any) -> str:
 def _http_date(now: int) -> str:
     """Write a time of this second as the Date header has it (RFC 9110, section 5.6.7)."""
     return formatdate(now, usegmt=True)
-
-
-class Listener(StreamServer):  # type: ignore[misc]  # gevent has no types
-    """Accepts connections for a worker, and leaves them to workers that have fewer.
-
-    Args:
-        worker: handles the connections.
-        listener: the listening socket.
-        spawn: the pool of the connections' greenlets.
-        options: of a ``server_class`` of gunicorn's GeventWorker, and of TLS.
-    """
-
-    def __init__(self, worker: Worker, listener: Any, *, spawn: Any, **options: Any) -> None:
-        tls = {key: value for key, value in options.items() if key == "ssl_context"}
-        handle = partial(worker.handle, listener.getsockname())
-        super().__init__(listener, handle, spawn=spawn, **tls)
-        if tls:
-            worker.use_tls(tls["ssl_context"])
-        self._worker = worker
-        self._has_yielded = False
-        self._is_one_of_many = worker.cfg.workers > 1
-        if self._is_one_of_many:
-            self.max_accept = 1
-
-    def do_read(self) -> Any:
-        """Accept a connection; None leaves it to others for a moment."""
-        if not self._has_yielded and self._is_anothers_turn():
-            self._has_yielded = True
-            return self._pause(YIELD_S)
-        self._has_yielded = False
-        try:
-            return super().do_read()
-        except OSError as exc:
-            if self.is_fatal_error(exc):
-                raise
-            self._worker.note_refused(exc)
-            return self._pause(REFUSED_PAUSE_S)
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """Encrypt a connection and serve it, if the client has not reset it already."""
-        with suppress(OSError):
-            return super().wrap_socket_and_handle(client_socket, address)
-
-    def _pause(self, seconds: float) -> None:
-        self.stop_accepting()
-        gevent.spawn_later(seconds, self._resume)
-
-    def _resume(self) -> None:
-        if self.started:
-            self.start_accepting()
-
-    def _is_anothers_turn(self) -> bool:
-        worker = self._worker
-        return self._is_one_of_many and worker.balance.is_anothers_turn(worker.slot)
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types

@@ -18,8 +18,9 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.server.listener import Listener
 from app.server.tls import TlsContext, tls_context
-from app.server.worker import Listener, Worker
+from app.server.worker import Worker
 
 
 def _source(function: object) -> str:

@@ -175,6 +175,7 @@ class Front:
     def _shed(self, environ: Environ, started: float) -> Answer | None:
         if not self._admission.is_full() or "HTTP_ORIGIN" in environ:
             return None
+        gevent.sleep(0)  # as in Worker._shed
         return self._shedder.shed(
             environ["PATH_INFO"],
             environ["QUERY_STRING"],

@@ -167,8 +167,6 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             while request := self._next_request(parser, connection):
                 if not self._shed(request, connection, addr):
                     self._answer(request, connection, addr, address)
-                # A client that reads and sends without a pause is never waited for.
-                gevent.sleep(0)
         except (OSError, StopIteration, gevent.GreenletExit):
             self.log.debug("a connection has ended")
         except (Exception, gevent.Timeout) as exc:
@@ -209,6 +207,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         body.discard()
         if not keeps or body.is_unfinished:
             raise StopIteration
+        gevent.sleep(0)  # a client that reads and sends without a pause is never waited for
         return True
 
     def _answer(self, request: Any, connection: Connection, addr: Any, address: Any) -> None:

@@ -20,16 +20,10 @@ from app.inference.engines.base import Engine, FloatArray, LoadedEngine
 from app.limits.core_gate import CoreGate
 from app.limits.fair_semaphore import LATE_DETAIL
 from app.reporting.counts import pluralise
+from app.system.locks import held_lock
 from app.system.priority import lower_priority
 
 HUNG_DETAIL = "an inference hangs, the worker is replaced"
-
-
-def _locked() -> threading.Lock:
-    """Make a lock that is held: waiting for its release costs less than an Event."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 @dataclass(eq=False)
@@ -54,7 +48,7 @@ class Job:
     batch_size: int = 0
     output: FloatArray | None = None
     failure: BaseException | None = None
-    _pending: threading.Lock = field(default_factory=_locked)
+    _pending: threading.Lock = field(default_factory=held_lock)
 
     def finish(self, output: FloatArray | None, failure: BaseException | None = None) -> None:
         """Hand the outcome to the waiting thread; a second outcome is ignored."""

@@ -54,7 +54,7 @@ class Connection:
         """Wait for bytes; nothing when there will be none.
 
         Args:
-            size: Maximum number of bytes, at most 1 MiB.
+            size: Maximum number of bytes; at most 1 MiB are received at once.
             timeout_s: how long the client may pause.
 
         Raises:
@@ -72,7 +72,7 @@ class Connection:
         if self._is_encrypted:
             return len(self.receive(min(size, _PIECE_BYTES), timeout_s))
         # The kernel drops the bytes without copying them (tcp(7), MSG_TRUNC).
-        return self._fill_buffer(min(size, _BUFFER_BYTES), timeout_s, MSG_TRUNC)
+        return self._fill_buffer(size, timeout_s, MSG_TRUNC)
 
     def take_received(self, size: int) -> bytes:
         """Take at most so many of the bytes that were received ahead."""
@@ -96,6 +96,7 @@ class Connection:
 
     def _fill_buffer(self, size: int, timeout_s: float, flags: int = 0) -> int:
         """Wait for bytes, and say how many there were."""
+        size = min(size, _BUFFER_BYTES)
         while (count := _recv(self._descriptor, _buffer, size, MSG_DONTWAIT | flags)) < 0:
             code = ctypes.get_errno()
             if code == errno.EAGAIN:

@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
+from app.system.locks import held_lock
 from app.system.priority import lower_priority
 
 
@@ -31,26 +32,19 @@ class _Call:
             run_in_loop(self.waiter.set, result)
 
 
-def _held_lock() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
 @dataclass(eq=False)
 class _Thread:
     """Where an idle thread waits for its next call; None ends it."""
 
     call: _Call | None = None
-    wake: threading.Lock = field(default_factory=_held_lock)
+    wake: threading.Lock = field(default_factory=held_lock)
 
 
 class NativeThreads:
     """Runs functions in native threads while the calling greenlets wait, first come first served.
 
-    The last thread to become idle works first: it is on a core that it shares with nobody, and
-    its memory is in the caches. When idle threads took turns, two callers got 0.86 of the results,
-    as the kernel often had two threads share one core while the other one was idle.
+    The last thread to become idle works first. When idle threads took turns, the kernel often had
+    two busy ones share a core while another core was idle (docs/design.md).
 
     ``gevent.threadpool.ThreadPool`` lets its callers wait on a semaphore that is not fair: under
     overload some waited for seconds. ``concurrent.futures`` waits at exit for a call that hangs;

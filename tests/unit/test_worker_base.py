@@ -49,6 +49,7 @@ def test_listener_overrides_methods_that_gevent_calls() -> None:
     assert "if not args:" in accept
     assert Listener.do_read is not gevent.server.StreamServer.do_read
     assert "self.max_accept" in accept
+    assert "self.wrap_socket_and_handle" in _source(gevent.server.StreamServer)
     for name in ("stop_accepting", "start_accepting", "is_fatal_error"):
         assert callable(getattr(gevent.server.StreamServer, name)), name
     assert isinstance(gevent.server.StreamServer.started, property)

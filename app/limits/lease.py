@@ -15,7 +15,7 @@ class Lease(Generic[Taken]):
         give_back: called at the end of the block, however that ends.
     """
 
-    def __init__(self, take: Callable[[], Taken], give_back: Callable[[], None]) -> None:
+    def __init__(self, take: Callable[[], Taken], give_back: Callable[[], object]) -> None:
         self._take = take
         self._give_back = give_back
 

@@ -24,8 +24,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache, partial
@@ -43,6 +42,7 @@ from gunicorn.http.wsgi import create
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OperatorError
+from app.limits.lease import Lease
 from app.server.balance import Balance
 from app.server.connection import Connection
 from app.server.listener import Listener
@@ -290,20 +290,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def _wait_for_bytes(self, connection: Connection) -> bytes:
         is_one_of_few = self._connections <= FEW_CONNECTIONS
         size = RECEIVE_BYTES_OF_FEW if is_one_of_few else RECEIVE_BYTES
-        self._waiting[connection] = True
-        try:
+        with self._wait_for(connection, is_idle=True):
             return connection.receive(size, self.cfg.keepalive)
-        finally:
-            self._waiting.pop(connection, None)
 
-    @contextmanager
-    def _wait_for(self, connection: Connection) -> Iterator[None]:
+    def _wait_for(self, connection: Connection, is_idle: bool = False) -> Lease[None]:
         """Let others have the place of a client while the block waits for it."""
-        self._waiting[connection] = False
-        try:
-            yield
-        finally:
-            self._waiting.pop(connection, None)
+        begin = partial(self._waiting.__setitem__, connection, is_idle)
+        return Lease(begin, partial(self._waiting.pop, connection, None))
 
     def _excess_connections(self) -> int:
         return self._connections - (int(self.worker_connections) - SPARE_CONNECTIONS)
